@@ -1,0 +1,110 @@
+//! Headers, candidates and finalized blocks (protocol.md F5, F6).
+
+use crate::batch::{Batch, BatchRef};
+use crate::codec;
+use crate::hash::{Domain, Hash, hash};
+use crate::key::Signature;
+use crate::params::{MAX_BLOCK_BATCHES, MAX_EVIDENCE, MAX_INLINE_CERTS};
+use crate::validators::Index;
+use crate::vote::{Cert, Kind, Statement, Vote};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// Version of the block format this code makes.
+pub const VERSION: u16 = 1;
+
+/// Two contradicting votes of one signer (X1, X2), smaller sign-bytes first.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Evidence {
+    /// One vote.
+    pub first: Vote,
+    /// The other.
+    pub second: Vote,
+}
+
+/// A block without its batches. The roots are those after executing the parent (lag 1).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Header {
+    /// Format, [`VERSION`].
+    pub version: u16,
+    /// Epoch.
+    pub epoch: u64,
+    /// Slot in the epoch.
+    pub slot: u64,
+    /// Parent's height + 1; genesis is 0.
+    pub height: u64,
+    /// Slot of the parent, 0 for the floor.
+    pub parent_slot: u64,
+    /// Digest of the parent.
+    pub parent: Hash,
+    /// State root after the parent.
+    pub parent_state_root: Hash,
+    /// Root of the parent's transaction results.
+    pub parent_results_root: Hash,
+    /// Wall-clock milliseconds since 1970 by the leader's clock; greater than the parent's.
+    pub time_ms: u64,
+    /// Leader of the slot.
+    pub proposer: Index,
+    /// Hash of this epoch's set.
+    pub set_hash: Hash,
+    /// Hash of the next epoch's set.
+    pub next_set_hash: Hash,
+    /// The transactions, by batch.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_BLOCK_BATCHES>")]
+    pub batches: Vec<BatchRef>,
+    /// Proofs of double voting.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_EVIDENCE>")]
+    pub evidence: Vec<Evidence>,
+}
+
+impl Header {
+    /// d = H(`header`) (F5).
+    pub fn digest(&self) -> Hash {
+        hash(Domain::Header, &[&codec::encode(self)])
+    }
+
+    /// Number of transactions, by the references.
+    pub fn tx_count(&self) -> u64 {
+        self.batches.iter().map(|b| u64::from(b.txs)).sum()
+    }
+
+    /// The leader's Notar statement on this header, whose digest the caller has.
+    pub fn notar(&self, digest: Hash) -> Statement {
+        Statement { epoch: self.epoch, slot: self.slot, kind: Kind::Notar, digest }
+    }
+}
+
+/// A header with the leader's Notar vote, which signs it (F6, D2): what is stored and fetched.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Candidate {
+    /// The header.
+    pub header: Header,
+    /// Signature of the leader's Notar vote on it.
+    pub signature: Signature,
+}
+
+impl Candidate {
+    /// The leader's Notar vote.
+    pub fn vote(&self, digest: Hash) -> Vote {
+        Vote { statement: self.header.notar(digest), signer: self.header.proposer, signature: self.signature }
+    }
+}
+
+/// A candidate as it is proposed, with what proves its base (F6).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Proposal {
+    /// Header and signature.
+    pub candidate: Candidate,
+    /// Notar or Final certificate of the base and Skip certificates of the gap; what is missing comes by C15.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_INLINE_CERTS>")]
+    pub proof: Vec<Cert>,
+}
+
+/// A finalized block as block sync sends it and the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Block {
+    /// The header.
+    pub header: Header,
+    /// Its batches, in the order of the header.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_BLOCK_BATCHES>")]
+    pub batches: Vec<Batch>,
+}

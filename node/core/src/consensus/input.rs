@@ -1,0 +1,188 @@
+//! All that can come into the core (protocol.md §3.1).
+
+use crate::batch::BatchRef;
+use crate::block::{Candidate, Header, Proposal};
+use crate::hash::Hash;
+use crate::key::Signature;
+use crate::message::Status;
+use crate::validators::Index;
+use crate::vote::{Cert, Vote};
+
+/// Time of a step, both in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic; never goes back.
+    pub mono_ms: u64,
+    /// Wall clock since 1970; used for H1 and header times only.
+    pub wall_ms: u64,
+}
+
+/// Number of a write asked for by [`super::output::Output::Persist`], unique in a process.
+pub type WriteId = u64;
+
+/// Roots after executing a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// State root.
+    pub state: Hash,
+    /// Merkle root of the results of its transactions.
+    pub results: Hash,
+}
+
+/// Why a write did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// The database failed, or whether it committed is unknown: no vote until restart (P6).
+    Unknown,
+    /// Another process has taken the lease (P7): exit 70.
+    Fenced,
+    /// The row exists with another value (P6): exit 71.
+    Conflict,
+}
+
+/// A final block the core may build on without knowing what lies below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Digest of its header; the genesis hash at height 0.
+    pub digest: Hash,
+    /// Slot, 0 for genesis.
+    pub slot: u64,
+    /// Height, 0 for genesis.
+    pub height: u64,
+    /// Its time, 0 for genesis.
+    pub time_ms: u64,
+    /// Roots after executing it.
+    pub roots: Roots,
+}
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A leader's proposal, from whoever.
+    Proposal {
+        /// Authenticated sender.
+        from: Index,
+        /// The proposal.
+        proposal: Proposal,
+    },
+    /// A vote.
+    Vote {
+        /// Authenticated sender, not always the signer.
+        from: Index,
+        /// The vote.
+        vote: Vote,
+    },
+    /// A certificate.
+    Cert {
+        /// Authenticated sender.
+        from: Index,
+        /// The certificate.
+        cert: Cert,
+    },
+    /// A candidate that was asked for.
+    Cand {
+        /// Authenticated sender.
+        from: Index,
+        /// The candidate.
+        candidate: Candidate,
+    },
+    /// A peer's position.
+    Status {
+        /// Authenticated sender.
+        from: Index,
+        /// The position.
+        status: Status,
+    },
+    /// A peer wants candidates.
+    CandReq {
+        /// Authenticated sender.
+        from: Index,
+        /// Which.
+        digests: Vec<Hash>,
+    },
+    /// A peer wants the clearing certificates of slots.
+    CertReq {
+        /// Authenticated sender.
+        from: Index,
+        /// Which.
+        slots: Vec<u64>,
+    },
+    /// A channel to a peer is up.
+    Connected {
+        /// Who.
+        peer: Index,
+    },
+    /// The channel to a peer is gone.
+    Disconnected {
+        /// Who.
+        peer: Index,
+    },
+    /// A timer that was asked for is due; harmless at any time.
+    Tick,
+    /// A batch is verified and durable here.
+    BatchDurable {
+        /// What headers say of it.
+        reference: BatchRef,
+        /// Author's sequence number: leaders keep an author's batches in its order.
+        seq: u64,
+        /// Last height that may include it.
+        expiry_height: u64,
+    },
+    /// A block is executed (asked for by `Execute`).
+    Executed {
+        /// Which.
+        digest: Hash,
+        /// The roots after it.
+        roots: Roots,
+    },
+    /// A write is durable.
+    Durable {
+        /// Which.
+        write: WriteId,
+        /// Signature of the vote that it held, if it held one.
+        signature: Option<Signature>,
+    },
+    /// A write is not, or not known to be, durable.
+    WriteFailed {
+        /// Which.
+        write: WriteId,
+        /// Why.
+        failure: WriteFailure,
+    },
+    /// Final blocks came by block sync and are executed and in the ledger: the core goes on from there.
+    Synced {
+        /// The last of them.
+        tip: Tip,
+        /// Its own Final certificate.
+        cert: Cert,
+        /// Batches of the synced blocks, with their expiry heights.
+        included: Vec<(Hash, u64)>,
+    },
+    /// Whether the writer of the state is behind: if so, lead with empty blocks (C7).
+    Lagging(bool),
+    /// Whether this validator may lead and vote at all: false while stopping or without a database.
+    Ready(bool),
+}
+
+/// What a restart finds in the ledger (P8).
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Last block of the ledger.
+    pub tip: Tip,
+    /// Final certificate of the highest final slot held, if any; its slot is s*.
+    pub final_cert: Option<Cert>,
+    /// Own votes above the vote floor.
+    pub votes: Vec<Vote>,
+    /// Notar certificates stored with Final rows (P4).
+    pub certs: Vec<Cert>,
+    /// Candidates voted for, above the tip.
+    pub candidates: Vec<Candidate>,
+    /// Durable batches that are in no final block.
+    pub batches: Vec<(BatchRef, u64, u64)>,
+    /// Batches in final blocks that are not expired yet, with their expiry heights.
+    pub included: Vec<(Hash, u64)>,
+    /// No vote at or below this slot, ever (P9).
+    pub vote_floor: u64,
+    /// Headers of the last final blocks, newest last, for peers that ask for candidates.
+    pub recent: Vec<Header>,
+}

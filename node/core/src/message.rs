@@ -1,0 +1,113 @@
+//! What validators send each other over an authenticated channel (protocol.md F8).
+
+use crate::batch::Batch;
+use crate::block::{Block, Candidate, Proposal};
+use crate::codec;
+use crate::hash::Hash;
+use crate::vote::{Cert, Vote};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// Digests of one request.
+pub const MAX_REQUEST: usize = 64;
+/// Blocks of one reply.
+pub const MAX_BLOCKS: usize = 256;
+/// Bytes of any encoded message (S4).
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Where a validator stands (C18).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Status {
+    /// Epoch.
+    pub epoch: u64,
+    /// s*: slot of the highest Final certificate held.
+    pub final_slot: u64,
+    /// F: least uncleared slot.
+    pub frontier: u64,
+    /// Height of the last block in the own ledger.
+    pub height: u64,
+    /// False: shall not lead now (stopping, or its database is down).
+    pub ready: bool,
+}
+
+/// Everything on the wire. The borsh tag is the position: append only.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Message {
+    /// Every 500 ms and on connecting.
+    Status(Status),
+    /// A leader's block.
+    Proposal(Box<Proposal>),
+    /// A vote, of the sender unless resent.
+    Vote(Vote),
+    /// A certificate.
+    Cert(Cert),
+    /// A sealed batch, from its author.
+    Batch(Box<Batch>),
+    /// Asks for candidates by digest (C14).
+    CandReq {
+        /// At most [`MAX_REQUEST`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_REQUEST>")]
+        digests: Vec<Hash>,
+    },
+    /// One candidate asked for.
+    Cand(Box<Candidate>),
+    /// Asks for batches by digest (C14).
+    BatchReq {
+        /// At most [`MAX_REQUEST`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_REQUEST>")]
+        digests: Vec<Hash>,
+    },
+    /// Batches asked for.
+    Batches {
+        /// At most [`MAX_REQUEST`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_REQUEST>")]
+        batches: Vec<Batch>,
+    },
+    /// Asks for the clearing certificates of slots (C15).
+    CertReq {
+        /// At most [`MAX_REQUEST`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_REQUEST>")]
+        slots: Vec<u64>,
+    },
+    /// Certificates asked for, or resent (C15, C17).
+    Certs {
+        /// At most [`MAX_REQUEST`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_REQUEST>")]
+        certs: Vec<Cert>,
+    },
+    /// Asks for final blocks from a height on (S1).
+    BlocksReq {
+        /// First height.
+        from: u64,
+        /// Most blocks wanted, at most [`MAX_BLOCKS`].
+        count: u32,
+    },
+    /// Consecutive final blocks, and the Final certificate of the last one.
+    Blocks {
+        /// Empty where the asked one has none.
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_BLOCKS>")]
+        blocks: Vec<Block>,
+        /// Of the last block; absent where `blocks` is empty.
+        cert: Option<Cert>,
+    },
+}
+
+impl Message {
+    /// Name in metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Message::Status(_) => "status",
+            Message::Proposal(_) => "proposal",
+            Message::Vote(_) => "vote",
+            Message::Cert(_) => "cert",
+            Message::Batch(_) => "batch",
+            Message::CandReq { .. } => "cand_req",
+            Message::Cand(_) => "cand",
+            Message::BatchReq { .. } => "batch_req",
+            Message::Batches { .. } => "batches",
+            Message::CertReq { .. } => "cert_req",
+            Message::Certs { .. } => "certs",
+            Message::BlocksReq { .. } => "blocks_req",
+            Message::Blocks { .. } => "blocks",
+        }
+    }
+}

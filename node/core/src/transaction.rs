@@ -1,0 +1,203 @@
+//! Signed transactions: their bytes, ids and the checks that need no state (design.md §2, §5).
+
+use crate::codec;
+use crate::hash::{self, Hash};
+use crate::key::{Address, PublicKey, SecretKey, Signature};
+use crate::params::{MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// Prefix of a transaction's sign bytes.
+const PREFIX: [u8; 16] = hash::sign_prefix("aitbc/tx/v1");
+
+/// One payment of a `TransferMany`.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Payment {
+    /// Who receives.
+    pub to: Address,
+    /// Smallest units, 1 ..= [`MAX_SUPPLY`].
+    pub amount: u64,
+}
+
+/// What a transaction does. The borsh tag is the position: append only.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Action {
+    /// Pays one account.
+    Transfer(Payment),
+    /// Pays 1 ..= [`MAX_TRANSFERS`] accounts, all or none.
+    TransferMany {
+        /// The payments, in order.
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_TRANSFERS>")]
+        payments: Vec<Payment>,
+    },
+    /// Takes units out of the faucet's account, where genesis enables it. Needs no fee.
+    Faucet(Payment),
+}
+
+/// What is signed, beside the chain.
+///
+/// ```text
+/// sender [32] | nonce u64 | fee u64 | expiry_height u64 | action: u8 tag, fields     (borsh, little-endian)
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Transaction {
+    /// Key that signs and pays.
+    pub sender: PublicKey,
+    /// Number of the sender's transactions before this one.
+    pub nonce: u64,
+    /// Smallest units, to the proposer.
+    pub fee: u64,
+    /// Last height of a block that may hold it.
+    pub expiry_height: u64,
+    /// What it does.
+    pub action: Action,
+}
+
+/// A transaction with its signature: what travels and is stored.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SignedTransaction {
+    /// What was signed.
+    pub transaction: Transaction,
+    /// By `transaction.sender`, over [`Transaction::sign_bytes`].
+    pub signature: Signature,
+}
+
+/// Why a transaction is invalid whatever the state; the name is its stable error code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// Larger than [`MAX_TX_BYTES`].
+    #[error("transaction of {found} bytes, at most {MAX_TX_BYTES} allowed")]
+    TooLarge {
+        /// Its size.
+        found: usize,
+    },
+    /// An amount is zero or over the bound.
+    #[error("amount {found}, 1 to {MAX_SUPPLY} allowed")]
+    AmountOutOfRange {
+        /// The amount.
+        found: u64,
+    },
+    /// The fee is over the bound, or fee and amounts together.
+    #[error("fee and amounts add up to more than {MAX_SUPPLY}")]
+    TotalOutOfRange,
+    /// A `TransferMany` without payments.
+    #[error("no payments given, 1 to {MAX_TRANSFERS} allowed")]
+    NoPayments,
+}
+
+impl Transaction {
+    /// Bytes under the signature: pad16(`aitbc/tx/v1`) ‖ genesis hash[32] ‖ borsh(transaction).
+    pub fn sign_bytes(&self, chain: &Hash) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160);
+        out.extend_from_slice(&PREFIX);
+        out.extend_from_slice(&chain.0);
+        out.extend_from_slice(&codec::encode(self));
+        out
+    }
+
+    /// Id: BLAKE3 of the sign bytes, so no second signature gives the same payment another id.
+    pub fn id(&self, chain: &Hash) -> Hash {
+        hash::plain(&self.sign_bytes(chain))
+    }
+
+    /// Signs for a chain.
+    pub fn sign(self, chain: &Hash, key: &SecretKey) -> SignedTransaction {
+        let signature = key.sign(&self.sign_bytes(chain));
+        SignedTransaction { transaction: self, signature }
+    }
+
+    /// Units that leave the sender beside the fee; `None` over the bound.
+    pub fn amount(&self) -> Option<u64> {
+        match &self.action {
+            Action::Transfer(payment) => Some(payment.amount),
+            Action::TransferMany { payments } => payments.iter().try_fold(0u64, |sum, p| sum.checked_add(p.amount)),
+            Action::Faucet(_) => Some(0),
+        }
+    }
+
+    /// Checks that need neither state nor signature.
+    ///
+    /// # Errors
+    /// On amounts, sums or lists out of range.
+    pub fn check(&self) -> Result<(), TransactionError> {
+        let payments = match &self.action {
+            Action::Transfer(payment) | Action::Faucet(payment) => std::slice::from_ref(payment),
+            Action::TransferMany { payments } if payments.is_empty() => return Err(TransactionError::NoPayments),
+            Action::TransferMany { payments } => payments,
+        };
+        for payment in payments {
+            if payment.amount == 0 || payment.amount > MAX_SUPPLY {
+                return Err(TransactionError::AmountOutOfRange { found: payment.amount });
+            }
+        }
+        let total = self.amount().and_then(|amount| amount.checked_add(self.fee));
+        match total {
+            Some(total) if total <= MAX_SUPPLY => Ok(()),
+            _ => Err(TransactionError::TotalOutOfRange),
+        }
+    }
+}
+
+impl SignedTransaction {
+    /// Id on a chain.
+    pub fn id(&self, chain: &Hash) -> Hash {
+        self.transaction.id(chain)
+    }
+
+    /// Size in bytes, for the bound and for batches.
+    pub fn encoded_len(&self) -> usize {
+        borsh::object_length(self).unwrap_or(usize::MAX)
+    }
+
+    /// All checks but the signature.
+    ///
+    /// # Errors
+    /// As [`Transaction::check`], and on size.
+    pub fn check(&self) -> Result<(), TransactionError> {
+        let found = self.encoded_len();
+        if found > MAX_TX_BYTES {
+            return Err(TransactionError::TooLarge { found });
+        }
+        self.transaction.check()
+    }
+
+    /// True iff the signature is valid on this chain (ZIP-215).
+    pub fn verifies(&self, chain: &Hash) -> bool {
+        self.transaction.sender.verifies(&self.transaction.sign_bytes(chain), &self.signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transfer(amount: u64, fee: u64) -> Transaction {
+        let sender = SecretKey::from_seed([1; 32]).public();
+        let to = Address([9; 20]);
+        Transaction { sender, nonce: 0, fee, expiry_height: 100, action: Action::Transfer(Payment { to, amount }) }
+    }
+
+    #[test]
+    fn a_transaction_is_valid_on_its_own_chain_only() {
+        let (chain, other) = (hash::plain(b"one"), hash::plain(b"two"));
+        let signed = transfer(5, 1).sign(&chain, &SecretKey::from_seed([1; 32]));
+        assert!(signed.verifies(&chain));
+        assert!(!signed.verifies(&other));
+        assert_ne!(signed.id(&chain), signed.id(&other));
+    }
+
+    #[test]
+    fn amounts_and_sums_beyond_the_supply_are_refused() {
+        assert_eq!(transfer(0, 1).check(), Err(TransactionError::AmountOutOfRange { found: 0 }));
+        assert_eq!(transfer(MAX_SUPPLY, 0).check(), Ok(()));
+        assert_eq!(transfer(MAX_SUPPLY, 1).check(), Err(TransactionError::TotalOutOfRange));
+        assert_eq!(transfer(1, u64::MAX).check(), Err(TransactionError::TotalOutOfRange));
+    }
+
+    #[test]
+    fn a_transfer_to_more_accounts_than_allowed_does_not_decode() {
+        let payment = Payment { to: Address([1; 20]), amount: 1 };
+        let mut tx = transfer(1, 0);
+        tx.action = Action::TransferMany { payments: vec![payment; MAX_TRANSFERS + 1] };
+        assert!(codec::decode::<Transaction>(&codec::encode(&tx)).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! The validator set: weights, quorum, leader rotation (protocol.md M1, M6).
+
+use crate::codec;
+use crate::hash::{Domain, Hash, hash};
+use crate::key::{Address, PublicKey};
+use crate::params::{MAX_VALIDATORS, MAX_WEIGHT};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// Index of a validator in its set, by ascending key.
+pub type Index = u16;
+
+/// A member of the set.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Validator {
+    /// Consensus key; its hash is the address that earns the fees.
+    pub key: PublicKey,
+    /// Voting power, 1 ..= [`MAX_WEIGHT`].
+    pub weight: u32,
+}
+
+/// Validators of an epoch, sorted by key, with what is derived from their weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidatorSet {
+    members: Vec<Validator>,
+    cycle: Vec<Index>,
+    total: u64,
+}
+
+/// Why a list is no validator set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// No or too many validators.
+    #[error("{0} validators given, 1 to {MAX_VALIDATORS} allowed")]
+    Count(usize),
+    /// A key stands twice.
+    #[error("validator key {0} is listed twice")]
+    DuplicateKey(PublicKey),
+    /// A weight is out of range.
+    #[error("validator {key} has weight {weight}, 1 to {MAX_WEIGHT} allowed")]
+    Weight {
+        /// Whose.
+        key: PublicKey,
+        /// What was given.
+        weight: u32,
+    },
+}
+
+impl ValidatorSet {
+    /// Sorts and checks a set (M1).
+    ///
+    /// # Errors
+    /// On a count, weight or key that M1 forbids.
+    pub fn new(mut members: Vec<Validator>) -> Result<Self, SetError> {
+        if members.is_empty() || members.len() > MAX_VALIDATORS {
+            return Err(SetError::Count(members.len()));
+        }
+        members.sort_by_key(|v| v.key);
+        for pair in members.windows(2) {
+            if pair[0].key == pair[1].key {
+                return Err(SetError::DuplicateKey(pair[0].key));
+            }
+        }
+        if let Some(v) = members.iter().find(|v| v.weight == 0 || v.weight > MAX_WEIGHT) {
+            return Err(SetError::Weight { key: v.key, weight: v.weight });
+        }
+        let total = members.iter().map(|v| u64::from(v.weight)).sum();
+        let cycle = cycle(&members, total);
+        Ok(ValidatorSet { members, cycle, total })
+    }
+
+    /// Members by index.
+    pub fn members(&self) -> &[Validator] {
+        &self.members
+    }
+
+    /// Number of validators, n.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Never true: a set has at least one member.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The member at `index`.
+    pub fn get(&self, index: Index) -> Option<&Validator> {
+        self.members.get(usize::from(index))
+    }
+
+    /// Weight of `index`, 0 where there is none.
+    pub fn weight(&self, index: Index) -> u64 {
+        self.get(index).map_or(0, |v| u64::from(v.weight))
+    }
+
+    /// Index of a key.
+    pub fn index_of(&self, key: &PublicKey) -> Option<Index> {
+        self.members.binary_search_by_key(key, |v| v.key).ok().and_then(|i| Index::try_from(i).ok())
+    }
+
+    /// Address that earns the fees of blocks proposed by `index`.
+    pub fn address(&self, index: Index) -> Option<Address> {
+        self.get(index).map(|v| v.key.address())
+    }
+
+    /// W: the sum of weights.
+    pub fn total_weight(&self) -> u64 {
+        self.total
+    }
+
+    /// fw = ⌊(W−1)/3⌋: the most weight that may be faulty.
+    pub fn faulty_weight(&self) -> u64 {
+        (self.total - 1) / 3
+    }
+
+    /// q = ⌊2W/3⌋+1.
+    pub fn quorum(&self) -> u64 {
+        2 * self.total / 3 + 1
+    }
+
+    /// `cycle(e)`: seats in smooth weighted round-robin order (M6).
+    pub fn cycle(&self) -> &[Index] {
+        &self.cycle
+    }
+
+    /// `leader(e,s) = cycle(e)[(s − 1 + e) mod |cycle|]` (M6). `slot` is at least 1.
+    pub fn leader(&self, epoch: u64, slot: u64) -> Index {
+        let len = self.cycle.len() as u64;
+        let at = ((slot.saturating_sub(1)) % len + epoch % len) % len;
+        self.cycle[at as usize]
+    }
+
+    /// `set_hash = H(borsh(set))` (F5).
+    pub fn hash(&self) -> Hash {
+        hash(Domain::Set, &[&codec::encode(&self.members)])
+    }
+}
+
+/// Seats of each member: 1 if weights are equal, else max(1, round(8·n·w/W)) in integers (M6).
+fn seats(members: &[Validator], total: u64) -> Vec<i64> {
+    let n = members.len() as u64;
+    let equal = members.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+    let seat = |w: u64| if equal { 1 } else { ((16 * n * w + total) / (2 * total)).max(1) };
+    members.iter().map(|v| seat(u64::from(v.weight)) as i64).collect()
+}
+
+/// Smooth weighted round-robin over the seats (M6).
+fn cycle(members: &[Validator], total: u64) -> Vec<Index> {
+    let seats = seats(members, total);
+    let all: i64 = seats.iter().sum();
+    let mut current = vec![0i64; seats.len()];
+    let mut order = Vec::with_capacity(all as usize);
+    for _ in 0..all {
+        let mut best = 0;
+        for (i, seat) in seats.iter().enumerate() {
+            current[i] += seat;
+        }
+        for i in 1..current.len() {
+            if current[i] > current[best] {
+                best = i;
+            }
+        }
+        current[best] -= all;
+        order.push(best as Index);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+
+    fn set(weights: &[u32]) -> ValidatorSet {
+        let member =
+            |(i, w): (usize, &u32)| Validator { key: SecretKey::from_seed([i as u8 + 1; 32]).public(), weight: *w };
+        ValidatorSet::new(weights.iter().enumerate().map(member).collect()).expect("valid set")
+    }
+
+    #[test]
+    fn m1_quorum_identities_hold_for_every_total_weight_up_to_10000() {
+        for w in 1..=10_000u32 {
+            let s = set(&[w]);
+            let (total, q, fw) = (s.total_weight(), s.quorum(), s.faulty_weight());
+            assert_eq!(q, total - fw, "W = {w}");
+            assert!(2 * q - total > fw, "W = {w}");
+        }
+    }
+
+    #[test]
+    fn m6_equal_weights_give_plain_rotation() {
+        assert_eq!(set(&[5, 5, 5, 5]).cycle(), &[0, 1, 2, 3]);
+        let s = set(&[1, 1, 1, 1]);
+        assert_eq!((1..=5).map(|slot| s.leader(0, slot)).collect::<Vec<_>>(), [0, 1, 2, 3, 0]);
+        assert_eq!(s.leader(2, 1), 2);
+    }
+
+    #[test]
+    fn m6_seats_follow_the_weights_and_everybody_has_one() {
+        let mut weights = vec![1u32; 100];
+        weights[0] = 1_000_000;
+        let s = set(&weights);
+        let mut seen: Vec<Index> = s.cycle().to_vec();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 100);
+    }
+
+    #[test]
+    fn m1_a_key_may_not_stand_twice() {
+        let key = SecretKey::from_seed([1; 32]).public();
+        let twice = vec![Validator { key, weight: 1 }, Validator { key, weight: 2 }];
+        assert_eq!(ValidatorSet::new(twice), Err(SetError::DuplicateKey(key)));
+    }
+}

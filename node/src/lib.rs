@@ -1,1 +1,12 @@
-//! The node.
+//! The node: effects around the pure core, in flow order.
+//!
+//! ```text
+//! rpc/send_tx → mempool → batch → proposal → votes → certificate → commit → storage → subscriptions → rpc/websocket
+//! ```
+//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc | node.
+
+pub mod config;
+pub mod gossip;
+pub mod metrics;
+pub mod storage;
+pub mod subscriptions;

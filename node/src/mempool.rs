@@ -1,0 +1,79 @@
+//! The task that owns the pool: verifies what clients send in batches, admits, seals, tells outcomes.
+
+use aitbc_core::hash::Hash;
+use aitbc_core::mempool::Rejected;
+use aitbc_core::transaction::{SignedTransaction, TransactionError};
+use std::time::Duration;
+
+/// Why a transaction was not taken.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// It is invalid whatever the state.
+    #[error(transparent)]
+    Invalid(#[from] TransactionError),
+    /// The signature does not fit key, content and chain.
+    #[error("the signature does not fit the public key, the transaction and this chain's genesis hash")]
+    InvalidSignature,
+    /// The pool refuses it.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The queue before the verifier is full.
+    #[error("the node has more transactions waiting than it can verify")]
+    Busy,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// In the pool.
+    Queued,
+    /// In a sealed batch.
+    Sealed,
+}
+
+/// Outcome in a final block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Height of the block.
+    pub height: u64,
+    /// Position in it.
+    pub index: u32,
+    /// Stable number of the result, see `aitbc_core::ledger::ResultCode`.
+    pub code: u16,
+}
+
+/// A transaction waiting in the pool, as `/rpc/mempool` lists it.
+#[derive(Clone, Debug)]
+pub struct PendingTransaction {
+    /// Id.
+    pub id: Hash,
+    /// The transaction.
+    pub transaction: SignedTransaction,
+    /// Where it is.
+    pub state: Pending,
+}
+
+/// Access to the pool; cheap to clone. Implemented by the task's handle.
+pub trait Mempool: Send + Sync + 'static {
+    /// Verifies and admits transactions; one answer each, in order.
+    fn submit(
+        &self,
+        transactions: Vec<SignedTransaction>,
+    ) -> futures_util::future::BoxFuture<'_, Vec<Result<Hash, SubmitError>>>;
+
+    /// Where a transaction is, if it is pending here.
+    fn pending(&self, id: Hash) -> futures_util::future::BoxFuture<'_, Option<Pending>>;
+
+    /// Pending transactions, at most `limit`.
+    fn list(&self, limit: usize) -> futures_util::future::BoxFuture<'_, Vec<PendingTransaction>>;
+
+    /// Next nonce of a sender, counting what is queued here.
+    fn next_nonce(&self, sender: aitbc_core::key::Address) -> futures_util::future::BoxFuture<'_, Option<u64>>;
+
+    /// Waits until a transaction is final; `None` after `timeout`. Call before `submit` can race is safe:
+    /// outcomes of the last blocks are remembered.
+    fn outcome(&self, id: Hash, timeout: Duration) -> futures_util::future::BoxFuture<'_, Option<Outcome>>;
+}

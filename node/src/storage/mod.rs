@@ -1,0 +1,222 @@
+//! One database per validator: the ledger (truth, durable at commit) and the state (projection, may lag).
+//!
+//! ```text
+//! ledger: lease, votes, certs, candidates, batches, blocks     state: applied, accounts, transactions
+//! ```
+//! SQLite keeps them in two files, Postgres in two schemas, so bulk writes of the state never delay a vote.
+
+use aitbc_core::batch::{Batch, BatchRef};
+use aitbc_core::block::{Block, Candidate, Header};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::vote::{Cert, Vote};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+
+/// Result of a storage call.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// Why a storage call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Another process took the lease (P7): exit 70.
+    #[error("another process holds the lease of this database: generation {found}, ours is {ours}")]
+    Fenced {
+        /// Ours.
+        ours: u32,
+        /// In the database.
+        found: u32,
+    },
+    /// A vote row of this slot and class exists with another value (P6): exit 71.
+    #[error("the votes table already holds another vote of class {class} in slot {slot}")]
+    ConflictingVote {
+        /// Slot.
+        slot: u64,
+        /// Class of the row.
+        class: u8,
+    },
+    /// The database belongs to another chain, key or schema, or is another database than before (P8, P12): exit 78.
+    #[error("this database does not fit: {0}")]
+    Foreign(String),
+    /// The database cannot be reached, or failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// Bytes in the database do not decode.
+    #[error("the database holds bytes that do not decode: {0}")]
+    Corrupt(String),
+}
+
+/// A vote to be durable before it is sent, with what must be in the same commit.
+#[derive(Clone, Debug)]
+pub struct VoteWrite {
+    /// The signed vote.
+    pub vote: Vote,
+    /// With Notar: the candidate voted for (P3), own ones with their signature.
+    pub candidate: Option<Candidate>,
+    /// With Final: the Notar certificate it rests on (P4).
+    pub cert: Option<Cert>,
+}
+
+/// A batch that is verified and must be durable before it is voted for.
+#[derive(Clone, Debug)]
+pub struct BatchWrite {
+    /// Its digest.
+    pub digest: Hash,
+    /// The batch.
+    pub batch: Arc<Batch>,
+}
+
+/// A final block of the ledger. Its batches are in the ledger before.
+#[derive(Clone, Debug)]
+pub struct BlockWrite {
+    /// Digest of the header.
+    pub digest: Hash,
+    /// Header and leader's signature.
+    pub candidate: Candidate,
+    /// Final certificate, where this very block has one; ancestors of it are final without.
+    pub cert: Option<Cert>,
+}
+
+/// A block of the ledger with what proves it.
+#[derive(Clone, Debug)]
+pub struct StoredBlock {
+    /// Digest of the header.
+    pub digest: Hash,
+    /// Header and leader's signature.
+    pub candidate: Candidate,
+    /// Final certificate, where this very block has one.
+    pub cert: Option<Cert>,
+}
+
+/// Outcome of a transaction in a final block.
+#[derive(Clone, Debug)]
+pub struct TransactionRow {
+    /// Id.
+    pub id: Hash,
+    /// Height of the block.
+    pub height: u64,
+    /// Position in the block, over all batches.
+    pub index: u32,
+    /// Stable number of the result.
+    pub code: u16,
+    /// Who signed.
+    pub sender: Address,
+    /// Its nonce.
+    pub nonce: u64,
+    /// Digest of the batch that holds it.
+    pub batch: Hash,
+}
+
+/// State after some final blocks, folded: each account once.
+#[derive(Clone, Debug)]
+pub struct StateWrite {
+    /// Height of the last of them.
+    pub height: u64,
+    /// Changed accounts: address, balance, nonce.
+    pub accounts: Vec<(Address, u64, u64)>,
+    /// Transactions of the blocks.
+    pub transactions: Vec<TransactionRow>,
+}
+
+/// What a start finds in the ledger (P8).
+#[derive(Clone, Debug, Default)]
+pub struct LedgerSnapshot {
+    /// Last final block, none at genesis.
+    pub head: Option<StoredBlock>,
+    /// Highest Final certificate stored, maybe above `head`.
+    pub final_cert: Option<Cert>,
+    /// Own votes above the floor.
+    pub votes: Vec<Vote>,
+    /// Notar certificates stored with Final votes.
+    pub certs: Vec<Cert>,
+    /// Candidates above the head.
+    pub candidates: Vec<Candidate>,
+    /// Batches in no final block, not expired: reference, author's seq, expiry height.
+    pub batches: Vec<(BatchRef, u64, u64)>,
+    /// Batches in final blocks that are not expired, with expiry heights.
+    pub included: Vec<(Hash, u64)>,
+    /// No vote at or below this slot (P9).
+    pub vote_floor: u64,
+}
+
+/// The database of one validator. All methods may be called from any task; writers are serialised inside,
+/// calls that wait at the same time share a commit.
+pub trait Storage: Send + Sync + 'static {
+    /// `sqlite` or `postgres`, for logs and metrics.
+    fn kind(&self) -> &'static str;
+
+    /// Raises the lease's generation and returns it (P8). From then on every other holder is fenced.
+    fn take_lease(&self, holder: String) -> BoxFuture<'_, Result<u32>>;
+
+    /// What the ledger holds, read after the lease was taken. `keep_included_from`: least expiry height of interest
+    /// is the head's height.
+    fn load_ledger(&self) -> BoxFuture<'_, Result<LedgerSnapshot>>;
+
+    /// Inserts votes, each fenced by the lease (P1-P7): one durable commit. The same vote again is no error.
+    fn commit_votes(&self, votes: Vec<VoteWrite>) -> BoxFuture<'_, Result<()>>;
+
+    /// Stores the highest Final certificate, replacing a lower one, and any Notar certificates given; durable.
+    fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>>;
+
+    /// Stores batches, durable. Known ones are no error.
+    fn commit_batches(&self, batches: Vec<BatchWrite>) -> BoxFuture<'_, Result<()>>;
+
+    /// Appends final blocks in order and marks their batches as included, durable. Known ones are no error.
+    fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>>;
+
+    /// Deletes votes, certificates and candidates at or below `slot` and raises the vote floor to it in the same
+    /// transaction (P9); deletes batches in no block that expired below `height`.
+    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>>;
+
+    /// Applies folded state, not necessarily durable at return; heights only grow.
+    fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>>;
+
+    /// Height to which the state is applied and all accounts, for building the trie at start.
+    fn load_state(&self) -> BoxFuture<'_, Result<(u64, Vec<(Address, u64, u64)>)>>;
+
+    /// Empties the state and writes these accounts at height 0 (first start, or a rebuild).
+    fn reset_state(&self, accounts: Vec<(Address, u64, u64)>) -> BoxFuture<'_, Result<()>>;
+
+    /// Block at a height.
+    fn block(&self, height: u64) -> BoxFuture<'_, Result<Option<StoredBlock>>>;
+
+    /// Block with a digest.
+    fn block_by_digest(&self, digest: Hash) -> BoxFuture<'_, Result<Option<StoredBlock>>>;
+
+    /// Blocks `from ..= to` with their batches, ascending, at most `max_bytes` of batches (at least one block).
+    fn blocks(&self, from: u64, to: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<(StoredBlock, Block)>>>;
+
+    /// Batches by digest, those that are there, in the order asked.
+    fn batches(&self, digests: Vec<Hash>) -> BoxFuture<'_, Result<Vec<(Hash, Arc<Batch>)>>>;
+
+    /// Outcome of a final transaction (the state may lag: absent is not "never").
+    fn transaction(&self, id: Hash) -> BoxFuture<'_, Result<Option<TransactionRow>>>;
+
+    /// Final transactions, newest first, of one sender or of all.
+    fn transactions(
+        &self,
+        sender: Option<Address>,
+        limit: u32,
+        offset: u32,
+    ) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
+
+    /// A round trip, for readiness; the time it took is measured by the caller.
+    fn ping(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Writes out what is buffered and closes.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Who owns a database: must be the same at every start.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// Genesis hash.
+    pub chain: Hash,
+    /// Consensus key; `None` for a node without one.
+    pub key: Option<PublicKey>,
+}
+
+/// Headers newest last of a ledger's end, as `Recovered.recent` wants them.
+pub fn headers(blocks: &[(StoredBlock, Block)]) -> Vec<Header> {
+    blocks.iter().map(|(stored, _)| stored.candidate.header.clone()).collect()
+}

@@ -1,0 +1,118 @@
+//! What readers see: the last final block, its state, and how the node is doing. Written by the node, read by RPC.
+
+use crate::storage::Storage;
+use aitbc_core::genesis::Genesis;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::state::State;
+use aitbc_core::validators::ValidatorSet;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A final block in a few words.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockSummary {
+    /// Height.
+    pub height: u64,
+    /// Slot it was proposed in.
+    pub slot: u64,
+    /// Digest of its header; the genesis hash at height 0.
+    pub hash: Hash,
+    /// Digest of the parent.
+    pub parent_hash: Hash,
+    /// Milliseconds since 1970, by the proposer's clock.
+    pub time_ms: u64,
+    /// Who proposed it; absent for genesis.
+    pub proposer: Option<Address>,
+    /// Transactions in it.
+    pub tx_count: u64,
+    /// State root after it.
+    pub state_root: Hash,
+    /// Root of its transactions' results.
+    pub results_root: Hash,
+}
+
+/// The chain's end.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Last final block.
+    pub head: BlockSummary,
+    /// State after it.
+    pub state: State,
+}
+
+/// A peer as `/rpc/peers` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerInfo {
+    /// Its validator address.
+    pub address: Address,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Voting power.
+    pub weight: u32,
+    /// Whether a channel is open.
+    pub connected: bool,
+    /// Its height by its last status, 0 if none came.
+    pub height: u64,
+    /// Milliseconds since 1970 of its last status; absent if none came.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// How the node is doing.
+#[derive(Clone, Debug, Default)]
+pub struct NodeStatus {
+    /// Highest height a peer told of, or the own one.
+    pub best_peer_height: u64,
+    /// The own height is more than a few blocks below `best_peer_height`.
+    pub catching_up: bool,
+    /// The database answered lately.
+    pub database_ready: bool,
+    /// Why the node is not ready; `None`: it is.
+    pub not_ready: Option<String>,
+    /// Last height this validator helped to finalize.
+    pub last_signed_height: u64,
+    /// Frontier F.
+    pub frontier: u64,
+    /// s*.
+    pub final_slot: u64,
+    /// All validators but this one.
+    pub peers: Vec<PeerInfo>,
+}
+
+/// Who this node is; fixed for its life.
+pub struct Identity {
+    /// Genesis.
+    pub genesis: Genesis,
+    /// Its hash.
+    pub chain: Hash,
+    /// Validators.
+    pub set: ValidatorSet,
+    /// Own consensus key; `None` without one.
+    pub key: Option<PublicKey>,
+}
+
+/// Read access for RPC; cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    /// Fixed facts.
+    pub identity: Arc<Identity>,
+    /// Last final block and state.
+    pub chain: watch::Receiver<Arc<Snapshot>>,
+    /// The node's condition.
+    pub status: watch::Receiver<Arc<NodeStatus>>,
+    /// For older blocks and transactions.
+    pub storage: Arc<dyn Storage>,
+}
+
+impl View {
+    /// The last final block and its state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.chain.borrow().clone()
+    }
+
+    /// The node's condition now.
+    pub fn condition(&self) -> Arc<NodeStatus> {
+        self.status.borrow().clone()
+    }
+}

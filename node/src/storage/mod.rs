@@ -112,6 +112,10 @@ pub struct TransactionRow {
 pub struct StateWrite {
     /// Height of the last of them.
     pub height: u64,
+    /// State root after it: a start compares the rebuilt state with it (P8).
+    pub state_root: Hash,
+    /// Root of its results: the next header needs it, and a start does not execute the head again.
+    pub results_root: Hash,
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
     /// Transactions of the blocks.
@@ -171,11 +175,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Applies folded state, not necessarily durable at return; heights only grow.
     fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>>;
 
-    /// Height to which the state is applied and all accounts, for building the trie at start.
-    fn load_state(&self) -> BoxFuture<'_, Result<(u64, Vec<(Address, u64, u64)>)>>;
+    /// The state as applied, for building the trie at start; `None` before the first `reset_state`.
+    /// `transactions` is empty.
+    fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>>;
 
-    /// Empties the state and writes these accounts at height 0 (first start, or a rebuild).
-    fn reset_state(&self, accounts: Vec<(Address, u64, u64)>) -> BoxFuture<'_, Result<()>>;
+    /// Empties the state, transactions included, and writes this one (genesis at height 0, or a rebuild).
+    fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>>;
 
     /// Block at a height.
     fn block(&self, height: u64) -> BoxFuture<'_, Result<Option<StoredBlock>>>;

@@ -19,6 +19,7 @@ pub mod key;
 pub mod merkle;
 pub mod message;
 pub mod params;
+pub mod state;
 pub mod transaction;
 pub mod validators;
 pub mod vote;

@@ -1,0 +1,599 @@
+//! The accounts as a persistent Merkle trie: forks by clone, a root over everything, proofs of what is there and what is not.
+//!
+//! A crit-bit trie over `key = H(state-key: address)`: a branch stands where keys differ first, so there are exactly
+//! `len − 1` branches and no chains of single children.
+//!
+//! ```text
+//! leaf   = H(state-leaf: borsh(address, account))        address [20] | balance u64 | nonce u64
+//! branch = H(state-node: bit u8 ‖ left[32] ‖ right[32])  bit counted from the first byte's highest
+//! root   = hash of the top node, zero for no accounts
+//! ```
+//!
+//! Why a path with bits proves absence too: a lookup follows the key's own bit at each branch and so reaches the only
+//! leaf where the key could be. A branch's hash commits to its bit, so the verifier walks the same way; if that leaf
+//! holds another address, the key is not in the trie. Nothing has to be known of the prefixes in between.
+//!
+//! Depth is at most 256, the bits of a key, so recursion is bounded.
+
+use crate::codec;
+use crate::hash::{Domain, Hash, hash};
+use crate::key::Address;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
+
+/// Bits of a key: the longest path.
+const MAX_DEPTH: usize = 256;
+
+/// What an address owns. One with neither balance nor nonce is the same as no account.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+)]
+pub struct Account {
+    /// Smallest units, at most [`MAX_SUPPLY`](crate::params::MAX_SUPPLY).
+    pub balance: u64,
+    /// Number of its transactions that had an effect: the nonce of its next one.
+    pub nonce: u64,
+}
+
+impl Account {
+    /// True for the account of an address that was never used.
+    pub fn is_empty(&self) -> bool {
+        *self == Account::default()
+    }
+}
+
+/// Place of an address in the trie.
+fn key_of(address: &Address) -> Hash {
+    hash(Domain::StateKey, &[&address.0])
+}
+
+fn bit(key: &Hash, at: u8) -> bool {
+    key.0[usize::from(at) / 8] & (0x80 >> (at % 8)) != 0
+}
+
+/// First bit in which two keys differ; `None` for equal ones.
+fn first_difference(a: &Hash, b: &Hash) -> Option<u8> {
+    let byte = a.0.iter().zip(&b.0).position(|(x, y)| x != y)?;
+    let within = (a.0[byte] ^ b.0[byte]).leading_zeros();
+    u8::try_from(byte * 8 + within as usize).ok()
+}
+
+fn leaf_hash(address: &Address, account: &Account) -> Hash {
+    hash(Domain::StateLeaf, &[&address.0, &account.balance.to_le_bytes(), &account.nonce.to_le_bytes()])
+}
+
+fn branch_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
+    hash(Domain::StateNode, &[&[bit], &left.0, &right.0])
+}
+
+#[derive(Clone)]
+struct Leaf {
+    address: Address,
+    account: Account,
+    hash: OnceLock<Hash>,
+}
+
+#[derive(Clone)]
+struct Branch {
+    /// Where the keys below differ first: left has 0 there, right 1.
+    bit: u8,
+    left: Node,
+    right: Node,
+    hash: OnceLock<Hash>,
+}
+
+#[derive(Clone)]
+enum Node {
+    Leaf(Arc<Leaf>),
+    Branch(Arc<Branch>),
+}
+
+impl Branch {
+    fn child(&self, key: &Hash) -> &Node {
+        if bit(key, self.bit) { &self.right } else { &self.left }
+    }
+
+    fn sibling(&self, key: &Hash) -> &Node {
+        if bit(key, self.bit) { &self.left } else { &self.right }
+    }
+
+    fn child_mut(&mut self, key: &Hash) -> &mut Node {
+        if bit(key, self.bit) { &mut self.right } else { &mut self.left }
+    }
+}
+
+impl Node {
+    fn leaf(address: Address, account: Account) -> Node {
+        Node::Leaf(Arc::new(Leaf { address, account, hash: OnceLock::new() }))
+    }
+
+    fn branch(bit: u8, left: Node, right: Node) -> Node {
+        Node::Branch(Arc::new(Branch { bit, left, right, hash: OnceLock::new() }))
+    }
+
+    /// Hash of the node, computed once.
+    fn hash(&self) -> Hash {
+        match self {
+            Node::Leaf(leaf) => *leaf.hash.get_or_init(|| leaf_hash(&leaf.address, &leaf.account)),
+            Node::Branch(branch) => {
+                *branch.hash.get_or_init(|| branch_hash(branch.bit, &branch.left.hash(), &branch.right.hash()))
+            }
+        }
+    }
+
+    /// The only leaf where `key` could be.
+    fn find(&self, key: &Hash) -> &Leaf {
+        let mut node = self;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf,
+                Node::Branch(branch) => node = branch.child(key),
+            }
+        }
+    }
+
+    /// Puts a new account for `address`, which the trie holds at `key`.
+    fn replace(&mut self, key: &Hash, account: Account) {
+        let mut node = self;
+        loop {
+            match node {
+                Node::Leaf(leaf) => {
+                    let leaf = Arc::make_mut(leaf);
+                    leaf.account = account;
+                    leaf.hash = OnceLock::new();
+                    return;
+                }
+                Node::Branch(branch) => {
+                    let branch = Arc::make_mut(branch);
+                    branch.hash = OnceLock::new();
+                    node = branch.child_mut(key);
+                }
+            }
+        }
+    }
+
+    /// Adds a leaf whose key differs from all below this node first at bit `at`, or below a branch that stands before `at`.
+    fn insert(&mut self, key: &Hash, at: u8, leaf: Node) {
+        let mut node = self;
+        while matches!(node, Node::Branch(branch) if branch.bit < at) {
+            let Node::Branch(branch) = node else { return };
+            let branch = Arc::make_mut(branch);
+            branch.hash = OnceLock::new();
+            node = branch.child_mut(key);
+        }
+        let old = node.clone();
+        let (left, right) = if bit(key, at) { (old, leaf) } else { (leaf, old) };
+        *node = Node::branch(at, left, right);
+    }
+
+    /// Takes out the leaf at `key`, which is below this branch: its sibling takes the parent's place.
+    fn remove(&mut self, key: &Hash) {
+        let mut node = self;
+        while matches!(node, Node::Branch(branch) if matches!(branch.child(key), Node::Branch(_))) {
+            let Node::Branch(branch) = node else { return };
+            let branch = Arc::make_mut(branch);
+            branch.hash = OnceLock::new();
+            node = branch.child_mut(key);
+        }
+        if let Node::Branch(parent) = node {
+            *node = parent.sibling(key).clone();
+        }
+    }
+
+    /// The trie of sorted, distinct keys, bottom up; `items` is not empty.
+    fn build(items: &[(Hash, Address, Account)]) -> Node {
+        let (first, last) = (&items[0], &items[items.len() - 1]);
+        match first_difference(&first.0, &last.0) {
+            None => Node::leaf(first.1, first.2),
+            Some(at) => {
+                let middle = items.partition_point(|(key, _, _)| !bit(key, at));
+                Node::branch(at, Node::build(&items[..middle]), Node::build(&items[middle..]))
+            }
+        }
+    }
+}
+
+/// All accounts at one point of the chain. `Clone` costs nothing; clones share what neither has changed since.
+#[derive(Clone, Default)]
+pub struct State {
+    top: Option<Node>,
+    len: usize,
+}
+
+impl State {
+    /// No accounts.
+    pub fn empty() -> State {
+        State::default()
+    }
+
+    /// The state of many accounts at once; of an address that stands twice, the last counts.
+    pub fn from_accounts(accounts: impl IntoIterator<Item = (Address, Account)>) -> State {
+        let mut items: Vec<_> = accounts.into_iter().map(|(a, account)| (key_of(&a), a, account)).collect();
+        // Stable, reversed: of equal keys the last given stands first and survives.
+        items.reverse();
+        items.sort_by_key(|item| item.0);
+        items.dedup_by_key(|item| item.0);
+        items.retain(|item| !item.2.is_empty());
+        let top = (!items.is_empty()).then(|| Node::build(&items));
+        State { top, len: items.len() }
+    }
+
+    /// Number of accounts that are not empty.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True where there is no account.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The account of an address; `None` if it was never used or is empty.
+    pub fn get(&self, address: &Address) -> Option<Account> {
+        let leaf = self.top.as_ref()?.find(&key_of(address));
+        (leaf.address == *address).then_some(leaf.account)
+    }
+
+    /// The account of an address, empty where there is none.
+    pub fn account(&self, address: &Address) -> Account {
+        self.get(address).unwrap_or_default()
+    }
+
+    /// Sets an account; an empty one is removed, so that the root says only what is there.
+    pub fn set(&mut self, address: Address, account: Account) {
+        let key = key_of(&address);
+        let Some(top) = &mut self.top else {
+            if !account.is_empty() {
+                (self.top, self.len) = (Some(Node::leaf(address, account)), 1);
+            }
+            return;
+        };
+        let near = top.find(&key);
+        let present = near.address == address;
+        match (present, account.is_empty()) {
+            (true, false) if near.account == account => {}
+            (true, false) => top.replace(&key, account),
+            (false, true) => {}
+            (false, false) => {
+                // Two addresses with one key would be a collision of the hash.
+                let Some(at) = first_difference(&key, &key_of(&near.address)) else { return };
+                top.insert(&key, at, Node::leaf(address, account));
+                self.len += 1;
+            }
+            (true, true) => {
+                self.len -= 1;
+                if self.len == 0 {
+                    self.top = None;
+                } else {
+                    top.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Removes an account.
+    pub fn remove(&mut self, address: &Address) {
+        self.set(*address, Account::default());
+    }
+
+    /// Hash over all accounts, independent of the order in which they came; hashes only what changed since the last call.
+    pub fn root(&self) -> Hash {
+        self.top.as_ref().map_or(Hash::ZERO, Node::hash)
+    }
+
+    /// All accounts, by ascending key, which is no order people know.
+    pub fn iter(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
+        let mut stack: Vec<&Node> = self.top.iter().collect();
+        std::iter::from_fn(move || {
+            loop {
+                match stack.pop()? {
+                    Node::Leaf(leaf) => return Some((leaf.address, leaf.account)),
+                    Node::Branch(branch) => stack.extend([&branch.right, &branch.left]),
+                }
+            }
+        })
+    }
+
+    /// Proof of the account of `address`, or that there is none (L3).
+    pub fn prove(&self, address: &Address) -> AccountProof {
+        let key = key_of(address);
+        let mut proof = AccountProof { address: *address, leaf: None, path: Vec::new() };
+        let Some(mut node) = self.top.as_ref() else { return proof };
+        loop {
+            match node {
+                Node::Leaf(leaf) => {
+                    proof.leaf = Some(ProvenLeaf { address: leaf.address, account: leaf.account });
+                    return proof;
+                }
+                Node::Branch(branch) => {
+                    proof.path.push(Step { bit: branch.bit, sibling: branch.sibling(&key).hash() });
+                    node = branch.child(&key);
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("len", &self.len).field("root", &self.root()).finish()
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.root() == other.root()
+    }
+}
+
+impl Eq for State {}
+
+/// One branch on the way from the root to the leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Bit of the key by which the branch divides, 0 is the first byte's highest.
+    pub bit: u8,
+    /// Hash of the child that is not on the way.
+    pub sibling: Hash,
+}
+
+/// The leaf where a lookup ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenLeaf {
+    /// Whose account it is: the one asked for, or the neighbour that shows it is absent.
+    pub address: Address,
+    /// Its account.
+    pub account: Account,
+}
+
+/// What a state root says of one address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountProof {
+    /// The address asked for.
+    pub address: Address,
+    /// Where its lookup ends; `None` only for a state without accounts.
+    pub leaf: Option<ProvenLeaf>,
+    /// Branches from the root down, at most 256.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_DEPTH>")]
+    pub path: Vec<Step>,
+}
+
+/// Why a proof is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// The bits of the path do not ascend, so no trie has this path.
+    #[error("the bits of the path do not ascend")]
+    Path,
+    /// The leaf's own key does not lead down this path.
+    #[error("the leaf is not on the path of the address")]
+    Leaf,
+    /// The path leads to another root.
+    #[error("the proof leads to root {found}, not to {expected}")]
+    Root {
+        /// Root that was asked for.
+        expected: Hash,
+        /// Root that the proof leads to.
+        found: Hash,
+    },
+}
+
+impl AccountProof {
+    /// The account of [`Self::address`] in the state with this root, `None` if it has none.
+    ///
+    /// The root must come from a final header: `parent_state_root` of the block after the one asked about (L3).
+    ///
+    /// # Errors
+    /// Where the proof does not lead to `root`, or by another path than a lookup of the address takes.
+    pub fn verify(&self, root: &Hash) -> Result<Option<Account>, ProofError> {
+        if self.path.windows(2).any(|pair| pair[0].bit >= pair[1].bit) {
+            return Err(ProofError::Path);
+        }
+        let key = key_of(&self.address);
+        let mut found = Hash::ZERO;
+        if let Some(leaf) = &self.leaf {
+            let near = key_of(&leaf.address);
+            if self.path.iter().any(|step| bit(&near, step.bit) != bit(&key, step.bit)) {
+                return Err(ProofError::Leaf);
+            }
+            found = leaf_hash(&leaf.address, &leaf.account);
+        } else if !self.path.is_empty() {
+            return Err(ProofError::Path);
+        }
+        for step in self.path.iter().rev() {
+            let (left, right) = if bit(&key, step.bit) { (&step.sibling, &found) } else { (&found, &step.sibling) };
+            found = branch_hash(step.bit, left, right);
+        }
+        if found != *root {
+            return Err(ProofError::Root { expected: *root, found });
+        }
+        Ok(self.leaf.filter(|leaf| leaf.address == self.address).map(|leaf| leaf.account))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::BTreeMap;
+
+    fn address(n: u64) -> Address {
+        let mut out = [0; 20];
+        out[..8].copy_from_slice(&n.to_le_bytes());
+        Address(out)
+    }
+
+    fn account(balance: u64) -> Account {
+        Account { balance, nonce: balance % 7 }
+    }
+
+    fn state(count: u64) -> State {
+        State::from_accounts((0..count).map(|n| (address(n), account(n + 1))))
+    }
+
+    type Model = BTreeMap<Address, Account>;
+
+    fn check(state: &State, model: &Model, universe: u64, seed: u64) {
+        assert_eq!(state.len(), model.len(), "seed {seed}");
+        assert_eq!(state.iter().collect::<Model>(), *model, "seed {seed}");
+        for n in 0..universe {
+            assert_eq!(state.get(&address(n)), model.get(&address(n)).copied(), "seed {seed}, address {n}");
+        }
+        let rebuilt = State::from_accounts(model.iter().map(|(a, b)| (*a, *b)));
+        assert_eq!(state.root(), rebuilt.root(), "seed {seed}");
+    }
+
+    /// One random change of a state and its model.
+    fn change(rng: &mut StdRng, state: &mut State, model: &mut Model, universe: u64) {
+        let address = address(rng.random_range(0..universe));
+        if rng.random_bool(0.3) {
+            state.remove(&address);
+            model.remove(&address);
+        } else {
+            let account = account(rng.random_range(1..100));
+            state.set(address, account);
+            model.insert(address, account);
+        }
+    }
+
+    #[test]
+    fn a_state_and_its_forks_equal_plain_maps_after_random_changes() {
+        for seed in 0..60 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let universe = rng.random_range(1..80);
+            let mut forks = vec![(State::empty(), Model::new())];
+            for _ in 0..400 {
+                let at = rng.random_range(0..forks.len());
+                if rng.random_bool(0.02) && forks.len() < 6 {
+                    forks.push(forks[at].clone());
+                }
+                let (state, model) = &mut forks[at];
+                change(&mut rng, state, model, universe);
+                if rng.random_bool(0.1) {
+                    state.root();
+                }
+            }
+            for (state, model) in &forks {
+                check(state, model, universe, seed);
+            }
+        }
+    }
+
+    #[test]
+    fn the_root_does_not_depend_on_the_order_of_insertion() {
+        let forward = state(300);
+        let mut backward = State::empty();
+        for n in (0..300).rev() {
+            backward.set(address(n), account(n + 1));
+        }
+        assert_eq!(forward.root(), backward.root());
+    }
+
+    #[test]
+    fn the_root_changes_with_every_balance_nonce_and_address() {
+        let base = state(50);
+        let mut other = base.clone();
+        other.set(address(3), Account { balance: 4, nonce: 5 });
+        assert_ne!(base.root(), other.root());
+        let mut other = base.clone();
+        other.set(address(3), Account { balance: 5, nonce: 4 });
+        assert_ne!(base.root(), other.root());
+        let mut other = base.clone();
+        other.set(address(1_000), account(1));
+        assert_ne!(base.root(), other.root());
+        other.remove(&address(1_000));
+        assert_eq!(base.root(), other.root());
+    }
+
+    #[test]
+    fn an_empty_account_is_no_account() {
+        let mut state = State::empty();
+        state.set(address(1), Account::default());
+        assert_eq!((state.len(), state.root()), (0, Hash::ZERO));
+        state.set(address(1), account(5));
+        state.set(address(1), Account::default());
+        assert_eq!((state.get(&address(1)), state.len(), state.root()), (None, 0, Hash::ZERO));
+        let built = State::from_accounts([(address(1), Account::default()), (address(2), account(1))]);
+        assert_eq!(built.len(), 1);
+    }
+
+    #[test]
+    fn of_an_address_given_twice_the_last_account_counts() {
+        let twice = State::from_accounts([(address(1), account(5)), (address(1), account(6))]);
+        assert_eq!((twice.len(), twice.get(&address(1))), (1, Some(account(6))));
+    }
+
+    #[test]
+    fn every_present_and_absent_account_has_a_proof() {
+        for count in [0, 1, 2, 3, 17, 200] {
+            let state = state(count);
+            for n in 0..count + 50 {
+                let proof = state.prove(&address(n));
+                assert_eq!(proof.verify(&state.root()), Ok(state.get(&address(n))), "{n} of {count}");
+                let bytes = codec::encode(&proof);
+                assert_eq!(codec::decode::<AccountProof>(&bytes).expect("own bytes"), proof);
+                let text = serde_json::to_string(&proof).expect("json");
+                assert_eq!(serde_json::from_str::<AccountProof>(&text).expect("own text"), proof);
+            }
+        }
+    }
+
+    #[test]
+    fn a_forged_proof_is_refused() {
+        let state = state(100);
+        let (root, here, absent) = (state.root(), address(7), address(5_000));
+        let good = state.prove(&here);
+
+        let mut richer = good.clone();
+        richer.leaf = richer.leaf.map(|leaf| ProvenLeaf { account: account(1_000_000), ..leaf });
+        assert!(matches!(richer.verify(&root), Err(ProofError::Root { .. })));
+
+        // Another leaf of the same trie as witness that an account is absent.
+        for n in (0..100).filter(|n| *n != 7) {
+            let stolen = AccountProof { address: here, ..state.prove(&address(n)) };
+            assert!(stolen.verify(&root).is_err(), "neighbour {n}");
+        }
+        let mut hidden = state.prove(&absent);
+        hidden.address = here;
+        assert!(hidden.verify(&root).is_err());
+
+        // "There are no accounts at all."
+        let nothing = AccountProof { address: here, leaf: None, path: Vec::new() };
+        assert!(nothing.verify(&root).is_err());
+        assert_eq!(nothing.verify(&Hash::ZERO), Ok(None));
+
+        for at in 0..good.path.len() {
+            let mut bent = good.clone();
+            bent.path[at].sibling.0[0] ^= 1;
+            assert!(bent.verify(&root).is_err());
+            let mut bent = good.clone();
+            bent.path[at].bit = bent.path[at].bit.wrapping_add(1);
+            assert!(bent.verify(&root).is_err());
+            let mut short = good.clone();
+            short.path.remove(at);
+            assert!(short.verify(&root).is_err());
+        }
+        let mut swapped = good.clone();
+        swapped.path.reverse();
+        assert_eq!(swapped.verify(&root), Err(ProofError::Path));
+    }
+
+    #[test]
+    fn a_proof_of_one_root_does_not_hold_for_another() {
+        let before = state(100);
+        let mut after = before.clone();
+        after.set(address(3), account(77));
+        assert!(before.prove(&address(3)).verify(&after.root()).is_err());
+        assert_eq!(after.prove(&address(3)).verify(&after.root()), Ok(Some(account(77))));
+    }
+
+    #[test]
+    fn a_state_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<State>();
+    }
+}

@@ -8,6 +8,7 @@ use crate::params::{MAX_BATCH_BYTES, MAX_BATCH_TXS};
 use crate::transaction::SignedTransaction;
 use crate::validators::Index;
 use borsh::{BorshDeserialize, BorshSerialize};
+use std::sync::Arc;
 
 /// Prefix of a batch's sign bytes.
 const PREFIX: [u8; 16] = hash::sign_prefix("aitbc/batch/v1");
@@ -28,6 +29,18 @@ pub struct Batch {
     pub txs: Vec<SignedTransaction>,
     /// The author's, over pad16(`aitbc/batch/v1`) ‖ chain ‖ digest.
     pub signature: Signature,
+}
+
+/// A batch whose size, author and every signature were verified, with the hashes that were computed on the way.
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct VerifiedBatch {
+    /// The batch.
+    pub batch: Arc<Batch>,
+    /// [`Batch::digest`].
+    pub digest: Hash,
+    /// Ids of its transactions, in order.
+    pub ids: Arc<[Hash]>,
 }
 
 /// What a header says of a batch (F5).
@@ -133,6 +146,15 @@ impl Batch {
             Some(index) => Err(BatchError::Transaction { index }),
             None => Ok(()),
         }
+    }
+}
+
+impl VerifiedBatch {
+    /// Puts the hashes beside a batch. The caller has verified its author and every signature, or takes them from its
+    /// own ledger, where only verified ones are.
+    pub fn trusted(batch: Arc<Batch>, digest: Hash, chain: &Hash) -> VerifiedBatch {
+        let ids = batch.txs.iter().map(|tx| tx.id(chain)).collect();
+        VerifiedBatch { batch, digest, ids }
     }
 }
 

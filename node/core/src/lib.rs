@@ -16,6 +16,7 @@ pub mod env;
 pub mod genesis;
 pub mod hash;
 pub mod key;
+pub mod ledger;
 pub mod merkle;
 pub mod message;
 pub mod params;

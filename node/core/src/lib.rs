@@ -17,6 +17,7 @@ pub mod genesis;
 pub mod hash;
 pub mod key;
 pub mod ledger;
+pub mod mempool;
 pub mod merkle;
 pub mod message;
 pub mod params;

@@ -365,3 +365,395 @@ impl Block<'_> {
         ResultCode::Ok
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::hash::plain;
+    use crate::key::{PublicKey, Signature};
+    use crate::transaction::SignedTransaction;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    const HEIGHT: u64 = 10;
+
+    fn key(n: u8) -> PublicKey {
+        PublicKey([n; 32])
+    }
+
+    fn address(n: u8) -> Address {
+        key(n).address()
+    }
+
+    fn rules() -> Rules {
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50) }
+    }
+
+    fn tx(sender: u8, nonce: u64, fee: u64, action: Action) -> Transaction {
+        Transaction { sender: key(sender), nonce, fee, expiry_height: HEIGHT, action }
+    }
+
+    fn pay(to: u8, amount: u64) -> Action {
+        Action::Transfer(Payment { to: address(to), amount })
+    }
+
+    fn pay_many(to: &[(u8, u64)]) -> Action {
+        let payments = to.iter().map(|(to, amount)| Payment { to: address(*to), amount: *amount }).collect();
+        Action::TransferMany { payments }
+    }
+
+    fn ask(to: u8, amount: u64) -> Action {
+        Action::Faucet(Payment { to: address(to), amount })
+    }
+
+    fn verified(txs: Vec<Transaction>) -> VerifiedBatch {
+        let signature = Signature([0; 64]);
+        let txs = txs.into_iter().map(|transaction| SignedTransaction { transaction, signature }).collect();
+        let batch = Batch { epoch: 0, author: 0, seq: 1, expiry_height: HEIGHT, txs, signature };
+        let digest = batch.digest();
+        VerifiedBatch::trusted(Arc::new(batch), digest, &rules().chain)
+    }
+
+    /// Accounts 1 and 2 with 100 units, a faucet with 60; the proposer is 9.
+    fn start() -> State {
+        let with = |balance| Account { balance, nonce: 0 };
+        State::from_accounts([(address(1), with(100)), (address(2), with(100)), (faucet_address(), with(60))])
+    }
+
+    fn run(state: &State, txs: Vec<Transaction>) -> Executed {
+        execute(state, &rules(), HEIGHT, address(9), [&verified(txs)])
+    }
+
+    fn codes(executed: &Executed) -> Vec<ResultCode> {
+        executed.results.iter().map(|result| result.code).collect()
+    }
+
+    fn holds(state: &State, who: u8) -> (u64, u64) {
+        let account = state.account(&address(who));
+        (account.balance, account.nonce)
+    }
+
+    /// The transaction fails with `code` and nothing changes.
+    fn refused(tx: Transaction, code: ResultCode) {
+        let executed = run(&start(), vec![tx]);
+        assert_eq!(codes(&executed), [code]);
+        assert_eq!((executed.changed, executed.fees, executed.results[0].fee), (vec![], 0, 0));
+        assert_eq!(executed.state_root, start().root());
+        assert!(!code.had_effect());
+    }
+
+    #[test]
+    fn a_transfer_moves_the_amount_and_pays_the_proposer_the_fee() {
+        let executed = run(&start(), vec![tx(1, 0, 3, pay(2, 40))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok]);
+        assert_eq!((holds(&executed.state, 1), holds(&executed.state, 2)), ((57, 1), (140, 0)));
+        assert_eq!((holds(&executed.state, 9), executed.fees), ((3, 0), 3));
+    }
+
+    #[test]
+    fn a_transaction_over_its_expiry_height_has_no_effect() {
+        refused(Transaction { expiry_height: HEIGHT - 1, ..tx(1, 0, 3, pay(2, 40)) }, ResultCode::Expired);
+    }
+
+    #[test]
+    fn a_used_nonce_has_no_effect() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(2, 1)), tx(1, 0, 3, pay(2, 2))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::NonceTooLow]);
+        assert_eq!(holds(&executed.state, 1), (97, 1));
+    }
+
+    #[test]
+    fn a_nonce_too_high_has_no_effect_and_is_the_only_result_to_try_again() {
+        refused(tx(1, 1, 3, pay(2, 40)), ResultCode::NonceTooHigh);
+        let again: Vec<_> = ResultCode::ALL.into_iter().filter(|code| !code.is_final()).collect();
+        assert_eq!(again, [ResultCode::NonceTooHigh]);
+    }
+
+    #[test]
+    fn a_fee_under_the_least_has_no_effect() {
+        refused(tx(1, 0, 1, pay(2, 40)), ResultCode::FeeTooLow);
+    }
+
+    #[test]
+    fn a_fee_over_the_balance_has_no_effect() {
+        refused(tx(1, 0, 101, pay(2, 40)), ResultCode::FeeNotCovered);
+        refused(tx(7, 0, 2, pay(2, 40)), ResultCode::FeeNotCovered);
+    }
+
+    #[test]
+    fn amounts_over_the_balance_cost_the_fee_and_the_nonce() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(2, 99)), tx(1, 1, 2, pay(2, 96))]);
+        assert_eq!(codes(&executed), [ResultCode::InsufficientBalance, ResultCode::Ok]);
+        assert_eq!((holds(&executed.state, 1), holds(&executed.state, 2)), ((0, 2), (196, 0)));
+        assert_eq!(executed.fees, 4);
+    }
+
+    #[test]
+    fn paying_oneself_costs_the_fee_only() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(1, 98))]);
+        assert_eq!((codes(&executed), holds(&executed.state, 1)), (vec![ResultCode::Ok], (98, 1)));
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(1, 99))]);
+        assert_eq!(codes(&executed), [ResultCode::InsufficientBalance]);
+    }
+
+    #[test]
+    fn of_many_payments_all_happen_or_none() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay_many(&[(2, 10), (3, 20), (1, 5), (3, 1)]))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok]);
+        assert_eq!(holds(&executed.state, 1), (67, 1));
+        assert_eq!((holds(&executed.state, 2), holds(&executed.state, 3)), ((110, 0), (21, 0)));
+        let executed = run(&start(), vec![tx(1, 0, 2, pay_many(&[(2, 10), (3, 89)]))]);
+        assert_eq!(codes(&executed), [ResultCode::InsufficientBalance]);
+        assert_eq!((holds(&executed.state, 1), holds(&executed.state, 2)), ((98, 1), (100, 0)));
+    }
+
+    #[test]
+    fn units_received_in_a_block_can_be_spent_in_it() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(7, 50)), tx(7, 0, 2, pay(2, 48))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::Ok]);
+        assert_eq!(holds(&executed.state, 7), (0, 1));
+    }
+
+    #[test]
+    fn the_proposer_cannot_spend_the_fees_of_the_same_block() {
+        let executed = run(&start(), vec![tx(1, 0, 50, pay(2, 1)), tx(9, 0, 2, pay(2, 1))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::FeeNotCovered]);
+        assert_eq!(holds(&executed.state, 9), (50, 0));
+    }
+
+    #[test]
+    fn the_faucet_pays_an_unknown_sender_without_a_fee() {
+        let executed = run(&start(), vec![tx(7, 0, 0, ask(7, 50))]);
+        assert_eq!((codes(&executed), holds(&executed.state, 7)), (vec![ResultCode::Ok], (50, 1)));
+        assert_eq!(executed.state.account(&faucet_address()).balance, 10);
+    }
+
+    #[test]
+    fn the_faucet_refuses_over_its_most_and_over_what_it_has() {
+        refused(tx(7, 0, 0, ask(7, 51)), ResultCode::FaucetLimit);
+        let executed = run(&start(), vec![tx(7, 0, 0, ask(7, 50)), tx(7, 1, 0, ask(7, 11)), tx(7, 1, 0, ask(7, 10))]);
+        assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::FaucetEmpty, ResultCode::Ok]);
+        assert_eq!(executed.state.get(&faucet_address()), None);
+    }
+
+    #[test]
+    fn without_a_faucet_a_request_has_no_effect() {
+        let none = Rules { faucet: None, ..rules() };
+        let executed = execute(&start(), &none, HEIGHT, address(9), [&verified(vec![tx(7, 0, 0, ask(7, 1))])]);
+        assert_eq!((codes(&executed), executed.changed), (vec![ResultCode::FaucetDisabled], vec![]));
+    }
+
+    #[test]
+    fn the_same_transaction_in_two_batches_has_its_effect_once() {
+        let batch = verified(vec![tx(1, 0, 2, pay(2, 10))]);
+        let executed = execute(&start(), &rules(), HEIGHT, address(9), [&batch, &batch.clone()]);
+        assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::NonceTooLow]);
+        assert_eq!(executed.results[0].id, executed.results[1].id);
+        assert_eq!(holds(&executed.state, 1), (88, 1));
+    }
+
+    #[test]
+    fn a_block_without_transactions_changes_nothing() {
+        let executed = execute(&start(), &rules(), HEIGHT, address(9), []);
+        assert_eq!((executed.state_root, executed.results_root), (start().root(), Hash::ZERO));
+        assert!(executed.changed.is_empty() && executed.results.is_empty());
+    }
+
+    #[test]
+    fn numbers_and_names_of_results_are_stable() {
+        let all: Vec<_> = ResultCode::ALL.into_iter().map(|code| (code.number(), code.name())).collect();
+        let stable = [
+            (0, "OK"),
+            (1, "EXPIRED"),
+            (2, "NONCE_TOO_LOW"),
+            (3, "NONCE_TOO_HIGH"),
+            (4, "FEE_TOO_LOW"),
+            (5, "FEE_NOT_COVERED"),
+            (6, "INSUFFICIENT_BALANCE"),
+            (7, "FAUCET_DISABLED"),
+            (8, "FAUCET_LIMIT"),
+            (9, "FAUCET_EMPTY"),
+        ];
+        assert_eq!(all, stable);
+        for code in ResultCode::ALL {
+            assert_eq!(codec::decode::<ResultCode>(&codec::encode(&code)).expect("own bytes"), code);
+        }
+        assert!(codec::decode::<ResultCode>(&[10, 0]).is_err());
+        assert_eq!(ResultCode::from_number(10), None);
+    }
+
+    #[test]
+    fn a_result_is_proven_by_its_path_to_the_results_root() {
+        let executed = run(&start(), vec![tx(1, 0, 2, pay(2, 1)), tx(2, 5, 2, pay(2, 2)), tx(2, 0, 9, pay(1, 3))]);
+        let leaves: Vec<_> = executed.results.iter().map(|result| merkle::leaf(&codec::encode(result))).collect();
+        for (i, leaf) in leaves.iter().enumerate() {
+            assert!(merkle::verify(leaf, i, leaves.len(), &merkle::path(&leaves, i), &executed.results_root));
+        }
+    }
+
+    /// The rules once more, as plainly as they can be said: a map that is copied before each transaction.
+    mod model {
+        use super::*;
+
+        pub(super) type Accounts = BTreeMap<Address, (u64, u64)>;
+
+        fn move_units(map: &mut Accounts, from: Address, to: Address, amount: u64) -> bool {
+            let have = map.get(&from).map_or(0, |a| a.0);
+            if have < amount {
+                return false;
+            }
+            map.entry(from).or_default().0 -= amount;
+            map.entry(to).or_default().0 += amount;
+            true
+        }
+
+        pub(super) fn apply(
+            map: &mut Accounts,
+            pot: Address,
+            rules: &Rules,
+            height: u64,
+            tx: &Transaction,
+        ) -> ResultCode {
+            let sender = tx.sender.address();
+            let (balance, nonce) = map.get(&sender).copied().unwrap_or_default();
+            let faucet = matches!(tx.action, Action::Faucet(_));
+            if height > tx.expiry_height {
+                return ResultCode::Expired;
+            }
+            if tx.nonce != nonce {
+                return if tx.nonce < nonce { ResultCode::NonceTooLow } else { ResultCode::NonceTooHigh };
+            }
+            if !faucet && tx.fee < rules.min_fee {
+                return ResultCode::FeeTooLow;
+            }
+            if balance < tx.fee {
+                return ResultCode::FeeNotCovered;
+            }
+            let before = map.clone();
+            map.entry(sender).or_default().1 += 1;
+            assert!(move_units(map, sender, pot, tx.fee));
+            let with_fee = map.clone();
+            let (from, payments) = match &tx.action {
+                Action::Transfer(payment) => (sender, vec![payment.clone()]),
+                Action::TransferMany { payments } => (sender, payments.clone()),
+                Action::Faucet(payment) => (faucet_address(), vec![payment.clone()]),
+            };
+            if faucet {
+                let failure = match rules.faucet {
+                    None => Some(ResultCode::FaucetDisabled),
+                    Some(most) if payments[0].amount > most => Some(ResultCode::FaucetLimit),
+                    Some(_) if !move_units(map, from, payments[0].to, payments[0].amount) => {
+                        Some(ResultCode::FaucetEmpty)
+                    }
+                    Some(_) => None,
+                };
+                if let Some(code) = failure {
+                    *map = before;
+                    return code;
+                }
+                return ResultCode::Ok;
+            }
+            // All leave before any arrives: paying oneself does not fund the next payment.
+            let total: u64 = payments.iter().map(|p| p.amount).sum();
+            let hand = Address([255; 20]);
+            if !move_units(map, from, hand, total) {
+                *map = with_fee;
+                return ResultCode::InsufficientBalance;
+            }
+            for payment in payments {
+                assert!(move_units(map, hand, payment.to, payment.amount));
+            }
+            ResultCode::Ok
+        }
+    }
+
+    fn random_tx(rng: &mut StdRng, nonces: &model::Accounts) -> Transaction {
+        let sender = rng.random_range(1..8);
+        let nonce = nonces.get(&address(sender)).map_or(0, |account| account.1);
+        let amount = rng.random_range(1..60);
+        let to = rng.random_range(1..10);
+        let action = match rng.random_range(0..4) {
+            0 => ask(to, amount),
+            1 => pay_many(&[(to, amount), (rng.random_range(1..10), rng.random_range(1..40))]),
+            _ => pay(to, amount),
+        };
+        let nonce = if rng.random_bool(0.1) { rng.random_range(0..nonce + 3) } else { nonce };
+        let fee = if rng.random_bool(0.05) { rng.random_range(0..500) } else { rng.random_range(1..6) };
+        let expiry_height = if rng.random_bool(0.05) { 1 } else { 1_000 };
+        Transaction { expiry_height, ..tx(sender, nonce, fee, action) }
+    }
+
+    #[test]
+    fn random_blocks_end_as_the_plain_model_does_and_no_unit_is_made_or_lost() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..150 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut rules = rules();
+            if seed % 10 == 0 {
+                rules.faucet = None;
+            }
+            let (mut state, pot) = (start(), Address([254; 20]));
+            let mut map: model::Accounts =
+                state.iter().map(|(a, account)| (a, (account.balance, account.nonce))).collect();
+            let supply: u64 = map.values().map(|a| a.0).sum();
+            for height in 2..20 {
+                let proposer = address(rng.random_range(8..10));
+                let mut batches = Vec::new();
+                let mut expected = Vec::new();
+                for _ in 0..rng.random_range(0..3) {
+                    let mut txs = Vec::new();
+                    for _ in 0..rng.random_range(1..12) {
+                        let tx = random_tx(&mut rng, &map);
+                        expected.push(model::apply(&mut map, pot, &rules, height, &tx));
+                        txs.push(tx);
+                    }
+                    batches.push(verified(txs));
+                }
+                let fees = map.remove(&pot).map_or(0, |account| account.0);
+                map.entry(proposer).or_default().0 += fees;
+
+                let executed = execute(&state, &rules, height, proposer, &batches);
+                assert_eq!(codes(&executed), expected, "seed {seed}, height {height}");
+                assert_eq!(executed.fees, fees, "seed {seed}");
+                assert_eq!(executed.results.iter().map(|r| r.fee).sum::<u64>(), fees, "seed {seed}");
+                seen.extend(expected);
+                check_changed(&state, &executed, seed);
+                state = executed.state;
+                let plain: model::Accounts = map.iter().filter(|(_, a)| **a != (0, 0)).map(|(k, v)| (*k, *v)).collect();
+                let got: model::Accounts = state.iter().map(|(k, a)| (k, (a.balance, a.nonce))).collect();
+                assert_eq!(got, plain, "seed {seed}, height {height}");
+                assert_eq!(got.values().map(|a| a.0).sum::<u64>(), supply, "seed {seed}");
+            }
+        }
+        assert_eq!(seen.len(), ResultCode::ALL.len(), "every result must come up: {seen:?}");
+    }
+
+    /// `changed` names each account that differs, once, with its last value.
+    fn check_changed(before: &State, executed: &Executed, seed: u64) {
+        let mut again = before.clone();
+        for (address, account) in &executed.changed {
+            assert_ne!(before.account(address), *account, "seed {seed}");
+            again.set(*address, *account);
+        }
+        assert_eq!(again.root(), executed.state_root, "seed {seed}");
+        assert!(executed.changed.windows(2).all(|pair| pair[0].0 < pair[1].0), "seed {seed}");
+    }
+
+    #[test]
+    fn a_chain_starts_with_the_accounts_of_genesis_and_the_faucet() {
+        let text = format!(
+            r#"{{"chain_id":"t","mode":"poa","validators":[{{"public_key":"{}"}}],
+                "accounts":[{{"address":"{}","balance":7}}],"faucet":{{"balance":9,"max_amount":3}}}}"#,
+            crate::key::SecretKey::from_seed([1; 32]).public(),
+            address(1)
+        );
+        let genesis = Genesis::from_json(&text).expect("valid");
+        let state = State::from_genesis(&genesis);
+        assert_eq!((state.len(), holds(&state, 1)), (2, (7, 0)));
+        assert_eq!(state.account(&faucet_address()).balance, 9);
+        assert_eq!(Rules::of(&genesis), Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3) });
+    }
+}

@@ -15,6 +15,7 @@ pub mod consensus;
 pub mod env;
 pub mod genesis;
 pub mod hash;
+pub mod json;
 pub mod key;
 pub mod ledger;
 pub mod mempool;

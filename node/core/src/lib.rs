@@ -23,6 +23,7 @@ pub mod merkle;
 pub mod message;
 pub mod params;
 pub mod state;
+pub mod sync;
 pub mod transaction;
 pub mod validators;
 pub mod vote;

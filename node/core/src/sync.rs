@@ -1,0 +1,749 @@
+//! Block sync: which final blocks to ask of whom, and what proves the answer (protocol.md S1). Pure; times come in.
+//!
+//! A validator that was away asks peers for ranges of heights, at most [`MAX_IN_FLIGHT`] at once and one of each peer.
+//! Answers may come in any order and shorter than asked; they wait until they continue the own chain. What is missing is
+//! asked again: of another peer when one is slow, sends something wrong, or goes away.
+//!
+//! ```text
+//! status ─→ peers ─→ next() ─→ BlocksReq          Blocks ─→ on_blocks() ─→ take() ─→ verify_blocks() ─→ execute
+//!                      ↑ time-outs                                            └─ wrong: on_wrong() ─→ asked elsewhere
+//! ```
+
+use crate::batch::{BatchError, VerifiedBatch};
+use crate::block::{Block, Header, VERSION};
+use crate::consensus::input::Tip;
+use crate::hash::Hash;
+use crate::message::MAX_BLOCKS;
+use crate::validators::{Index, ValidatorSet};
+use crate::vote::{Cert, CertError, Kind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Requests under way at once.
+pub const MAX_IN_FLIGHT: usize = 4;
+/// Answers that wait for an earlier one: bounds memory to this many messages, and the one that continues the own chain.
+pub const MAX_WAITING: usize = 8;
+/// Blocks asked for at once; the answer may be shorter, as a message holds 4 MiB.
+pub const REQUEST_BLOCKS: u64 = 128;
+/// After how long another peer is asked, in milliseconds. A late answer is still taken.
+pub const TIMEOUT_MS: u64 = 2_000;
+/// Doublings of the time-out until a peer that owes an answer is asked again: at most 32 s.
+const MAX_PATIENCE: u32 = 4;
+/// How long a peer that sent something wrong is not asked, in milliseconds.
+pub const PENALTY_MS: u64 = 10_000;
+/// Consensus itself fetches what is up to this many heights away; sync helps beyond, or when the height stands still.
+pub const LAG: u64 = 4;
+/// How long the own height may stand still below a peer's before sync helps, in milliseconds.
+pub const STALL_MS: u64 = 1_000;
+
+/// Blocks to ask of a peer: a [`BlocksReq`](crate::message::Message::BlocksReq).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Whom.
+    pub peer: Index,
+    /// First height.
+    pub from: u64,
+    /// Most blocks wanted.
+    pub count: u32,
+}
+
+/// Blocks that continue the own chain, not verified yet.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Who sent them.
+    pub peer: Index,
+    /// Consecutive, the first one above the own height.
+    pub blocks: Vec<Block>,
+    /// Final certificate of the last one.
+    pub cert: Cert,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    height: u64,
+    connected: bool,
+    /// What it was asked and has not answered: first height and count.
+    asked: Option<(u64, u64)>,
+    /// Until when nobody else is asked the same; `None`: it took too long, or nothing is asked.
+    alone_until: Option<u64>,
+    /// Until when it is not asked again while it owes an answer: a slow channel would only get slower.
+    patience_until: u64,
+    /// Failures since its last good answer: others are asked first.
+    failures: u32,
+    barred_until: u64,
+    turn: u64,
+}
+
+/// Keeps track of peers, requests and answers.
+#[derive(Clone, Debug, Default)]
+pub struct Planner {
+    peers: BTreeMap<Index, Peer>,
+    /// Answers that do not continue the own chain yet, by first height.
+    waiting: BTreeMap<u64, Answer>,
+    own: u64,
+    /// When the own height was first seen as it is.
+    own_since: Option<u64>,
+    turns: u64,
+}
+
+impl Planner {
+    /// A planner that knows no peers.
+    pub fn new() -> Planner {
+        Planner::default()
+    }
+
+    /// A peer told its height.
+    pub fn on_status(&mut self, peer: Index, height: u64) {
+        let peer = self.peers.entry(peer).or_default();
+        (peer.height, peer.connected) = (height, true);
+    }
+
+    /// The channel to a peer is gone: what it was asked is asked elsewhere.
+    pub fn on_disconnected(&mut self, peer: Index) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            (peer.connected, peer.alone_until, peer.asked) = (false, None, None);
+        }
+    }
+
+    /// A peer answered. What was not asked of it, or came already, is dropped.
+    pub fn on_blocks(&mut self, peer: Index, blocks: Vec<Block>, cert: Option<Cert>) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let Some((from, _)) = state.asked else { return };
+        let Some(first) = blocks.first().map(|block| block.header.height) else {
+            // It has less than its status said; the next status may say more.
+            (state.asked, state.alone_until) = (None, None);
+            state.height = state.height.min(from - 1);
+            state.failures += 1;
+            return;
+        };
+        // The answer to something it was asked before: the one it owes is still to come.
+        if first != from {
+            return;
+        }
+        (state.asked, state.alone_until) = (None, None);
+        match cert {
+            Some(cert) if blocks.len() <= MAX_BLOCKS => {
+                let (next, room) = (self.own + 1, self.waiting.len() < MAX_WAITING);
+                if first + blocks.len() as u64 > next && (room || first <= next) {
+                    self.waiting.entry(from).or_insert(Answer { peer, blocks, cert });
+                }
+            }
+            _ => state.failures += 1,
+        }
+    }
+
+    /// What to ask now. `own` is the height of the last block in the own ledger; call it after each change and each second.
+    pub fn next(&mut self, now_ms: u64, own: u64) -> Vec<Request> {
+        self.move_to(now_ms, own);
+        let best = self.peers.values().filter(|p| p.connected).map(|p| p.height).max().unwrap_or(0);
+        let stalled = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= STALL_MS);
+        let started = !self.waiting.is_empty() || self.in_flight().count() > 0;
+        if best <= own || (best <= own + LAG && !stalled && !started) {
+            return Vec::new();
+        }
+        let mut requests = Vec::new();
+        while self.in_flight().count() < MAX_IN_FLIGHT {
+            let (from, count) = self.first_gap();
+            let room = self.in_flight().count() + self.waiting.len() < MAX_WAITING;
+            // What all others wait for is asked always.
+            if !room && from > own + 1 {
+                break;
+            }
+            let Some(peer) = self.choose(now_ms, from) else { break };
+            self.turns += 1;
+            let Some(state) = self.peers.get_mut(&peer) else { break };
+            let count = count.min(state.height - from + 1);
+            (state.asked, state.alone_until) = (Some((from, count)), Some(now_ms + TIMEOUT_MS));
+            // A time-out counts as a failure, so this doubles with each one in a row.
+            state.patience_until = now_ms + (TIMEOUT_MS << (state.failures + 1).min(MAX_PATIENCE));
+            state.turn = self.turns;
+            requests.push(Request { peer, from, count: u32::try_from(count).unwrap_or(u32::MAX) });
+        }
+        requests
+    }
+
+    /// The answer that continues the own chain, if it is here: verify it, then execute it or call [`Self::on_wrong`].
+    pub fn take(&mut self, own: u64) -> Option<Answer> {
+        loop {
+            let entry = self.waiting.first_entry()?;
+            if *entry.key() > own + 1 {
+                return None;
+            }
+            let mut answer = entry.remove();
+            // Consensus went on meanwhile, or an earlier answer reached into this one.
+            answer.blocks.retain(|block| block.header.height > own);
+            if !answer.blocks.is_empty() {
+                if let Some(peer) = self.peers.get_mut(&answer.peer) {
+                    peer.failures = 0;
+                }
+                return Some(answer);
+            }
+        }
+    }
+
+    /// A peer's answer did not verify: others are asked first for a while. It is never banned, it may be needed.
+    pub fn on_wrong(&mut self, now_ms: u64, peer: Index) {
+        self.waiting.retain(|_, answer| answer.peer != peer);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.failures += 1;
+            peer.barred_until = now_ms + PENALTY_MS;
+        }
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> impl Iterator<Item = Request> + '_ {
+        self.peers.iter().filter_map(|(index, peer)| {
+            let (from, count) = peer.asked.filter(|_| peer.alone_until.is_some())?;
+            Some(Request { peer: *index, from, count: u32::try_from(count).unwrap_or(u32::MAX) })
+        })
+    }
+
+    fn move_to(&mut self, now_ms: u64, own: u64) {
+        if own != self.own || self.own_since.is_none() {
+            (self.own, self.own_since) = (own, Some(now_ms));
+        }
+        for peer in self.peers.values_mut() {
+            if peer.alone_until.is_some_and(|until| until <= now_ms) {
+                peer.alone_until = None;
+                peer.failures += 1;
+            }
+        }
+    }
+
+    /// The first heights above the own that are neither asked for nor waiting.
+    fn first_gap(&self) -> (u64, u64) {
+        let waiting = self.waiting.iter().map(|(from, answer)| (*from, answer.blocks.len() as u64));
+        let asked = self.in_flight().map(|request| (request.from, u64::from(request.count)));
+        let mut taken: Vec<(u64, u64)> = waiting.chain(asked).collect();
+        taken.sort_unstable();
+        let mut at = self.own + 1;
+        for (from, count) in taken {
+            if from > at {
+                return (at, REQUEST_BLOCKS.min(from - at));
+            }
+            at = at.max(from + count);
+        }
+        (at, REQUEST_BLOCKS)
+    }
+
+    /// Of the idle peers that have `from`: the one with the fewest failures, of equals the one not asked for longest.
+    fn choose(&self, now_ms: u64, from: u64) -> Option<Index> {
+        let idle = |p: &Peer| p.asked.is_none() || (p.alone_until.is_none() && p.patience_until <= now_ms);
+        let able = |p: &Peer| p.connected && p.height >= from && p.barred_until <= now_ms && idle(p);
+        let able = self.peers.iter().filter(|(_, peer)| able(peer));
+        able.min_by_key(|(_, peer)| (peer.failures, peer.turn)).map(|(index, _)| *index)
+    }
+}
+
+/// The greatest height that validators heavier than all faulty ones together have reached by their own word, so that at
+/// least one honest one has: what "caught up" is measured against. Give the own height too.
+pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (Index, u64)>) -> u64 {
+    let mut heights: Vec<(u64, Index)> = heights.into_iter().map(|(index, height)| (height, index)).collect();
+    heights.sort_unstable();
+    let mut weight = 0;
+    for (height, index) in heights.into_iter().rev() {
+        weight += set.weight(index);
+        if weight > set.faulty_weight() {
+            return height;
+        }
+    }
+    0
+}
+
+/// A final block, its digest and its batches with theirs.
+#[derive(Clone, Debug)]
+pub struct FinalBlock {
+    /// Digest of the header.
+    pub digest: Hash,
+    /// The header.
+    pub header: Header,
+    /// Its batches, in order.
+    pub batches: Vec<VerifiedBatch>,
+}
+
+/// Why blocks do not continue the own chain; the peer that sent them is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SyncError {
+    /// No blocks, or more than a message may hold.
+    #[error("{0} blocks, 1 to {MAX_BLOCKS} expected")]
+    Count(usize),
+    /// The certificate is of another kind, epoch or digest than the last block's, or of an earlier slot.
+    #[error("the certificate is not a Final certificate of the last block, {0}")]
+    OtherCert(Hash),
+    /// The certificate itself is invalid.
+    #[error("certificate: {0}")]
+    Cert(#[from] CertError),
+    /// A header does not follow from the one before it.
+    #[error("block {height}: {field} does not follow from the block before it")]
+    Link {
+        /// Height at which the chain breaks.
+        height: u64,
+        /// Field of the header.
+        field: &'static str,
+    },
+    /// A batch is not the one that the header names, or its author did not sign it.
+    #[error("block {height}, batch {index}: {reason}")]
+    Batch {
+        /// Height of the block.
+        height: u64,
+        /// Which batch.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Checks that blocks continue the chain above `tip` and are final: heights are consecutive, parents link, the set is
+/// known, batches match what headers say, and the certificate is of the last block, which proves all below it (S1, L1).
+///
+/// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
+/// Roots are checked by executing: each header holds those of its parent.
+///
+/// # Errors
+/// Names the first thing that is wrong.
+pub fn verify_blocks(
+    chain: &Hash,
+    set: &ValidatorSet,
+    tip: &Tip,
+    blocks: Vec<Block>,
+    cert: &Cert,
+) -> Result<Vec<FinalBlock>, SyncError> {
+    let (Some(last), true) = (blocks.last(), blocks.len() <= MAX_BLOCKS) else {
+        return Err(SyncError::Count(blocks.len()));
+    };
+    let (digest, statement) = (last.header.digest(), cert.statement);
+    // A certificate of a later slot is of the same block proposed again (D3).
+    let fits = statement.kind == Kind::Final
+        && statement.epoch == last.header.epoch
+        && statement.slot >= last.header.slot
+        && statement.digest == digest;
+    if !fits {
+        return Err(SyncError::OtherCert(digest));
+    }
+    let digests = check_links(set, tip, &blocks)?;
+    cert.verify(chain, set)?;
+    let finish = |(block, digest): (Block, Hash)| {
+        let batches = check_batches(chain, set, &block.header, block.batches)?;
+        Ok(FinalBlock { digest, header: block.header, batches })
+    };
+    blocks.into_iter().zip(digests).map(finish).collect()
+}
+
+/// Digests of headers, each of which must follow from the one before it.
+fn check_links(set: &ValidatorSet, tip: &Tip, blocks: &[Block]) -> Result<Vec<Hash>, SyncError> {
+    let (mut digest, mut slot, mut height, mut time_ms) = (tip.digest, tip.slot, tip.height, tip.time_ms);
+    let (epoch, set_hash) = (blocks.first().map_or(0, |block| block.header.epoch), set.hash());
+    let mut digests = Vec::with_capacity(blocks.len());
+    for Block { header, batches } in blocks {
+        let checks = [
+            ("version", header.version == VERSION),
+            ("height", height.checked_add(1) == Some(header.height)),
+            ("parent", header.parent == digest),
+            ("epoch", header.epoch == epoch),
+            ("parent_slot", header.parent_slot == slot),
+            ("slot", header.slot > slot),
+            ("time_ms", header.time_ms > time_ms),
+            ("set_hash", header.set_hash == set_hash),
+            ("proposer", set.get(header.proposer).is_some()),
+            ("batches", header.batches.len() == batches.len()),
+        ];
+        if let Some((field, _)) = checks.into_iter().find(|(_, holds)| !holds) {
+            return Err(SyncError::Link { height: height.saturating_add(1), field });
+        }
+        (digest, slot, height, time_ms) = (header.digest(), header.slot, header.height, header.time_ms);
+        digests.push(digest);
+    }
+    Ok(digests)
+}
+
+/// The batches of a header: it names their digests, but not their authors' signatures, which are checked.
+fn check_batches(
+    chain: &Hash,
+    set: &ValidatorSet,
+    header: &Header,
+    batches: Vec<crate::batch::Batch>,
+) -> Result<Vec<VerifiedBatch>, SyncError> {
+    let check = |(index, batch): (usize, crate::batch::Batch)| {
+        let wrong = |reason: String| SyncError::Batch { height: header.height, index, reason };
+        let digest = batch.digest();
+        if header.batches.get(index) != Some(&batch.reference(digest)) {
+            return Err(wrong("it is not the one that the header names".into()));
+        }
+        let author = set.get(batch.author).ok_or_else(|| wrong("its author is not in the set".into()))?;
+        batch.check(chain, &digest, &author.key).map_err(|e: BatchError| wrong(e.to_string()))?;
+        Ok(VerifiedBatch::trusted(Arc::new(batch), digest, chain))
+    };
+    batches.into_iter().enumerate().map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::consensus::input::Roots;
+    use crate::hash::plain;
+    use crate::key::{Address, SecretKey};
+    use crate::transaction::{Action, Payment, Transaction};
+    use crate::validators::Validator;
+    use crate::vote::{Statement, Vote};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    fn chain() -> Hash {
+        plain(b"chain")
+    }
+
+    fn keys() -> Vec<SecretKey> {
+        let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
+        keys.sort_by_key(SecretKey::public);
+        keys
+    }
+
+    fn set() -> ValidatorSet {
+        let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
+        ValidatorSet::new(members).expect("valid set")
+    }
+
+    fn genesis() -> Tip {
+        let roots = Roots { state: Hash::ZERO, results: Hash::ZERO };
+        Tip { digest: chain(), slot: 0, height: 0, time_ms: 0, roots }
+    }
+
+    fn batch(seq: u64) -> Batch {
+        let action = Action::Transfer(Payment { to: Address([9; 20]), amount: 5 });
+        let key = &keys()[0];
+        let tx = Transaction { sender: key.public(), nonce: seq, fee: 1, expiry_height: 100, action };
+        Batch::seal(&chain(), key, (0, 0), seq, 100, vec![tx.sign(&chain(), key)])
+    }
+
+    /// A block on `parent`; every third one has a batch, every fifth slot was skipped.
+    fn block(parent: &Tip) -> Block {
+        let height = parent.height + 1;
+        let batches = if height % 3 == 0 { vec![batch(height)] } else { Vec::new() };
+        let slot = parent.slot + if height % 5 == 0 { 2 } else { 1 };
+        let header = Header {
+            version: VERSION,
+            epoch: 0,
+            slot,
+            height,
+            parent_slot: parent.slot,
+            parent: parent.digest,
+            parent_state_root: Hash::ZERO,
+            parent_results_root: Hash::ZERO,
+            time_ms: parent.time_ms + 10,
+            proposer: set().leader(0, slot),
+            set_hash: set().hash(),
+            next_set_hash: set().hash(),
+            batches: batches.iter().map(|b| b.reference(b.digest())).collect(),
+            evidence: Vec::new(),
+        };
+        Block { header, batches }
+    }
+
+    fn tip_of(header: &Header) -> Tip {
+        let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
+        Tip { digest: header.digest(), slot, height, time_ms, ..genesis() }
+    }
+
+    fn blocks(count: u64) -> Vec<Block> {
+        let mut out: Vec<Block> = Vec::new();
+        for _ in 0..count {
+            let tip = out.last().map_or_else(genesis, |block| tip_of(&block.header));
+            out.push(block(&tip));
+        }
+        out
+    }
+
+    fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
+        let statement = Statement { epoch: 0, slot: header.slot, kind, digest: header.digest() };
+        let keys = keys();
+        let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
+        Cert::collect(statement, &set(), &signers.iter().map(vote).collect::<Vec<_>>())
+    }
+
+    fn final_cert(blocks: &[Block]) -> Cert {
+        cert(&blocks.last().expect("some").header, Kind::Final, &[0, 1, 3])
+    }
+
+    fn verify(tip: &Tip, blocks: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
+        verify_blocks(&chain(), &set(), tip, blocks.to_vec(), cert)
+    }
+
+    #[test]
+    fn s1_linked_blocks_under_one_final_certificate_are_accepted() {
+        let blocks = blocks(7);
+        let done = verify(&genesis(), &blocks, &final_cert(&blocks)).expect("valid");
+        assert_eq!(done.len(), 7);
+        for (done, block) in done.iter().zip(&blocks) {
+            assert_eq!((done.digest, &done.header), (block.header.digest(), &block.header));
+            let ids: Vec<_> = done.batches.iter().flat_map(|b| b.ids.to_vec()).collect();
+            let txs = block.batches.iter().flat_map(|b| &b.txs);
+            assert_eq!(ids, txs.map(|tx| tx.id(&chain())).collect::<Vec<_>>());
+        }
+        let middle = tip_of(&blocks[2].header);
+        assert_eq!(verify(&middle, &blocks[3..], &final_cert(&blocks)).expect("valid").len(), 4);
+    }
+
+    #[test]
+    fn s1_a_certificate_of_anything_but_the_last_block_is_refused() {
+        let blocks = blocks(4);
+        let other = |cert: &Cert| matches!(verify(&genesis(), &blocks, cert), Err(SyncError::OtherCert(_)));
+        assert!(other(&cert(&blocks[3].header, Kind::Notar, &[0, 1, 2])));
+        assert!(other(&cert(&blocks[2].header, Kind::Final, &[0, 1, 2])));
+        let mut early = final_cert(&blocks);
+        early.statement.slot -= 1;
+        assert!(other(&early));
+        let light = cert(&blocks[3].header, Kind::Final, &[0, 1]);
+        let error = verify(&genesis(), &blocks, &light).expect_err("light");
+        assert_eq!(error, SyncError::Cert(CertError::Weight { found: 2, quorum: 3 }));
+        let mut forged = final_cert(&blocks);
+        forged.signatures.swap(0, 1);
+        assert!(matches!(verify(&genesis(), &blocks, &forged), Err(SyncError::Cert(CertError::Signature(0)))));
+        assert!(matches!(verify(&genesis(), &[], &final_cert(&blocks)), Err(SyncError::Count(0))));
+    }
+
+    #[test]
+    fn s1_a_header_that_does_not_follow_from_the_one_before_is_refused_by_its_field() {
+        type Change = fn(&mut Header);
+        let changes: [(&str, Change); 9] = [
+            ("version", |h| h.version += 1),
+            ("height", |h| h.height += 1),
+            ("parent", |h| h.parent.0[0] ^= 1),
+            ("epoch", |h| h.epoch += 1),
+            ("parent_slot", |h| h.parent_slot += 1),
+            ("slot", |h| h.slot = h.parent_slot),
+            ("time_ms", |h| h.time_ms -= 10),
+            ("set_hash", |h| h.set_hash.0[0] ^= 1),
+            ("proposer", |h| h.proposer = 4),
+        ];
+        for (field, change) in changes {
+            let mut blocks = blocks(6);
+            change(&mut blocks[2].header);
+            let error = verify(&genesis(), &blocks, &final_cert(&blocks)).expect_err(field);
+            assert_eq!(error, SyncError::Link { height: 3, field });
+        }
+        let mut gap = blocks(6);
+        gap.remove(3);
+        let error = verify(&genesis(), &gap, &final_cert(&gap)).expect_err("gap");
+        assert_eq!(error, SyncError::Link { height: 4, field: "height" });
+        let other = Tip { digest: plain(b"other"), ..genesis() };
+        let blocks = blocks(2);
+        let error = verify(&other, &blocks, &final_cert(&blocks)).expect_err("other chain");
+        assert_eq!(error, SyncError::Link { height: 1, field: "parent" });
+    }
+
+    #[test]
+    fn s1_a_batch_that_the_header_does_not_name_is_refused() {
+        let good = blocks(3);
+        let cert = final_cert(&good);
+        let mut missing = good.clone();
+        missing[2].batches.clear();
+        let error = verify(&genesis(), &missing, &cert).expect_err("missing");
+        assert_eq!(error, SyncError::Link { height: 3, field: "batches" });
+        let mut other = good.clone();
+        other[2].batches = vec![batch(77)];
+        assert!(matches!(verify(&genesis(), &other, &cert), Err(SyncError::Batch { height: 3, index: 0, .. })));
+        // The digest does not cover the author's signature.
+        let mut forged = good.clone();
+        forged[2].batches[0].signature.0[0] ^= 1;
+        assert!(matches!(verify(&genesis(), &forged, &cert), Err(SyncError::Batch { height: 3, index: 0, .. })));
+    }
+
+    fn planner(heights: &[u64]) -> Planner {
+        let mut planner = Planner::new();
+        for (peer, height) in heights.iter().enumerate() {
+            planner.on_status(peer as Index, *height);
+        }
+        planner
+    }
+
+    fn froms(requests: &[Request]) -> Vec<(Index, u64, u32)> {
+        requests.iter().map(|r| (r.peer, r.from, r.count)).collect()
+    }
+
+    #[test]
+    fn ranges_are_asked_of_different_peers_at_once() {
+        let mut planner = planner(&[1_000; 6]);
+        let asked = planner.next(0, 0);
+        assert_eq!(froms(&asked), [(0, 1, 128), (1, 129, 128), (2, 257, 128), (3, 385, 128)]);
+        assert!(planner.next(1, 0).is_empty());
+    }
+
+    #[test]
+    fn a_small_lag_is_left_to_consensus_until_the_height_stands_still() {
+        let mut planner = planner(&[14]);
+        assert!(planner.next(0, 10).is_empty());
+        assert!(planner.next(999, 10).is_empty());
+        assert_eq!(froms(&planner.next(1_000, 10)), [(0, 11, 4)]);
+        let mut even = self::planner(&[10]);
+        assert!(even.next(0, 10).is_empty() && even.next(5_000, 10).is_empty());
+    }
+
+    #[test]
+    fn a_slow_peers_range_is_asked_of_another_after_the_time_out() {
+        let mut planner = planner(&[100, 100]);
+        assert_eq!(froms(&planner.next(0, 0)), [(0, 1, 100)]);
+        assert!(planner.next(1_999, 0).is_empty());
+        assert_eq!(froms(&planner.next(2_000, 0)), [(1, 1, 100)]);
+    }
+
+    #[test]
+    fn a_late_answer_is_taken_and_its_double_dropped() {
+        let mut planner = planner(&[100, 100]);
+        planner.next(0, 0);
+        planner.next(2_000, 0);
+        let blocks = blocks(100);
+        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(1, blocks.clone(), Some(final_cert(&blocks)));
+        assert_eq!(planner.take(0).map(|answer| (answer.peer, answer.blocks.len())), Some((0, 100)));
+        assert!(planner.take(100).is_none());
+    }
+
+    #[test]
+    fn a_peer_that_owes_an_answer_is_asked_again_only_after_longer_and_longer() {
+        let mut planner = planner(&[100]);
+        planner.next(0, 0);
+        assert!(planner.next(2_000, 0).is_empty());
+        assert_eq!(planner.next(4_000, 0).len(), 1);
+        assert!(planner.next(8_000, 0).is_empty());
+        assert_eq!(planner.next(12_000, 0).len(), 1);
+    }
+
+    #[test]
+    fn answers_wait_until_they_continue_the_own_chain() {
+        let mut planner = planner(&[200, 200]);
+        planner.next(0, 0);
+        let blocks = blocks(200);
+        planner.on_blocks(1, blocks[128..].to_vec(), Some(final_cert(&blocks)));
+        assert!(planner.take(0).is_none());
+        planner.on_blocks(0, blocks[..100].to_vec(), Some(final_cert(&blocks[..100])));
+        assert_eq!(planner.take(0).map(|answer| answer.blocks.len()), Some(100));
+        // It was shorter than asked: the rest is asked again.
+        assert_eq!(froms(&planner.next(10, 100)), [(0, 101, 28)]);
+        planner.on_blocks(0, blocks[100..140].to_vec(), Some(final_cert(&blocks[..140])));
+        assert_eq!(planner.take(100).map(|answer| answer.blocks.len()), Some(40));
+        // And longer than asked: what is known of the next answer is cut off.
+        assert_eq!(planner.take(140).map(|answer| answer.blocks[0].header.height), Some(141));
+    }
+
+    #[test]
+    fn what_was_not_asked_is_dropped() {
+        let mut planner = planner(&[100, 100]);
+        let blocks = blocks(10);
+        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
+        planner.next(0, 0);
+        planner.on_blocks(1, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(0, blocks[1..].to_vec(), Some(final_cert(&blocks)));
+        planner.on_blocks(9, blocks.clone(), Some(final_cert(&blocks)));
+        assert!(planner.take(0).is_none());
+        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
+        assert!(planner.take(0).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_goes_away_or_lies_or_has_less_than_it_said_is_not_waited_for() {
+        let mut planner = planner(&[100, 100]);
+        planner.next(0, 0);
+        planner.on_disconnected(0);
+        assert_eq!(froms(&planner.next(1, 0)), [(1, 1, 100)]);
+        planner.on_blocks(1, Vec::new(), None);
+        assert!(planner.next(2, 0).is_empty());
+        planner.on_status(1, 100);
+        assert_eq!(planner.next(3, 0).len(), 1);
+        planner.on_blocks(1, blocks(3), None);
+        planner.on_wrong(4, 1);
+        assert!(planner.next(5, 0).is_empty());
+        planner.on_status(0, 100);
+        assert_eq!(froms(&planner.next(6, 0)), [(0, 1, 100)]);
+        planner.on_disconnected(0);
+        assert_eq!(froms(&planner.next(4 + PENALTY_MS, 0)), [(1, 1, 100)]);
+    }
+
+    #[test]
+    fn a_liar_about_heights_does_not_count_as_the_best_peer() {
+        let heights = |heights: [u64; 4]| (0..4).zip(heights).collect::<Vec<(Index, u64)>>();
+        assert_eq!(credible_height(&set(), heights([5, 6, 7, u64::MAX])), 7);
+        assert_eq!(credible_height(&set(), heights([5, 5, 5, 5])), 5);
+        assert_eq!(credible_height(&set(), [(0, 9)]), 0);
+    }
+
+    /// What each peer of the random test does with a request.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Manner {
+        Honest,
+        Silent,
+        Empty,
+        Garbage,
+    }
+
+    #[test]
+    fn a_node_catches_up_with_any_mix_of_peers_among_whom_one_is_honest() {
+        let chain_blocks = blocks(400);
+        let certs: Vec<Cert> = (1..=400).map(|to| final_cert(&chain_blocks[..to])).collect();
+        for seed in 0..30 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut manners = vec![Manner::Honest];
+            for _ in 0..rng.random_range(0..5) {
+                let all = [Manner::Honest, Manner::Silent, Manner::Empty, Manner::Garbage];
+                manners.push(all[rng.random_range(0..4)]);
+            }
+            let (mut planner, mut tip, mut now) = (Planner::new(), genesis(), 0);
+            let mut network: Vec<(u64, Request)> = Vec::new();
+            while tip.height < 400 {
+                assert!(now < 300_000, "seed {seed}: at height {} after {now} ms", tip.height);
+                if now % 500 == 0 {
+                    (0..manners.len()).for_each(|peer| planner.on_status(peer as Index, 400));
+                }
+                for request in planner.next(now, tip.height) {
+                    network.push((now + rng.random_range(1..3_000), request));
+                }
+                check_requests(&planner, seed);
+                let (due, later) = network.into_iter().partition(|(at, _)| *at <= now);
+                network = later;
+                for (_, request) in due {
+                    answer(&mut rng, &mut planner, manners[usize::from(request.peer)], request, &chain_blocks, &certs);
+                }
+                while let Some(answer) = planner.take(tip.height) {
+                    match verify(&tip, &answer.blocks, &answer.cert) {
+                        Ok(done) => tip = tip_of(&done.last().expect("some").header),
+                        Err(_) => planner.on_wrong(now, answer.peer),
+                    }
+                }
+                now += 100;
+            }
+            assert_eq!(tip.digest, chain_blocks[399].header.digest(), "seed {seed}");
+        }
+    }
+
+    fn check_requests(planner: &Planner, seed: u64) {
+        let mut flights: Vec<Request> = planner.in_flight().collect();
+        flights.sort_by_key(|request| request.from);
+        assert!(flights.len() <= MAX_IN_FLIGHT, "seed {seed}");
+        assert!(planner.waiting.len() <= MAX_WAITING + 1, "seed {seed}");
+        let apart = flights.windows(2).all(|pair| pair[0].from + u64::from(pair[0].count) <= pair[1].from);
+        assert!(apart, "seed {seed}: a height is asked for twice in {flights:?}");
+    }
+
+    fn answer(
+        rng: &mut StdRng,
+        planner: &mut Planner,
+        manner: Manner,
+        request: Request,
+        blocks: &[Block],
+        certs: &[Cert],
+    ) {
+        let from = request.from as usize - 1;
+        let count = rng.random_range(1..=request.count.min(40)) as usize;
+        let to = (from + count).min(blocks.len());
+        match manner {
+            Manner::Honest => planner.on_blocks(request.peer, blocks[from..to].to_vec(), Some(certs[to - 1].clone())),
+            Manner::Silent => {}
+            Manner::Empty => planner.on_blocks(request.peer, Vec::new(), None),
+            Manner::Garbage => {
+                let mut wrong = blocks[from..to].to_vec();
+                wrong[0].header.parent_state_root = plain(b"garbage");
+                planner.on_blocks(request.peer, wrong, Some(certs[to - 1].clone()));
+            }
+        }
+    }
+}

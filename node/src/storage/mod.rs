@@ -5,6 +5,15 @@
 //! ```
 //! SQLite keeps them in two files, Postgres in two schemas, so bulk writes of the state never delay a vote.
 
+mod backend;
+mod database;
+mod lane;
+mod owner;
+
+mod rows;
+mod sqlite;
+
+use crate::metrics::Metrics;
 use aitbc_core::batch::{Batch, BatchRef};
 use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::hash::Hash;
@@ -12,6 +21,7 @@ use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, StorageError>;
@@ -219,6 +229,34 @@ pub struct Owner {
     pub chain: Hash,
     /// Consensus key; `None` for a node without one.
     pub key: Option<PublicKey>,
+}
+
+/// How long [`open`] waits for a Postgres that is still starting.
+pub const OPEN_WAIT: Duration = Duration::from_secs(60);
+
+/// Opens, or makes, the database at `url`: `sqlite:///relative/path`, `sqlite:////absolute/path`, or
+/// `postgresql://user:password@host:port/database`, where `?host=/run/postgresql` names a Unix socket's directory.
+///
+/// # Errors
+/// [`StorageError::Foreign`] where the URL is none of these, or the database has another owner;
+/// [`StorageError::Database`] where it cannot be reached within [`OPEN_WAIT`]. Never shows the password.
+pub async fn open(url: &str, owner: Owner, metrics: Arc<Metrics>) -> Result<Arc<dyn Storage>> {
+    open_within(url, owner, metrics, OPEN_WAIT).await
+}
+
+/// [`open`] with another wait.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_within(url: &str, owner: Owner, metrics: Arc<Metrics>, wait: Duration) -> Result<Arc<dyn Storage>> {
+    if let Some(path) = url.strip_prefix("sqlite:///") {
+        let backend = sqlite::Sqlite::open(path.as_ref(), &owner).await?;
+        return Ok(Arc::new(database::Database::start(backend, metrics)));
+    }
+    let _ = wait;
+    let scheme = url.split("://").next().unwrap_or_default();
+    let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
+    Err(StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}")))
 }
 
 /// Headers newest last of a ledger's end, as `Recovered.recent` wants them.

@@ -1,0 +1,72 @@
+//! What a database must do; queues, group commit, limits and metrics around it are the same for both.
+
+use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use aitbc_core::vote::Cert;
+use std::future::Future;
+
+/// The only epoch until validator sets change (E1-E9).
+pub const EPOCH: i64 = 0;
+
+/// A write somebody waits for before speaking: its lane never waits for bulk data.
+pub enum VoteJob {
+    /// Own votes.
+    Votes(Vec<VoteWrite>),
+    /// A certificate.
+    Cert(Cert),
+}
+
+/// A write of bulk data.
+pub enum DataJob {
+    /// Verified batches.
+    Batches(Vec<BatchWrite>),
+    /// Final blocks.
+    Blocks(Vec<BlockWrite>),
+    /// Deletes votes up to a slot and expired batches.
+    Prune {
+        /// New vote floor.
+        slot: u64,
+        /// Batches that expired below it go.
+        height: u64,
+    },
+}
+
+/// Which block.
+pub enum BlockId {
+    /// By height.
+    Height(u64),
+    /// By digest.
+    Digest(Hash),
+}
+
+/// One database. Each write is one transaction; an error means that nothing of it is there, or, with
+/// [`super::StorageError::Database`], that nobody knows.
+pub trait Backend: Send + Sync + 'static {
+    /// `sqlite` or `postgres`.
+    const KIND: &'static str;
+
+    fn take_lease(&self, holder: String) -> impl Future<Output = Result<u32>> + Send;
+    fn load_ledger(&self) -> impl Future<Output = Result<LedgerSnapshot>> + Send;
+    fn write_votes(&self, jobs: &[VoteJob]) -> impl Future<Output = Result<()>> + Send;
+    fn write_data(&self, jobs: &[DataJob]) -> impl Future<Output = Result<()>> + Send;
+    /// Called while no vote is to be written, so that a lost connection is found before the next one.
+    fn keep_alive(&self) -> impl Future<Output = ()> + Send;
+    fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
+    fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    fn block(&self, id: BlockId) -> impl Future<Output = Result<Option<StoredBlock>>> + Send;
+    /// Blocks `from ..= to`, ascending, at most `limit`.
+    fn block_range(&self, from: u64, to: u64, limit: u32) -> impl Future<Output = Result<Vec<StoredBlock>>> + Send;
+    /// Encoded batches, those that are there, in any order.
+    fn batch_bytes(&self, digests: &[Hash]) -> impl Future<Output = Result<Vec<(Hash, Vec<u8>)>>> + Send;
+    fn transaction(&self, id: Hash) -> impl Future<Output = Result<Option<TransactionRow>>> + Send;
+    fn transactions(
+        &self,
+        sender: Option<Address>,
+        limit: u32,
+        offset: u32,
+    ) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
+    fn ping(&self) -> impl Future<Output = Result<()>> + Send;
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}

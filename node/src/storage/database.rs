@@ -1,0 +1,242 @@
+//! Storage over a backend: two lanes of writes, bounded reads, every call timed.
+
+use super::backend::{Backend, BlockId, DataJob, VoteJob};
+use super::lane::{GROUP_BYTES, Lane, Writer};
+use super::{
+    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
+    VoteWrite, rows,
+};
+use crate::metrics::Metrics;
+use aitbc_core::batch::Batch;
+use aitbc_core::block::Block;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use aitbc_core::vote::Cert;
+use futures_util::future::{BoxFuture, try_join_all};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Most blocks one call reads.
+const MAX_BLOCKS: u32 = 1_024;
+/// Most transactions one call lists.
+const MAX_TRANSACTIONS: u32 = 1_000;
+/// A database that does not answer for this long is not ready.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A database with its queues.
+pub struct Database<B> {
+    backend: Arc<B>,
+    votes: Lane<VoteJob>,
+    data: Lane<DataJob>,
+    metrics: Arc<Metrics>,
+}
+
+struct Votes<B>(Arc<B>);
+struct Data<B>(Arc<B>);
+
+impl<B: Backend> Writer<VoteJob> for Votes<B> {
+    fn write<'a>(&'a self, jobs: &'a [VoteJob]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.write_votes(jobs))
+    }
+
+    fn idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.keep_alive())
+    }
+
+    fn weight(_: &VoteJob) -> usize {
+        0
+    }
+}
+
+impl<B: Backend> Writer<DataJob> for Data<B> {
+    fn write<'a>(&'a self, jobs: &'a [DataJob]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.write_data(jobs))
+    }
+
+    fn idle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn weight(job: &DataJob) -> usize {
+        match job {
+            DataJob::Batches(batches) => batches.iter().map(|b| b.batch.encoded_len()).sum(),
+            DataJob::Blocks(_) | DataJob::Prune { .. } => 0,
+        }
+    }
+}
+
+impl<B: Backend> Database<B> {
+    /// Starts the lanes.
+    pub fn start(backend: B, metrics: Arc<Metrics>) -> Self {
+        let backend = Arc::new(backend);
+        let depth = |queue| metrics.queue_depth.with_label_values(&[queue]);
+        Database {
+            votes: Lane::start(Votes(backend.clone()), depth("storage_votes")),
+            data: Lane::start(Data(backend.clone()), depth("storage_data")),
+            backend,
+            metrics,
+        }
+    }
+
+    /// Measures a call and counts its failure.
+    fn timed<'a, T: Send + 'a>(
+        &'a self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T>> {
+        Box::pin(async move {
+            let timer = self.metrics.database_seconds.with_label_values(&[operation]).start_timer();
+            let outcome = call.await;
+            timer.observe_duration();
+            if outcome.is_err() {
+                self.metrics.database_errors.with_label_values(&[operation]).inc();
+            }
+            outcome
+        })
+    }
+
+    async fn read_blocks(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(StoredBlock, Block)>> {
+        let mut stored = self.backend.block_range(from, to, MAX_BLOCKS).await?;
+        let mut bytes = 0usize;
+        let fitting = stored.iter().take_while(|block| {
+            let size = |b: &StoredBlock| b.candidate.header.batches.iter().map(|r| r.bytes as usize).sum::<usize>();
+            bytes = bytes.saturating_add(size(block));
+            bytes <= max_bytes
+        });
+        let count = fitting.count().max(1);
+        stored.truncate(count);
+        let digests: Vec<Hash> =
+            stored.iter().flat_map(|b| b.candidate.header.batches.iter().map(|r| r.digest)).collect();
+        let found: HashMap<Hash, Vec<u8>> = self.backend.batch_bytes(&digests).await?.into_iter().collect();
+        stored.into_iter().map(|block| with_batches(block, &found)).collect()
+    }
+
+    async fn read_batches(&self, digests: Vec<Hash>) -> Result<Vec<(Hash, Arc<Batch>)>> {
+        let found: HashMap<Hash, Vec<u8>> = self.backend.batch_bytes(&digests).await?.into_iter().collect();
+        let known = digests.into_iter().filter_map(|digest| found.get(&digest).map(|bytes| (digest, bytes)));
+        known.map(|(digest, bytes)| Ok((digest, Arc::new(rows::decode("batch", bytes)?)))).collect()
+    }
+}
+
+fn with_batches(stored: StoredBlock, found: &HashMap<Hash, Vec<u8>>) -> Result<(StoredBlock, Block)> {
+    let header = &stored.candidate.header;
+    let read = |digest: &Hash| {
+        let missing = || StorageError::Corrupt(format!("batch {digest} of block {} is missing", header.height));
+        rows::decode("batch", found.get(digest).ok_or_else(missing)?)
+    };
+    let batches = header.batches.iter().map(|r| read(&r.digest)).collect::<Result<_>>()?;
+    let block = Block { header: header.clone(), batches };
+    Ok((stored, block))
+}
+
+/// Cuts batches into parts that are each a commit of at most about [`GROUP_BYTES`].
+fn parts(batches: Vec<BatchWrite>) -> Vec<DataJob> {
+    let (mut parts, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for batch in batches {
+        bytes += batch.batch.encoded_len();
+        part.push(batch);
+        if bytes >= GROUP_BYTES {
+            parts.push(DataJob::Batches(std::mem::take(&mut part)));
+            bytes = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(DataJob::Batches(part));
+    }
+    parts
+}
+
+impl<B: Backend> Storage for Database<B> {
+    fn kind(&self) -> &'static str {
+        B::KIND
+    }
+
+    fn take_lease(&self, holder: String) -> BoxFuture<'_, Result<u32>> {
+        self.timed("take_lease", self.backend.take_lease(holder))
+    }
+
+    fn load_ledger(&self) -> BoxFuture<'_, Result<LedgerSnapshot>> {
+        self.timed("load_ledger", self.backend.load_ledger())
+    }
+
+    fn commit_votes(&self, votes: Vec<VoteWrite>) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_votes", self.votes.write(VoteJob::Votes(votes)))
+    }
+
+    fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_cert", self.votes.write(VoteJob::Cert(cert)))
+    }
+
+    fn commit_batches(&self, batches: Vec<BatchWrite>) -> BoxFuture<'_, Result<()>> {
+        let writes = parts(batches).into_iter().map(|part| self.data.write(part));
+        let writes = try_join_all(writes);
+        self.timed("commit_batches", async { writes.await.map(|_| ()) })
+    }
+
+    fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_blocks", self.data.write(DataJob::Blocks(blocks)))
+    }
+
+    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {
+        self.timed("prune", self.data.write(DataJob::Prune { slot, height }))
+    }
+
+    fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>> {
+        self.timed("apply_state", async move { self.backend.apply_state(&write).await })
+    }
+
+    fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>> {
+        self.timed("load_state", self.backend.load_state())
+    }
+
+    fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>> {
+        self.timed("reset_state", async move { self.backend.reset_state(&state).await })
+    }
+
+    fn block(&self, height: u64) -> BoxFuture<'_, Result<Option<StoredBlock>>> {
+        self.timed("block", self.backend.block(BlockId::Height(height)))
+    }
+
+    fn block_by_digest(&self, digest: Hash) -> BoxFuture<'_, Result<Option<StoredBlock>>> {
+        self.timed("block", self.backend.block(BlockId::Digest(digest)))
+    }
+
+    fn blocks(&self, from: u64, to: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<(StoredBlock, Block)>>> {
+        self.timed("blocks", self.read_blocks(from, to, max_bytes))
+    }
+
+    fn batches(&self, digests: Vec<Hash>) -> BoxFuture<'_, Result<Vec<(Hash, Arc<Batch>)>>> {
+        self.timed("batches", self.read_batches(digests))
+    }
+
+    fn transaction(&self, id: Hash) -> BoxFuture<'_, Result<Option<TransactionRow>>> {
+        self.timed("transaction", self.backend.transaction(id))
+    }
+
+    fn transactions(
+        &self,
+        sender: Option<Address>,
+        limit: u32,
+        offset: u32,
+    ) -> BoxFuture<'_, Result<Vec<TransactionRow>>> {
+        self.timed("transactions", self.backend.transactions(sender, limit.min(MAX_TRANSACTIONS), offset))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<()>> {
+        self.timed("ping", async {
+            let answer = timeout(PING_TIMEOUT, self.backend.ping()).await;
+            answer.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.votes.close().await;
+            self.data.close().await;
+            self.backend.close().await;
+        })
+    }
+}

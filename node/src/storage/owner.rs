@@ -1,0 +1,85 @@
+//! Whose database it is: chain, key and storage identity are written once and compared at every connection (P8, P12).
+
+use super::{Owner, Result, StorageError};
+use std::collections::BTreeMap;
+
+/// Version of the tables this code reads and writes; one migration script each.
+pub const SCHEMA: u32 = 1;
+/// Stored as the key of a node without one.
+const NO_KEY: &str = "none";
+
+/// The rows of `meta`.
+pub type Meta = BTreeMap<String, String>;
+
+/// What `meta` must say: name of the row, value, what a difference means.
+pub type Expected = Vec<(&'static str, String, &'static str)>;
+
+/// Chain and key of an owner.
+pub fn expected(owner: &Owner) -> Expected {
+    let key = owner.key.as_ref().map_or_else(|| NO_KEY.to_owned(), ToString::to_string);
+    vec![
+        ("chain", owner.chain.to_string(), "it belongs to the chain of another genesis file"),
+        ("key", key, "it belongs to another validator key, and votes of one key must stay in one database"),
+    ]
+}
+
+/// Compares; gives the rows that are missing and so must be written by the first owner.
+///
+/// # Errors
+/// [`StorageError::Foreign`], naming the first difference.
+pub fn compare(meta: &Meta, expected: &Expected) -> Result<Vec<(&'static str, String)>> {
+    let mut missing = Vec::new();
+    for (name, ours, meaning) in expected {
+        match meta.get(*name) {
+            Some(found) if found == ours => {}
+            Some(found) => {
+                return Err(StorageError::Foreign(format!("{name} is {found} in it, {ours} here: {meaning}")));
+            }
+            None => missing.push((*name, ours.clone())),
+        }
+    }
+    Ok(missing)
+}
+
+/// Scripts still to run on a database whose schema is at `version` (0: empty).
+///
+/// # Errors
+/// [`StorageError::Foreign`] where a newer node wrote it.
+pub fn pending(version: Option<&str>, scripts: &'static [&'static str]) -> Result<&'static [&'static str]> {
+    let version: usize = match version {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| StorageError::Corrupt(format!("schema version \"{text}\"")))?,
+    };
+    scripts.get(version..).ok_or_else(|| {
+        let foreign = format!("its tables have version {version}, this node knows up to {SCHEMA}: start a newer node");
+        StorageError::Foreign(foreign)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aitbc_core::hash::Hash;
+
+    fn owner() -> Owner {
+        Owner { chain: Hash([1; 32]), key: None }
+    }
+
+    #[test]
+    fn a_new_database_takes_its_first_owner_and_no_other() {
+        let missing = compare(&Meta::new(), &expected(&owner())).expect("nothing differs");
+        let meta: Meta = missing.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        assert_eq!(compare(&meta, &expected(&owner())).expect("same owner"), vec![]);
+        let other = Owner { chain: Hash([2; 32]), ..owner() };
+        let message = compare(&meta, &expected(&other)).expect_err("another chain").to_string();
+        assert!(message.contains("chain is 0x0101") && message.contains("another genesis"), "{message}");
+    }
+
+    #[test]
+    fn only_missing_scripts_run_and_newer_tables_are_refused() {
+        assert_eq!(pending(None, &["a", "b"]).expect("empty"), ["a", "b"]);
+        assert_eq!(pending(Some("1"), &["a", "b"]).expect("one"), ["b"]);
+        assert!(pending(Some("2"), &["a", "b"]).expect("all").is_empty());
+        assert!(matches!(pending(Some("3"), &["a", "b"]), Err(StorageError::Foreign(_))));
+    }
+}

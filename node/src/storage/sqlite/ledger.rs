@@ -1,0 +1,300 @@
+//! Writes of the ledger, and what a start reads of it.
+
+use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::rows::{self, BatchColumns, BlockColumns, sql};
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::{BEGIN, Sqlite};
+use aitbc_core::block::Candidate;
+use aitbc_core::codec;
+use aitbc_core::vote::{Cert, Vote};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite as Driver, Transaction};
+
+type Tx<'c> = Transaction<'c, Driver>;
+
+const TAKE_LEASE: &str = "UPDATE lease SET generation = generation + 1, holder = ?1, \
+    taken_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = 1 RETURNING generation";
+
+/// P7: no row unless the lease is ours; P9: none at or below the floor, where rows may be gone.
+const VOTE: &str = "INSERT INTO votes (epoch, slot, class, kind, digest, signer, generation, signature) \
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM lease WHERE id = 1 AND generation = ?7 \
+    AND (vote_floor_epoch, vote_floor_slot) < (?1, ?2) ON CONFLICT DO NOTHING";
+const SAME_VOTE: &str =
+    "SELECT count(*) FROM votes WHERE epoch = ?1 AND slot = ?2 AND class = ?3 AND kind = ?4 AND digest = ?5";
+const CANDIDATE: &str = "INSERT INTO candidates (epoch, slot, digest, height, proposer, candidate) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+const CERT: &str = "INSERT INTO certs (epoch, slot, kind, digest, cert) \
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+
+const BATCH: &str = "INSERT INTO batches (digest, epoch, author, seq, expiry_height, tx_count, size) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING RETURNING id";
+const BLOCK: &str = "INSERT INTO blocks (height, epoch, slot, digest, parent, time_ms, proposer, tx_count, \
+    parent_state_root, header, signature, cert) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING";
+const INCLUDE: &str = "UPDATE batches SET height = ?1 WHERE digest IN (SELECT value FROM json_each(?2))";
+
+const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_slot = max(vote_floor_slot, ?2), \
+    highest_vote_slot = max(highest_vote_slot, (SELECT coalesce(max(slot), 0) FROM votes WHERE epoch = ?3)) \
+    WHERE id = 1 AND generation = ?1";
+const DELETE_VOTES: &str = "DELETE FROM votes WHERE epoch = ?1 AND slot <= ?2";
+const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE epoch = ?1 AND slot <= ?2";
+/// The highest Final certificate stays whatever the floor.
+const DELETE_CERTS: &str = "DELETE FROM certs WHERE epoch = ?1 AND slot <= ?2 AND NOT (kind = 'final' \
+    AND slot = (SELECT max(slot) FROM certs WHERE epoch = ?1 AND kind = 'final'))";
+const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
+    (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
+const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
+
+pub(super) async fn take_lease(connection: &mut SqliteConnection, holder: &str) -> Result<i64> {
+    let mut tx = connection.begin_with(BEGIN).await?;
+    let generation = sqlx::query_scalar(TAKE_LEASE).bind(holder).fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(generation)
+}
+
+pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnapshot> {
+    let mut tx = connection.begin().await?;
+    let (floor_epoch, floor_slot): (i64, i64) =
+        sqlx::query_as("SELECT vote_floor_epoch, vote_floor_slot FROM lease").fetch_one(&mut *tx).await?;
+    let head: Option<rows::BlockRow> =
+        sqlx::query_as("SELECT digest, header, signature, cert FROM blocks ORDER BY height DESC LIMIT 1")
+            .fetch_optional(&mut *tx)
+            .await?;
+    let head = head.map(rows::block).transpose()?;
+    let at = head.as_ref().map(|b| &b.candidate.header);
+    let (height, epoch, slot) = at.map_or((0, 0, 0), |h| (sql(h.height), sql(h.epoch), sql(h.slot)));
+
+    let final_cert: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT cert FROM certs WHERE kind = 'final' ORDER BY epoch DESC, slot DESC LIMIT 1")
+            .fetch_optional(&mut *tx)
+            .await?;
+    let votes: Vec<rows::VoteRow> = sqlx::query_as(
+        "SELECT epoch, slot, kind, digest, signer, signature FROM votes WHERE (epoch, slot) > (?1, ?2) \
+         ORDER BY epoch, slot, class",
+    )
+    .bind(floor_epoch)
+    .bind(floor_slot)
+    .fetch_all(&mut *tx)
+    .await?;
+    let certs: Vec<Vec<u8>> = sqlx::query_scalar("SELECT cert FROM certs WHERE kind = 'notar' ORDER BY epoch, slot")
+        .fetch_all(&mut *tx)
+        .await?;
+    let candidates: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT candidate FROM candidates WHERE (epoch, slot) > (?1, ?2) ORDER BY epoch, slot, digest",
+    )
+    .bind(epoch)
+    .bind(slot)
+    .fetch_all(&mut *tx)
+    .await?;
+    let batches: Vec<rows::BatchRow> = sqlx::query_as(
+        "SELECT digest, epoch, author, size, tx_count, seq, expiry_height FROM batches \
+         WHERE height IS NULL AND expiry_height > ?1 ORDER BY id",
+    )
+    .bind(height)
+    .fetch_all(&mut *tx)
+    .await?;
+    let included: Vec<(String, i64)> =
+        sqlx::query_as("SELECT digest, expiry_height FROM batches WHERE height IS NOT NULL AND expiry_height >= ?1")
+            .bind(height)
+            .fetch_all(&mut *tx)
+            .await?;
+    tx.commit().await?;
+
+    Ok(LedgerSnapshot {
+        head,
+        final_cert: final_cert.map(|bytes| rows::decode("certificate", &bytes)).transpose()?,
+        votes: votes.into_iter().map(rows::vote).collect::<Result<_>>()?,
+        certs: certs.iter().map(|bytes| rows::decode("certificate", bytes)).collect::<Result<_>>()?,
+        candidates: candidates.iter().map(|bytes| rows::decode("candidate", bytes)).collect::<Result<_>>()?,
+        batches: batches.into_iter().map(rows::batch).collect::<Result<_>>()?,
+        included: included
+            .into_iter()
+            .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
+            .collect::<Result<_>>()?,
+        vote_floor: rows::number(floor_slot),
+    })
+}
+
+impl Sqlite {
+    pub(super) async fn write_vote_jobs(&self, jobs: &[VoteJob]) -> Result<()> {
+        let mut connection = self.ledger.lock().await;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        for job in jobs {
+            match job {
+                VoteJob::Votes(votes) => {
+                    for write in votes {
+                        self.vote(&mut tx, write).await?;
+                    }
+                }
+                VoteJob::Cert(cert) => {
+                    self.check_lease(&mut tx).await?;
+                    insert_cert(&mut tx, cert).await?;
+                }
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn write_data_jobs(&self, jobs: &[DataJob]) -> Result<()> {
+        let mut connection = self.ledger.lock().await;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        self.check_lease(&mut tx).await?;
+        for job in jobs {
+            match job {
+                DataJob::Batches(batches) => {
+                    for write in batches {
+                        insert_batch(&mut tx, write).await?;
+                    }
+                }
+                DataJob::Blocks(blocks) => {
+                    for write in blocks {
+                        insert_block(&mut tx, write).await?;
+                    }
+                }
+                DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
+            }
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn check_lease(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let found: i64 = sqlx::query_scalar("SELECT generation FROM lease WHERE id = 1").fetch_one(&mut **tx).await?;
+        if found == self.generation() { Ok(()) } else { Err(self.fenced(found)) }
+    }
+
+    async fn vote(&self, tx: &mut Tx<'_>, write: &VoteWrite) -> Result<()> {
+        let Vote { statement, signer, signature } = &write.vote;
+        let digest = statement.digest.to_string();
+        let inserted = sqlx::query(VOTE)
+            .bind(sql(statement.epoch))
+            .bind(sql(statement.slot))
+            .bind(i64::from(statement.kind.class()))
+            .bind(statement.kind.name())
+            .bind(&digest)
+            .bind(i64::from(*signer))
+            .bind(self.generation())
+            .bind(&signature.0[..])
+            .execute(&mut **tx)
+            .await?;
+        if inserted.rows_affected() == 0 {
+            self.explain(tx, &write.vote, &digest).await?;
+        }
+        if let Some(candidate) = &write.candidate {
+            insert_candidate(tx, candidate, &digest).await?;
+        }
+        if let Some(cert) = &write.cert {
+            insert_cert(tx, cert).await?;
+        }
+        Ok(())
+    }
+
+    /// Why a vote made no row: fenced, refused, or there already.
+    async fn explain(&self, tx: &mut Tx<'_>, vote: &Vote, digest: &str) -> Result<()> {
+        self.check_lease(tx).await?;
+        let statement = &vote.statement;
+        let same: i64 = sqlx::query_scalar(SAME_VOTE)
+            .bind(sql(statement.epoch))
+            .bind(sql(statement.slot))
+            .bind(i64::from(statement.kind.class()))
+            .bind(statement.kind.name())
+            .bind(digest)
+            .fetch_one(&mut **tx)
+            .await?;
+        match same {
+            0 => Err(StorageError::ConflictingVote { slot: statement.slot, class: statement.kind.class() }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete_old(&self, tx: &mut Tx<'_>, slot: u64, height: u64) -> Result<()> {
+        let (slot, height) = (sql(slot), sql(height));
+        let floor = sqlx::query(RAISE_FLOOR).bind(self.generation()).bind(slot).bind(EPOCH).execute(&mut **tx).await?;
+        if floor.rows_affected() == 0 {
+            self.check_lease(tx).await?;
+        }
+        for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
+            sqlx::query(delete).bind(EPOCH).bind(slot).execute(&mut **tx).await?;
+        }
+        for delete in [DELETE_BYTES, DELETE_BATCHES] {
+            sqlx::query(delete).bind(height).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) -> Result<()> {
+    let header = &candidate.header;
+    sqlx::query(CANDIDATE)
+        .bind(sql(header.epoch))
+        .bind(sql(header.slot))
+        .bind(digest)
+        .bind(sql(header.height))
+        .bind(i64::from(header.proposer))
+        .bind(codec::encode(candidate))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_cert(tx: &mut Tx<'_>, cert: &Cert) -> Result<()> {
+    let statement = &cert.statement;
+    sqlx::query(CERT)
+        .bind(sql(statement.epoch))
+        .bind(sql(statement.slot))
+        .bind(statement.kind.name())
+        .bind(statement.digest.to_string())
+        .bind(codec::encode(cert))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_batch(tx: &mut Tx<'_>, write: &BatchWrite) -> Result<()> {
+    let row = BatchColumns::from(write);
+    let id: Option<i64> = sqlx::query_scalar(BATCH)
+        .bind(row.digest)
+        .bind(row.epoch)
+        .bind(row.author)
+        .bind(row.seq)
+        .bind(row.expiry_height)
+        .bind(row.tx_count)
+        .bind(row.size)
+        .fetch_optional(&mut **tx)
+        .await?;
+    if let Some(id) = id {
+        let bytes = sqlx::query("INSERT INTO batch_bytes (id, bytes) VALUES (?1, ?2)").bind(id).bind(row.bytes);
+        bytes.execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn insert_block(tx: &mut Tx<'_>, write: &BlockWrite) -> Result<()> {
+    let row = BlockColumns::from(write);
+    let inserted = sqlx::query(BLOCK)
+        .bind(row.height)
+        .bind(row.epoch)
+        .bind(row.slot)
+        .bind(&row.digest)
+        .bind(row.parent)
+        .bind(row.time_ms)
+        .bind(row.proposer)
+        .bind(row.tx_count)
+        .bind(row.parent_state_root)
+        .bind(row.header)
+        .bind(row.signature)
+        .bind(row.cert)
+        .execute(&mut **tx)
+        .await?;
+    if inserted.rows_affected() == 0 {
+        let query = sqlx::query_scalar("SELECT digest FROM blocks WHERE height = ?1").bind(row.height);
+        let found: Option<String> = query.fetch_optional(&mut **tx).await?;
+        return rows::same_block(row.height, &row.digest, found.as_deref());
+    }
+    let batches = &write.candidate.header.batches;
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let digests = rows::json_list(batches.iter().map(|b| &b.digest));
+    let marked = sqlx::query(INCLUDE).bind(row.height).bind(digests).execute(&mut **tx).await?.rows_affected();
+    rows::all_there(row.height, batches.len(), marked)
+}

@@ -1,0 +1,276 @@
+//! SQLite: two files, so that bulk writes of the state never hold up a vote.
+//!
+//! ```text
+//! blockchain.db        ledger: WAL, synchronous=FULL    one writing connection, both lanes take turns on it
+//! blockchain-state.db  state:  WAL, synchronous=NORMAL  one writing connection of its own
+//! ```
+//! Fencing is by the lease's generation: another process may open the same files and take over.
+
+mod ledger;
+mod reads;
+mod state;
+
+use super::backend::{Backend, BlockId, DataJob, VoteJob};
+use super::owner::{self, Expected, Meta};
+use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How long a write waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reading connections a file has at most; each is a thread.
+const READERS: u32 = 4;
+/// How long a read waits for one of them.
+const READER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A reading connection without work for this long is closed.
+const READER_IDLE: Duration = Duration::from_secs(60);
+/// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+const STATE: &[&str] = &[include_str!("../../../migrations/sqlite/state_0001.sql")];
+
+/// Two open files.
+pub struct Sqlite {
+    ledger: Mutex<SqliteConnection>,
+    state: Mutex<SqliteConnection>,
+    ledger_reads: SqlitePool,
+    state_reads: SqlitePool,
+    /// Of the own lease, −1 before it is taken.
+    generation: AtomicI64,
+    file: LedgerFile,
+}
+
+/// Which file the ledger's connection writes to.
+struct LedgerFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl Sqlite {
+    /// Opens or makes both files.
+    pub async fn open(path: &Path, owner: &Owner) -> Result<Self> {
+        let state_path = state_path(path)?;
+        let ledger_options = options(path, SqliteSynchronous::Full);
+        let state_options = options(&state_path, SqliteSynchronous::Normal);
+
+        let mut ledger = connect(&ledger_options, path).await?;
+        migrate(&mut ledger, LEDGER).await?;
+        let meta = own(&mut ledger, &owner::expected(owner)).await?;
+
+        let mut state = connect(&state_options, &state_path).await?;
+        migrate(&mut state, STATE).await?;
+        let identity = meta.get("identity").cloned().unwrap_or_default();
+        let chain = owner.chain.to_string();
+        let rebuild = "it is the state of another ledger: move it away, it is rebuilt from the ledger";
+        own(&mut state, &vec![("identity", identity, rebuild), ("chain", chain, rebuild)]).await?;
+
+        Ok(Sqlite {
+            ledger: Mutex::new(ledger),
+            state: Mutex::new(state),
+            ledger_reads: readers(ledger_options),
+            state_reads: readers(state_options),
+            generation: AtomicI64::new(-1),
+            file: LedgerFile { path: path.to_owned(), device_and_inode: device_and_inode(path)? },
+        })
+    }
+
+    fn generation(&self) -> i64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn fenced(&self, found: i64) -> StorageError {
+        let shown = |generation: i64| u32::try_from(generation).unwrap_or(0);
+        StorageError::Fenced { ours: shown(self.generation()), found: shown(found) }
+    }
+}
+
+impl LedgerFile {
+    /// A deleted or replaced file goes on taking writes that nobody will ever read: no vote may rest on it (P12).
+    fn check(&self) -> Result<()> {
+        if device_and_inode(&self.path)? == self.device_and_inode {
+            return Ok(());
+        }
+        Err(StorageError::Foreign(format!("\"{}\" is another file than the one opened", self.path.display())))
+    }
+}
+
+fn device_and_inode(path: &Path) -> Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path);
+    let metadata = metadata
+        .map_err(|cause| StorageError::Foreign(format!("\"{}\" is gone or unreadable: {cause}", path.display())))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// `dir/blockchain.db` → `dir/blockchain-state.db`.
+fn state_path(ledger: &Path) -> Result<PathBuf> {
+    let (Some(stem), true) = (ledger.file_stem(), ledger.extension().is_none_or(|e| !e.is_empty())) else {
+        return Err(StorageError::Foreign(format!("\"{}\" names no database file", ledger.display())));
+    };
+    let mut name = stem.to_owned();
+    name.push("-state");
+    if let Some(extension) = ledger.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    Ok(ledger.with_file_name(name))
+}
+
+fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .disable_statement_logging()
+}
+
+async fn connect(options: &SqliteConnectOptions, path: &Path) -> Result<SqliteConnection> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        let missing = format!("there is no directory \"{}\" for \"{}\"", parent.display(), path.display());
+        return Err(StorageError::Foreign(missing));
+    }
+    Ok(SqliteConnection::connect_with(options).await?)
+}
+
+fn readers(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(READER_TIMEOUT)
+        .idle_timeout(READER_IDLE)
+        .connect_lazy_with(options.read_only(true))
+}
+
+/// Brings the tables up to date. Two processes that open a new file at once take turns.
+async fn migrate(connection: &mut SqliteConnection, scripts: &'static [&'static str]) -> Result<()> {
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = 'meta'")
+        .fetch_one(&mut *transaction)
+        .await?;
+    let version: Option<String> = match made {
+        0 => None,
+        _ => {
+            let query = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'schema'");
+            query.fetch_optional(&mut *transaction).await?
+        }
+    };
+    for script in owner::pending(version.as_deref(), scripts)? {
+        sqlx::raw_sql(*script).execute(&mut *transaction).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Checks who owns the file, or makes `expected` its owner; gives all of `meta`.
+async fn own(connection: &mut SqliteConnection, expected: &Expected) -> Result<Meta> {
+    let mut transaction = connection.begin_with(BEGIN).await?;
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, value FROM meta").fetch_all(&mut *transaction).await?;
+    let mut meta: Meta = rows.into_iter().collect();
+    for (name, value) in owner::compare(&meta, expected)? {
+        sqlx::query("INSERT INTO meta VALUES (?1, ?2)").bind(name).bind(&value).execute(&mut *transaction).await?;
+        meta.insert(name.to_owned(), value);
+    }
+    transaction.commit().await?;
+    Ok(meta)
+}
+
+impl Backend for Sqlite {
+    const KIND: &'static str = "sqlite";
+
+    async fn take_lease(&self, holder: String) -> Result<u32> {
+        let generation = ledger::take_lease(&mut *self.ledger.lock().await, &holder).await?;
+        state::fence(&mut *self.state.lock().await, generation).await?;
+        self.generation.store(generation, Ordering::Release);
+        u32::try_from(generation).map_err(|_| StorageError::Corrupt(format!("lease generation {generation}")))
+    }
+
+    async fn load_ledger(&self) -> Result<LedgerSnapshot> {
+        ledger::load(&mut *self.ledger.lock().await).await
+    }
+
+    async fn write_votes(&self, jobs: &[VoteJob]) -> Result<()> {
+        self.file.check()?;
+        self.write_vote_jobs(jobs).await
+    }
+
+    async fn write_data(&self, jobs: &[DataJob]) -> Result<()> {
+        self.write_data_jobs(jobs).await
+    }
+
+    async fn keep_alive(&self) {}
+
+    async fn apply_state(&self, write: &StateWrite) -> Result<()> {
+        self.apply(write).await
+    }
+
+    async fn load_state(&self) -> Result<Option<StateWrite>> {
+        state::load(&mut *self.state.lock().await).await
+    }
+
+    async fn reset_state(&self, state: &StateWrite) -> Result<()> {
+        self.reset(state).await
+    }
+
+    async fn block(&self, id: BlockId) -> Result<Option<StoredBlock>> {
+        reads::block(&self.ledger_reads, id).await
+    }
+
+    async fn block_range(&self, from: u64, to: u64, limit: u32) -> Result<Vec<StoredBlock>> {
+        reads::block_range(&self.ledger_reads, from, to, limit).await
+    }
+
+    async fn batch_bytes(&self, digests: &[Hash]) -> Result<Vec<(Hash, Vec<u8>)>> {
+        reads::batch_bytes(&self.ledger_reads, digests).await
+    }
+
+    async fn transaction(&self, id: Hash) -> Result<Option<TransactionRow>> {
+        reads::transaction(&self.state_reads, id).await
+    }
+
+    async fn transactions(&self, sender: Option<Address>, limit: u32, offset: u32) -> Result<Vec<TransactionRow>> {
+        reads::transactions(&self.state_reads, sender, limit, offset).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.file.check()?;
+        sqlx::query("SELECT generation FROM lease").fetch_one(&self.ledger_reads).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.ledger_reads.close().await;
+        self.state_reads.close().await;
+        // Checkpoints, so that no log is left beside the files; closing itself happens at drop.
+        for connection in [&self.ledger, &self.state] {
+            let mut connection = connection.lock().await;
+            if let Err(cause) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await {
+                tracing::warn!(%cause, "the log of a database file could not be written back at close");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_lies_beside_the_ledger() {
+        let state = |path: &str| state_path(Path::new(path)).map(|p| p.display().to_string());
+        assert_eq!(state("/data/blockchain.db").expect("a file"), "/data/blockchain-state.db");
+        assert_eq!(state("chain").expect("a file"), "chain-state");
+        assert!(state("").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The state: written in few big statements, because each statement is a hop to the connection's thread.
+
+use super::super::rows::{self, AddressTexts, sql};
+use super::super::{Result, StateWrite, TransactionRow};
+use super::{BEGIN, Sqlite};
+use aitbc_core::key::Address;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Sqlite as Driver, Transaction};
+use std::sync::{Arc, LazyLock};
+
+type Tx<'c> = Transaction<'c, Driver>;
+type Insert<'q> = Query<'q, Driver, SqliteArguments>;
+
+/// Rows of one statement: big ones first, smaller ones for the rest, so that few texts need preparing.
+const CHUNKS: [usize; 4] = [512, 64, 8, 1];
+/// Bits of `place` for the index in a block.
+const INDEX_BITS: u32 = 20;
+
+static ACCOUNTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let end = "ON CONFLICT DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
+    statements("INSERT INTO accounts (address, balance, nonce) VALUES", "(?, ?, ?)", end)
+});
+static TRANSACTIONS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let start = "INSERT INTO transactions (place, code, sender, nonce, id, batch) VALUES";
+    statements(start, "(?, ?, ?, ?, ?, ?)", "ON CONFLICT DO NOTHING")
+});
+
+const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4 \
+    WHERE id = 1 AND generation <= ?1 AND height < ?2";
+const RESET: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4 \
+    WHERE id = 1 AND generation <= ?1";
+
+fn statements(start: &str, row: &str, end: &str) -> Vec<Arc<str>> {
+    CHUNKS.iter().map(|rows| format!("{start} {} {end}", vec![row; *rows].join(", ")).into()).collect()
+}
+
+/// From now on writers of older leases are refused.
+pub(super) async fn fence(connection: &mut SqliteConnection, generation: i64) -> Result<()> {
+    let query = sqlx::query("UPDATE applied SET generation = ?1 WHERE id = 1 AND generation < ?1").bind(generation);
+    query.execute(connection).await?;
+    Ok(())
+}
+
+pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Option<StateWrite>> {
+    let mut tx = connection.begin().await?;
+    let (height, state_root, results_root): (Option<i64>, Option<String>, Option<String>) =
+        sqlx::query_as("SELECT height, state_root, results_root FROM applied").fetch_one(&mut *tx).await?;
+    let (Some(height), Some(state_root), Some(results_root)) = (height, state_root, results_root) else {
+        return Ok(None);
+    };
+    let accounts: Vec<(String, i64, i64)> =
+        sqlx::query_as("SELECT address, balance, nonce FROM accounts").fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let account = |(address, balance, nonce): (String, i64, i64)| {
+        Ok((rows::address(&address)?, rows::number(balance), rows::number(nonce)))
+    };
+    Ok(Some(StateWrite {
+        height: rows::number(height),
+        state_root: rows::hash(&state_root)?,
+        results_root: rows::hash(&results_root)?,
+        accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
+        transactions: Vec::new(),
+    }))
+}
+
+impl Sqlite {
+    pub(super) async fn apply(&self, write: &StateWrite) -> Result<()> {
+        let mut connection = self.state.lock().await;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        if !mark(&mut tx, APPLY, self.generation(), write).await? {
+            return self.explain_apply(&mut tx, write).await;
+        }
+        insert(&mut tx, write).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn reset(&self, state: &StateWrite) -> Result<()> {
+        let mut connection = self.state.lock().await;
+        let mut tx = connection.begin_with(BEGIN).await?;
+        if !mark(&mut tx, RESET, self.generation(), state).await? {
+            return self.explain_apply(&mut tx, state).await;
+        }
+        sqlx::query("DELETE FROM accounts").execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM transactions").execute(&mut *tx).await?;
+        insert(&mut tx, state).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Why `applied` did not move: fenced, never begun, or there already, which is no error.
+    async fn explain_apply(&self, tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
+        let (generation, height): (i64, Option<i64>) =
+            sqlx::query_as("SELECT generation, height FROM applied").fetch_one(&mut **tx).await?;
+        if generation > self.generation() {
+            return Err(self.fenced(generation));
+        }
+        rows::applied_before(height, write.height)
+    }
+}
+
+async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<bool> {
+    let query = sqlx::query(statement)
+        .bind(generation)
+        .bind(sql(write.height))
+        .bind(write.state_root.to_string())
+        .bind(write.results_root.to_string());
+    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+async fn insert(tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
+    let mut texts = AddressTexts::default();
+    insert_rows(tx, &ACCOUNTS, &write.accounts, |query, (address, balance, nonce): &(Address, u64, u64)| {
+        query.bind(texts.get(*address).to_owned()).bind(sql(*balance)).bind(sql(*nonce))
+    })
+    .await?;
+    insert_rows(tx, &TRANSACTIONS, &write.transactions, |query, row: &TransactionRow| {
+        query
+            .bind(sql(row.height << INDEX_BITS | u64::from(row.index)))
+            .bind(i64::from(row.code))
+            .bind(texts.get(row.sender).to_owned())
+            .bind(sql(row.nonce))
+            .bind(row.id.0.to_vec())
+            .bind(row.batch.0.to_vec())
+    })
+    .await
+}
+
+async fn insert_rows<T>(
+    tx: &mut Tx<'_>,
+    statements: &[Arc<str>],
+    mut rows: &[T],
+    mut bind: impl for<'q> FnMut(Insert<'q>, &T) -> Insert<'q>,
+) -> Result<()> {
+    for (size, statement) in CHUNKS.iter().zip(statements) {
+        while rows.len() >= *size {
+            let (chunk, rest) = rows.split_at(*size);
+            let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
+            for row in chunk {
+                query = bind(query, row);
+            }
+            query.execute(&mut **tx).await?;
+            rows = rest;
+        }
+    }
+    Ok(())
+}

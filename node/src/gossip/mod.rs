@@ -1,15 +1,297 @@
 //! Authenticated channels to the other validators: Noise inside WebSocket, bounded queues, one channel a peer.
+//!
+//! ```text
+//! PEERS → addresses → dial ─┐                                       ┌→ peer: writer ← queue ← send, broadcast (wire: encode once)
+//!                           ├→ handshake (who) → channels (which) → ┤
+//! listener → listen ────────┘                                       └→ peer: reader → wire (caps, decode) → GossipEvent
+//! ```
+//! Only members of the validator set get a channel. A peer that reads slowly loses messages from its own queues and
+//! slows nobody else; one that sends too much is read more slowly; one that breaks the format is closed and may come
+//! again. Nobody is banned: a ban could cost the chain a quorum.
 
+mod addresses;
+mod channels;
+mod dial;
+mod handshake;
+pub mod limits;
+mod listen;
+mod peer;
+mod queue;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use crate::metrics::Metrics;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::SecretKey;
 use aitbc_core::message::Message;
-use aitbc_core::validators::Index;
+use aitbc_core::validators::{Index, ValidatorSet};
+use channels::{Channels, Opened};
+use handshake::{HandshakeError, Identity, Role};
+use limits::{SEND_BUFFER_BYTES, Timing};
+use prometheus::{IntCounter, IntGauge};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+pub use wire::TooLarge;
+use wire::{Class, Encoded, KINDS};
 
 /// What gossip tells the node. Sent into one bounded channel; a full channel slows the peer, never the node.
 #[derive(Debug)]
 pub enum GossipEvent {
     /// A channel is up.
     Connected(Index),
-    /// A channel is gone.
+    /// A channel is gone. Always between two `Connected` of one peer.
     Disconnected(Index),
     /// A message came, decoded and within its caps.
     Message(Index, Message),
+}
+
+/// What gossip needs to know.
+pub struct GossipConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `host:port` of the other validators; the own address among them does no harm.
+    pub peers: Vec<String>,
+    /// Genesis hash.
+    pub chain: Hash,
+    /// Who may connect.
+    pub set: Arc<ValidatorSet>,
+    /// Consensus key of this validator.
+    pub key: Arc<SecretKey>,
+    /// Its lease generation.
+    pub generation: u32,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why gossip did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener's address is taken or not ours.
+    #[error("listening for peers on {address} failed")]
+    Listen {
+        /// P2P_HOST and P2P_PORT.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The own key is not in the set.
+    #[error("the key of {0} is no member of the validator set")]
+    NotAMember(aitbc_core::key::Address),
+    /// No Noise key.
+    #[error("generating the key of the channels failed")]
+    Noise(#[source] snow::Error),
+}
+
+/// Why a message was not queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Over its type's cap.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// There is no channel to this peer now.
+    #[error("validator {0} is not connected")]
+    NotConnected(Index),
+}
+
+/// What the tasks of gossip share.
+struct Shared {
+    identity: Identity,
+    channels: Channels,
+    events: mpsc::Sender<GossipEvent>,
+    stop: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    counters: Counters,
+    timing: Timing,
+}
+
+/// Starts gossip.
+pub struct Gossip;
+
+/// Sends to peers; cheap to clone. Nothing here waits.
+#[derive(Clone)]
+pub struct GossipHandle {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Gossip {
+    /// Listens and dials until `stop` becomes true; then sends what is queued for half a second and closes. Must be
+    /// called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the listener cannot be bound, or the key is no member.
+    pub fn start(
+        config: GossipConfig,
+        events: mpsc::Sender<GossipEvent>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<GossipHandle, StartError> {
+        Gossip::start_with(config, Timing::default(), events, stop)
+    }
+
+    fn start_with(
+        config: GossipConfig,
+        timing: Timing,
+        events: mpsc::Sender<GossipEvent>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<GossipHandle, StartError> {
+        let GossipConfig { listen, peers, chain, set, key, generation, metrics } = config;
+        let own = key.public();
+        let index = set.index_of(&own).ok_or_else(|| StartError::NotAMember(own.address()))?;
+        let process = Identity::generate_process_key().map_err(StartError::Noise)?;
+        let failed = |source| StartError::Listen { address: listen, source };
+        let listener = bind(listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            channels: Channels::new(set.len()),
+            identity: Identity { chain, set, key, index, generation, process },
+            events,
+            stop,
+            counters: Counters::new(&metrics),
+            metrics,
+            timing,
+        });
+        tokio::spawn(listen::accept(listener, shared.clone()));
+        for entry in peers {
+            tokio::spawn(dial::keep_connected(entry, shared.clone()));
+        }
+        Ok(GossipHandle { shared, address })
+    }
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    /// Connections the kernel holds until they are accepted.
+    const BACKLOG: u32 = 256;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old process's sockets to leave TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it.
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl GossipHandle {
+    /// Queues a message for one peer.
+    ///
+    /// # Errors
+    /// Where it is over its cap, or the peer not connected. A message queued may still be lost.
+    pub fn send(&self, to: Index, message: &Message) -> Result<(), SendError> {
+        let channel = self.shared.channels.get(to).ok_or(SendError::NotConnected(to))?;
+        self.shared.push(&channel, wire::encode(message)?);
+        Ok(())
+    }
+
+    /// Queues a message for every connected peer, encoded once.
+    ///
+    /// # Errors
+    /// Where it is over its cap.
+    pub fn broadcast(&self, message: &Message) -> Result<(), TooLarge> {
+        let encoded = wire::encode(message)?;
+        self.shared.channels.for_each(|channel| self.shared.push(channel, encoded.clone()));
+        Ok(())
+    }
+
+    /// Peers with an open channel, ascending.
+    pub fn connected(&self) -> Vec<Index> {
+        self.shared.channels.open().iter().map(|channel| channel.peer).collect()
+    }
+
+    /// Where this node listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Shared {
+    /// From a TCP connection to a channel that both ends agree on, within the handshake's time.
+    async fn establish(&self, tcp: TcpStream, role: Role, host: &str) -> Result<Opened, HandshakeError> {
+        let steps = async {
+            let socket = handshake::upgrade(tcp, role, host).await?;
+            let session = handshake::authenticate(socket, role, &self.identity).await?;
+            self.channels.agree(session, &self.identity).await
+        };
+        timeout(self.timing.handshake, steps).await.map_err(|_| HandshakeError::Timeout)?
+    }
+
+    fn push(&self, channel: &Arc<channels::Channel>, message: Encoded) {
+        let class = message.class();
+        let dropped = channel.outbound.push(message);
+        self.counters.depth(class).add(1 - dropped as i64);
+        if dropped > 0 {
+            self.counters.dropped(class).inc_by(dropped as u64);
+        }
+    }
+
+    /// Counts a connection that was refused or closed, or a read that was put off.
+    fn refused(&self, reason: &str) {
+        self.metrics.network_refused.with_label_values(&[reason]).inc();
+    }
+
+    fn address(&self, peer: Index) -> String {
+        self.identity.set.address(peer).map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Returns when the node stops, or whoever could stop it is gone.
+    async fn stopped(&self) {
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+}
+
+/// Counters looked up once: by label they cost more than a vote's encryption.
+struct Counters {
+    sent: [IntCounter; KINDS.len()],
+    received: [IntCounter; KINDS.len()],
+    bytes_out: IntCounter,
+    bytes_in: IntCounter,
+    dropped: [IntCounter; 3],
+    depth: [IntGauge; 3],
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        let messages = |direction: &str| {
+            std::array::from_fn(|tag| metrics.messages.with_label_values(&[KINDS[tag].name, direction]))
+        };
+        Counters {
+            sent: messages("out"),
+            received: messages("in"),
+            bytes_out: metrics.network_bytes.with_label_values(&["out"]),
+            bytes_in: metrics.network_bytes.with_label_values(&["in"]),
+            dropped: Class::ALL.map(|class| metrics.network_dropped.with_label_values(&[class.name()])),
+            depth: Class::ALL
+                .map(|class| metrics.queue_depth.with_label_values(&[&format!("gossip_{}", class.name())])),
+        }
+    }
+
+    fn sent(&self, tag: u8, bytes: usize) {
+        if let Some(counter) = self.sent.get(usize::from(tag)) {
+            counter.inc();
+        }
+        self.bytes_out.inc_by(bytes as u64);
+    }
+
+    fn received(&self, tag: u8, bytes: usize) {
+        if let Some(counter) = self.received.get(usize::from(tag)) {
+            counter.inc();
+        }
+        self.bytes_in.inc_by(bytes as u64);
+    }
+
+    fn dropped(&self, class: Class) -> &IntCounter {
+        &self.dropped[class as usize]
+    }
+
+    fn depth(&self, class: Class) -> &IntGauge {
+        &self.depth[class as usize]
+    }
 }

@@ -1,0 +1,198 @@
+//! Which channel is open to whom: at most one a peer, by a rule that both ends keep without flapping.
+//!
+//! Both validators of a pair dial each other, since neither knows which address is whose. The smaller index decides:
+//!
+//! ```text
+//! larger:  Offer{live}           live = it has a channel with this very process of the other
+//! smaller: none yet              → Open
+//!          other process         → Open, the old channel is closed: the peer has restarted
+//!          live, or just opened  → Duplicate: dials that cross end in one channel
+//!          not live              → Open: the peer has lost the channel that still looks open here
+//! larger:  on Open closes whatever it has
+//! ```
+//! Of two processes with one key, the one of the lower lease generation is refused while the other is connected.
+
+use super::handshake::{Greeting, HandshakeError, Identity, Refusal, Session};
+use super::limits::CROSSING;
+use super::peer::Outbound;
+use aitbc_core::validators::Index;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// An open channel, as the rest of gossip sees it.
+pub struct Channel {
+    /// Other end.
+    pub peer: Index,
+    /// What waits to be sent.
+    pub outbound: Outbound,
+    process: [u8; 32],
+    generation: u32,
+    opened: Instant,
+    /// True: a newer channel has replaced this one.
+    replaced: watch::Sender<bool>,
+    /// True: its end has been told to the node.
+    finished: watch::Sender<bool>,
+}
+
+impl Channel {
+    /// Returns when a newer channel has replaced this one.
+    pub async fn replaced(&self) {
+        // The sender lives as long as self, so waiting cannot fail.
+        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced).await;
+    }
+
+    /// Returns when the node knows that this channel is gone.
+    pub async fn finished(&self) {
+        let _ = self.finished.subscribe().wait_for(|finished| *finished).await;
+    }
+
+    /// The node knows that this channel is gone.
+    pub fn finish(&self) {
+        self.finished.send_replace(true);
+    }
+}
+
+/// The open channels by index.
+pub struct Channels {
+    table: Mutex<Vec<Option<Arc<Channel>>>>,
+    changes: watch::Sender<u64>,
+}
+
+/// A channel to run, and the one it replaces.
+pub struct Opened {
+    /// The encrypted socket and who is at its other end.
+    pub session: Session,
+    /// Its place in the table.
+    pub channel: Arc<Channel>,
+    /// To be waited for, so that the node hears of its end first.
+    pub old: Option<Arc<Channel>>,
+    /// True: the other end still waits for `Open`.
+    pub open_due: bool,
+}
+
+impl Channels {
+    /// None open, for a set of `members`.
+    pub fn new(members: usize) -> Self {
+        Channels { table: Mutex::new(vec![None; members]), changes: watch::Sender::new(0) }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Vec<Option<Arc<Channel>>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The channel to a peer.
+    pub fn get(&self, peer: Index) -> Option<Arc<Channel>> {
+        self.table().get(usize::from(peer)).cloned().flatten()
+    }
+
+    /// All open channels.
+    pub fn open(&self) -> Vec<Arc<Channel>> {
+        self.table().iter().flatten().cloned().collect()
+    }
+
+    /// Calls `act` with each open channel.
+    pub fn for_each(&self, act: impl FnMut(&Arc<Channel>)) {
+        self.table().iter().flatten().for_each(act);
+    }
+
+    /// Changes whenever a channel opens or closes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Agrees with the other end whether this is the channel, and enters it.
+    ///
+    /// # Errors
+    /// `Duplicate` where another one stays, `Refused` for an outdated process; the peer has been told.
+    pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
+        let peer = session.peer;
+        if self.get(peer).is_some_and(|open| open.generation > session.generation) {
+            return Err(session.secure.refuse(Refusal::Stale).await);
+        }
+        if identity.index < peer {
+            let live = match session.secure.hear().await? {
+                Greeting::Offer { live } => live,
+                Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
+                _ => return Err(HandshakeError::Unexpected),
+            };
+            let Some((channel, old)) = self.enter_unless_duplicate(&session, live) else {
+                session.secure.say(&Greeting::Duplicate).await?;
+                return Err(HandshakeError::Duplicate(peer));
+            };
+            // Open is said by whoever runs the channel: nothing here may be cut short once the channel is entered.
+            Ok(Opened { session, channel, old, open_due: true })
+        } else {
+            let live = self.get(peer).is_some_and(|open| open.process == session.process);
+            session.secure.say(&Greeting::Offer { live }).await?;
+            match session.secure.hear().await? {
+                Greeting::Open => {
+                    let (channel, old) = self.enter(&session);
+                    Ok(Opened { session, channel, old, open_due: false })
+                }
+                Greeting::Duplicate => Err(HandshakeError::Duplicate(peer)),
+                Greeting::Refused(refusal) => Err(HandshakeError::RefusedByPeer(refusal)),
+                _ => Err(HandshakeError::Unexpected),
+            }
+        }
+    }
+
+    /// The decision of the smaller index.
+    fn enter_unless_duplicate(&self, session: &Session, live: bool) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
+        let mut table = self.table();
+        let slot = table.get_mut(usize::from(session.peer))?;
+        let duplicate = slot
+            .as_ref()
+            .is_some_and(|open| open.process == session.process && (live || open.opened.elapsed() < CROSSING));
+        if duplicate {
+            return None;
+        }
+        let entered = replace(slot, session);
+        drop(table);
+        self.changed();
+        Some(entered)
+    }
+
+    fn enter(&self, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
+        let mut table = self.table();
+        let mut none = None;
+        let slot = table.get_mut(usize::from(session.peer)).unwrap_or(&mut none);
+        let entered = replace(slot, session);
+        drop(table);
+        self.changed();
+        entered
+    }
+
+    /// Takes a channel out, if it is still the one.
+    pub fn remove(&self, channel: &Arc<Channel>) {
+        let mut table = self.table();
+        if let Some(slot) = table.get_mut(usize::from(channel.peer))
+            && slot.as_ref().is_some_and(|open| Arc::ptr_eq(open, channel))
+        {
+            *slot = None;
+        }
+        drop(table);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+fn replace(slot: &mut Option<Arc<Channel>>, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
+    let channel = Arc::new(Channel {
+        peer: session.peer,
+        outbound: Outbound::default(),
+        process: session.process,
+        generation: session.generation,
+        opened: Instant::now(),
+        replaced: watch::Sender::new(false),
+        finished: watch::Sender::new(false),
+    });
+    let old = slot.replace(channel.clone());
+    if let Some(old) = &old {
+        old.replaced.send_replace(true);
+    }
+    (channel, old)
+}

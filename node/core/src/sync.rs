@@ -419,8 +419,8 @@ mod tests {
     /// A block on `parent`; every third one has a batch, every fifth slot was skipped.
     fn block(parent: &Tip) -> Block {
         let height = parent.height + 1;
-        let batches = if height % 3 == 0 { vec![batch(height)] } else { Vec::new() };
-        let slot = parent.slot + if height % 5 == 0 { 2 } else { 1 };
+        let batches = if height.is_multiple_of(3) { vec![batch(height)] } else { Vec::new() };
+        let slot = parent.slot + if height.is_multiple_of(5) { 2 } else { 1 };
         let header = Header {
             version: VERSION,
             epoch: 0,

@@ -436,17 +436,18 @@ impl Mempool {
     /// Takes a transaction in, or says why not. `height` is that of the last final block, `account` the sender's after it.
     ///
     /// # Errors
-    /// See [`Rejected`]; the pool is then as it was, but for what `account` made stale.
+    /// See [`Rejected`]; the pool is then as it was.
     pub fn admit(&mut self, height: u64, tx: VerifiedTx, account: Account) -> Result<Admitted, Rejected> {
         if self.by_id.contains_key(&tx.id) {
             return Err(Rejected::Duplicate);
         }
         self.check_terms(height, &tx)?;
-        let mut dropped = Vec::new();
-        self.learn(tx.sender, account, &mut dropped);
-        let account = self.queues.get(&tx.sender).map_or(account, |queue| queue.account);
+        let known = self.queues.get(&tx.sender).map(|queue| queue.account);
+        let account = known.filter(|known| known.nonce > account.nonce).unwrap_or(account);
         let replaced = self.check_sender(&tx, account)?;
         let evicted = self.make_room(&tx, replaced)?;
+        let mut dropped = Vec::new();
+        self.learn(tx.sender, account, &mut dropped);
         if let Some(id) = replaced {
             self.drop_with(id, Reason::Replaced, &mut dropped);
         }
@@ -486,12 +487,12 @@ impl Mempool {
     fn check_sender(&self, tx: &VerifiedTx, account: Account) -> Result<Option<Hash>, Rejected> {
         let (found, empty) = (tx.nonce(), Queue { account, next: account.nonce, ..Queue::default() });
         let queue = self.queues.get(&tx.sender).unwrap_or(&empty);
-        let (allowed, expected) = (self.limits.nonce_gap, account.nonce);
-        if found < expected {
-            return Err(Rejected::NonceTooLow { expected, found });
+        if found < account.nonce {
+            return Err(Rejected::NonceTooLow { expected: account.nonce, found });
         }
-        if found > queue.next.saturating_add(allowed) {
-            return Err(Rejected::NonceGap { expected: queue.next, found, allowed });
+        let (allowed, expected) = (self.limits.nonce_gap, queue.next.max(account.nonce));
+        if found > expected.saturating_add(allowed) {
+            return Err(Rejected::NonceGap { expected, found, allowed });
         }
         if queue.in_flight.contains_key(&found) {
             return Err(Rejected::NonceInFlight { nonce: found });
@@ -574,11 +575,14 @@ impl Mempool {
     ) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         for result in results {
-            if result.code.is_final() {
-                self.remove(&result.id);
-            } else {
+            if !result.code.is_final() {
                 self.requeue_one(&result.id);
+                continue;
             }
+            if result.code.had_effect() {
+                self.use_nonce(&result.id);
+            }
+            self.remove(&result.id);
         }
         for (address, account) in changed {
             self.learn(*address, *account, &mut dropped);
@@ -616,6 +620,15 @@ impl Mempool {
         self.reindex(sender);
     }
 
+    /// The nonce of a transaction is used, so that those after it stay ready when it goes.
+    fn use_nonce(&mut self, id: &Hash) {
+        let Some((sender, nonce)) = self.by_id.get(id).copied() else { return };
+        let Some(queue) = self.queues.get_mut(&sender) else { return };
+        queue.account.nonce = queue.account.nonce.max(nonce.saturating_add(1));
+        queue.next = queue.next.max(queue.account.nonce);
+        queue.advance();
+    }
+
     /// Takes over what a final block says of a sender and drops what its nonce passed.
     fn learn(&mut self, sender: Address, account: Account, dropped: &mut Vec<Dropped>) {
         let Some(queue) = self.queues.get_mut(&sender) else { return };
@@ -633,6 +646,7 @@ impl Mempool {
         for id in stale {
             self.drop_with(id, Reason::NonceUsed, dropped);
         }
+        self.reindex(sender);
     }
 
     fn drop_with(&mut self, id: Hash, reason: Reason, dropped: &mut Vec<Dropped>) {
@@ -715,6 +729,541 @@ impl Mempool {
         }
         if queue.len() == 0 {
             self.queues.remove(&sender);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::plain;
+    use crate::key::{PublicKey, Signature};
+    use crate::ledger::ResultCode;
+    use crate::transaction::{Payment, Transaction};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    const HEIGHT: u64 = 10;
+    const RICH: Account = Account { balance: 1_000_000, nonce: 0 };
+
+    fn rules() -> Rules {
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50) }
+    }
+
+    fn verified(transaction: Transaction) -> VerifiedTx {
+        VerifiedTx::trusted(SignedTransaction { transaction, signature: Signature([0; 64]) }, &rules().chain)
+    }
+
+    fn transfer(sender: u8, nonce: u64, fee: u64) -> Transaction {
+        let action = Action::Transfer(Payment { to: Address([9; 20]), amount: 100 });
+        Transaction { sender: PublicKey([sender; 32]), nonce, fee, expiry_height: HEIGHT + 50, action }
+    }
+
+    fn tx(sender: u8, nonce: u64, fee: u64) -> VerifiedTx {
+        verified(transfer(sender, nonce, fee))
+    }
+
+    fn faucet(sender: u8, amount: u64) -> VerifiedTx {
+        let action = Action::Faucet(Payment { to: Address([9; 20]), amount });
+        verified(Transaction { action, ..transfer(sender, 0, 0) })
+    }
+
+    /// A transaction of about `payments` × 28 bytes more than the smallest.
+    fn large(sender: u8, nonce: u64, fee: u64, payments: usize) -> VerifiedTx {
+        let payments = vec![Payment { to: Address([9; 20]), amount: 1 }; payments];
+        verified(Transaction { action: Action::TransferMany { payments }, ..transfer(sender, nonce, fee) })
+    }
+
+    fn pool() -> Mempool {
+        Mempool::new(rules(), Limits::default())
+    }
+
+    fn small(count: usize) -> Mempool {
+        Mempool::new(rules(), Limits { count, ..Limits::default() })
+    }
+
+    fn admit(pool: &mut Mempool, tx: VerifiedTx) -> Result<Admitted, Rejected> {
+        pool.admit(HEIGHT, tx, RICH)
+    }
+
+    fn admit_all(pool: &mut Mempool, txs: impl IntoIterator<Item = VerifiedTx>) {
+        for tx in txs {
+            admit(pool, tx).expect("admitted");
+        }
+    }
+
+    fn take(pool: &mut Mempool, count: usize) -> Vec<(u8, u64)> {
+        pool.take(usize::MAX, count).iter().map(|tx| (tx.tx.transaction.sender.0[0], tx.nonce())).collect()
+    }
+
+    fn result(tx: &VerifiedTx, code: ResultCode) -> TxResult {
+        TxResult { id: tx.id, code, fee: 0 }
+    }
+
+    fn used(tx: &VerifiedTx, nonce: u64) -> (Address, Account) {
+        (tx.sender, Account { nonce, ..RICH })
+    }
+
+    fn dropped(tx: &VerifiedTx, reason: Reason) -> Dropped {
+        Dropped { id: tx.id, reason }
+    }
+
+    #[test]
+    fn a_transaction_is_admitted_once() {
+        let mut pool = pool();
+        assert_eq!(admit(&mut pool, tx(1, 0, 2)), Ok(Admitted { ready: true, dropped: vec![] }));
+        assert_eq!(admit(&mut pool, tx(1, 0, 2)), Err(Rejected::Duplicate));
+        pool.take(usize::MAX, 1);
+        assert_eq!(admit(&mut pool, tx(1, 0, 2)), Err(Rejected::Duplicate));
+        assert_eq!((pool.counters().count, pool.counters().bytes), (1, tx(1, 0, 2).bytes));
+    }
+
+    #[test]
+    fn a_used_nonce_is_refused() {
+        let error = pool().admit(HEIGHT, tx(1, 4, 2), Account { nonce: 5, ..RICH });
+        assert_eq!(error, Err(Rejected::NonceTooLow { expected: 5, found: 4 }));
+    }
+
+    #[test]
+    fn a_nonce_may_lie_64_beyond_the_next_counting_what_is_queued() {
+        let mut pool = pool();
+        let gap = |expected, found| Err(Rejected::NonceGap { expected, found, allowed: 64 });
+        assert_eq!(admit(&mut pool, tx(1, 65, 2)), gap(0, 65));
+        assert_eq!(admit(&mut pool, tx(1, 64, 2)).map(|a| a.ready), Ok(false));
+        admit_all(&mut pool, [tx(1, 0, 2), tx(1, 1, 2)]);
+        assert_eq!(admit(&mut pool, tx(1, 67, 2)), gap(2, 67));
+        assert!(admit(&mut pool, tx(1, 66, 2)).is_ok());
+        assert_eq!(pool.next_nonce(&tx(1, 0, 2).sender), Some(2));
+        assert_eq!(pool.next_nonce(&tx(2, 0, 2).sender), None);
+    }
+
+    #[test]
+    fn a_sender_cannot_queue_more_than_its_balance_covers() {
+        let mut pool = pool();
+        let poor = Account { balance: 250, nonce: 0 };
+        assert!(pool.admit(HEIGHT, tx(1, 0, 2), poor).is_ok());
+        assert!(pool.admit(HEIGHT, tx(1, 1, 2), poor).is_ok());
+        let error = pool.admit(HEIGHT, tx(1, 2, 2), poor);
+        assert_eq!(error, Err(Rejected::InsufficientBalance { balance: 250, needed: 306 }));
+        // What replaces another counts instead of it.
+        assert!(pool.admit(HEIGHT, tx(1, 1, 46), poor).is_ok());
+        let error = pool.admit(HEIGHT, tx(1, 1, 51), poor);
+        assert_eq!(error, Err(Rejected::InsufficientBalance { balance: 250, needed: 253 }));
+    }
+
+    #[test]
+    fn a_fee_under_the_least_is_refused() {
+        assert_eq!(admit(&mut pool(), tx(1, 0, 1)), Err(Rejected::FeeTooLow { found: 1, min: 2 }));
+    }
+
+    #[test]
+    fn a_faucet_request_needs_no_fee_and_no_balance() {
+        let nobody = Account::default();
+        assert!(pool().admit(HEIGHT, faucet(1, 50), nobody).is_ok());
+        assert_eq!(pool().admit(HEIGHT, faucet(1, 51), nobody), Err(Rejected::FaucetLimit { found: 51, max: 50 }));
+        let mut none = Mempool::new(Rules { faucet: None, ..rules() }, Limits::default());
+        assert_eq!(none.admit(HEIGHT, faucet(1, 1), nobody), Err(Rejected::FaucetDisabled));
+    }
+
+    #[test]
+    fn expiry_heights_must_lie_in_the_next_2000() {
+        let with = |expiry_height| verified(Transaction { expiry_height, ..transfer(1, 0, 2) });
+        assert_eq!(admit(&mut pool(), with(10)), Err(Rejected::Expired { found: 10, height: 10 }));
+        assert!(admit(&mut pool(), with(11)).is_ok());
+        assert!(admit(&mut pool(), with(2_010)).is_ok());
+        assert_eq!(admit(&mut pool(), with(2_011)), Err(Rejected::ExpiryTooFar { found: 2_011, max: 2_010 }));
+    }
+
+    #[test]
+    fn a_replacement_must_pay_ten_percent_more() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 0, 20)]);
+        let under = Rejected::ReplacementUnderpriced { nonce: 0, found: 21, min: 22 };
+        assert_eq!(admit(&mut pool, tx(1, 0, 21)), Err(under));
+        let admitted = admit(&mut pool, tx(1, 0, 22)).expect("pays enough");
+        assert_eq!(admitted.dropped, [dropped(&tx(1, 0, 20), Reason::Replaced)]);
+        assert!(!pool.contains(&tx(1, 0, 20).id) && pool.contains(&tx(1, 0, 22).id));
+        assert_eq!((pool.counters().count, pool.counters().replaced), (1, 1));
+        assert_eq!(admit(&mut pool, tx(1, 0, 24)).expect_err("10 % rounded up").code(), "REPLACEMENT_UNDERPRICED");
+    }
+
+    #[test]
+    fn what_is_in_flight_cannot_be_replaced() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 0, 20)]);
+        pool.take(usize::MAX, 1);
+        assert_eq!(admit(&mut pool, tx(1, 0, 100)), Err(Rejected::NonceInFlight { nonce: 0 }));
+    }
+
+    #[test]
+    fn a_sender_has_at_most_its_share() {
+        let mut pool = Mempool::new(rules(), Limits { per_sender: 2, ..Limits::default() });
+        admit_all(&mut pool, [tx(1, 0, 20), tx(1, 1, 20)]);
+        pool.take(usize::MAX, 1);
+        assert_eq!(admit(&mut pool, tx(1, 2, 20)), Err(Rejected::SenderFull { allowed: 2 }));
+        assert!(admit(&mut pool, tx(1, 1, 22)).is_ok());
+        assert!(admit(&mut pool, tx(2, 0, 20)).is_ok());
+    }
+
+    #[test]
+    fn a_full_pool_evicts_the_last_of_whoever_pays_least_for_a_byte() {
+        let mut pool = small(3);
+        admit_all(&mut pool, [tx(1, 0, 5), tx(1, 1, 9), tx(2, 0, 7)]);
+        assert_eq!(admit(&mut pool, tx(3, 0, 7)).expect_err("pays no more").code(), "MEMPOOL_FULL");
+        // Sender 1's first pays least, but to take it would strand the second.
+        let admitted = admit(&mut pool, tx(3, 0, 8)).expect("pays more");
+        assert_eq!(admitted.dropped, [dropped(&tx(2, 0, 7), Reason::Evicted)]);
+        assert_eq!((pool.counters().count, pool.counters().evicted), (3, 1));
+    }
+
+    #[test]
+    fn of_equals_the_youngest_is_evicted_first() {
+        let mut pool = small(2);
+        admit_all(&mut pool, [tx(1, 0, 5), tx(2, 0, 5)]);
+        let admitted = admit(&mut pool, tx(3, 0, 6)).expect("pays more");
+        assert_eq!(admitted.dropped, [dropped(&tx(2, 0, 5), Reason::Evicted)]);
+    }
+
+    #[test]
+    fn a_newcomer_does_not_evict_its_own_predecessor() {
+        let mut pool = small(1);
+        admit_all(&mut pool, [tx(1, 0, 5)]);
+        assert_eq!(admit(&mut pool, tx(1, 1, 500)).expect_err("own").code(), "MEMPOOL_FULL");
+        assert!(admit(&mut pool, tx(1, 0, 6)).is_ok(), "a replacement needs no room");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_never_evicted() {
+        let mut pool = small(1);
+        admit_all(&mut pool, [tx(1, 0, 5)]);
+        pool.take(usize::MAX, 1);
+        assert_eq!(admit(&mut pool, tx(2, 0, 500)).expect_err("sealed").code(), "MEMPOOL_FULL");
+    }
+
+    #[test]
+    fn a_large_newcomer_evicts_as_many_as_it_needs_or_none() {
+        let one = tx(1, 0, 5).bytes;
+        let mut pool = Mempool::new(rules(), Limits { bytes: 10 * one, ..Limits::default() });
+        admit_all(&mut pool, (1..=10).map(|sender| tx(sender, 0, 5 + u64::from(sender))));
+        let needs = large(20, 0, 100, 10).bytes.div_ceil(one);
+        assert!(needs > 1);
+        let before = pool.counters();
+        // Pays more for a byte than some of those it needs, not than all.
+        let rate_of_second = 7 * large(20, 0, 1, 10).bytes as u64 / one as u64;
+        assert_eq!(admit(&mut pool, large(20, 0, rate_of_second, 10)).expect_err("some").code(), "MEMPOOL_FULL");
+        assert_eq!(pool.counters(), before);
+        let admitted = admit(&mut pool, large(20, 0, 1_000, 10)).expect("pays more than all");
+        assert_eq!(admitted.dropped.len(), needs);
+        assert!(pool.counters().bytes <= 10 * one);
+    }
+
+    #[test]
+    fn transactions_are_taken_by_fee_and_of_one_sender_by_nonce() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 1, 90), tx(2, 0, 10), tx(1, 0, 5), tx(3, 0, 20)]);
+        assert_eq!(take(&mut pool, 9), [(3, 0), (2, 0), (1, 0), (1, 1)]);
+        assert!(!pool.has_ready());
+        assert_eq!(pool.counters().in_flight, 4);
+    }
+
+    #[test]
+    fn of_equal_fees_senders_take_turns() {
+        let mut pool = pool();
+        admit_all(&mut pool, (0..4).map(|nonce| tx(1, nonce, 5)));
+        admit_all(&mut pool, [tx(2, 0, 5), tx(2, 1, 5), tx(3, 0, 5)]);
+        let taken = take(&mut pool, 9);
+        assert_eq!(taken, [(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (1, 2), (1, 3)]);
+    }
+
+    #[test]
+    fn what_has_a_nonce_missing_before_it_is_not_taken() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 0, 5), tx(1, 2, 5)]);
+        assert_eq!(take(&mut pool, 9), [(1, 0)]);
+        assert_eq!(admit(&mut pool, tx(1, 1, 5)).map(|a| a.ready), Ok(true));
+        assert_eq!(take(&mut pool, 9), [(1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn taking_stops_at_the_bounds() {
+        let mut pool = pool();
+        admit_all(&mut pool, (1..=5).map(|sender| tx(sender, 0, 5)));
+        let one = tx(1, 0, 5).bytes;
+        assert_eq!(pool.take(2 * one + 1, 9).len(), 2);
+        assert_eq!(pool.take(usize::MAX, 1).len(), 1);
+        assert_eq!(pool.take(one - 1, 9).len(), 0);
+        assert_eq!(pool.take(usize::MAX, 9).len(), 2);
+    }
+
+    #[test]
+    fn a_final_result_ends_a_transaction() {
+        let mut pool = pool();
+        let all = [tx(1, 0, 5), tx(1, 1, 5), tx(2, 0, 5)];
+        admit_all(&mut pool, all.clone());
+        pool.take(usize::MAX, 2);
+        let results = [result(&all[0], ResultCode::Ok), result(&all[2], ResultCode::FeeNotCovered)];
+        let left = pool.on_executed(HEIGHT, &results, &[used(&all[0], 1)]);
+        assert_eq!((left, pool.counters().count), (vec![], 1));
+        assert_eq!(pool.next_nonce(&all[0].sender), Some(2));
+        assert_eq!(take(&mut pool, 9), [(1, 1)]);
+    }
+
+    #[test]
+    fn a_failure_by_a_nonce_gap_is_queued_again() {
+        let mut pool = pool();
+        let both = [tx(1, 0, 5), tx(1, 1, 5)];
+        admit_all(&mut pool, both.clone());
+        assert_eq!(take(&mut pool, 9).len(), 2);
+        pool.on_executed(HEIGHT, &[result(&both[1], ResultCode::NonceTooHigh)], &[]);
+        assert_eq!(pool.get(&both[1].id).map(|(_, place)| place), Some(Place::Queued));
+        assert_eq!((pool.counters().requeued, pool.counters().in_flight), (1, 1));
+        // The one before it is still in flight, so it goes into a later batch.
+        assert_eq!(take(&mut pool, 9), [(1, 1)]);
+    }
+
+    #[test]
+    fn what_follows_a_failed_transaction_waits_for_its_nonce() {
+        let mut pool = pool();
+        let both = [tx(1, 0, 5), tx(1, 1, 5)];
+        admit_all(&mut pool, both.clone());
+        pool.take(usize::MAX, 9);
+        let results = [result(&both[0], ResultCode::FeeNotCovered), result(&both[1], ResultCode::NonceTooHigh)];
+        pool.on_executed(HEIGHT, &results, &[]);
+        assert_eq!((take(&mut pool, 9), pool.next_nonce(&both[0].sender)), (vec![], Some(0)));
+        admit_all(&mut pool, [tx(1, 0, 7)]);
+        assert_eq!(take(&mut pool, 9), [(1, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn a_nonce_used_by_another_transaction_drops_what_it_passed() {
+        let mut pool = pool();
+        let all = [tx(1, 0, 5), tx(1, 1, 5), tx(1, 2, 5)];
+        admit_all(&mut pool, all.clone());
+        pool.take(usize::MAX, 1);
+        let left = pool.on_executed(HEIGHT, &[], &[used(&all[0], 2)]);
+        assert_eq!(left, [dropped(&all[1], Reason::NonceUsed), dropped(&all[0], Reason::NonceUsed)]);
+        assert_eq!((pool.counters().count, pool.counters().overtaken, pool.counters().in_flight), (1, 2, 0));
+        assert_eq!(take(&mut pool, 9), [(1, 2)]);
+    }
+
+    #[test]
+    fn an_older_account_does_not_undo_what_is_known() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 0, 5), tx(1, 1, 5)]);
+        pool.on_executed(HEIGHT, &[result(&tx(1, 0, 5), ResultCode::Ok)], &[used(&tx(1, 0, 5), 1)]);
+        assert_eq!(admit(&mut pool, tx(1, 0, 50)), Err(Rejected::NonceTooLow { expected: 1, found: 0 }));
+        assert_eq!(take(&mut pool, 9), [(1, 1)]);
+    }
+
+    #[test]
+    fn a_newer_account_than_the_pool_knows_drops_what_it_passed_with_the_next_admission() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 0, 5), tx(1, 1, 5)]);
+        let newer = Account { nonce: 1, ..RICH };
+        assert!(pool.admit(HEIGHT, tx(1, 0, 50), newer).is_err());
+        assert!(pool.contains(&tx(1, 0, 5).id), "a refusal changes nothing");
+        let admitted = pool.admit(HEIGHT, tx(1, 2, 5), newer).expect("next");
+        assert_eq!(admitted, Admitted { ready: true, dropped: vec![dropped(&tx(1, 0, 5), Reason::NonceUsed)] });
+        assert_eq!(take(&mut pool, 9), [(1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn what_expired_leaves_wherever_it_is() {
+        let mut pool = pool();
+        let until = |sender, expiry_height| verified(Transaction { expiry_height, ..transfer(sender, 0, 2) });
+        let all = [until(1, 12), until(2, 13), until(3, 14)];
+        admit_all(&mut pool, all.clone());
+        pool.take(usize::MAX, 1);
+        assert_eq!(pool.expire(11), []);
+        let left = pool.on_executed(13, &[], &[]);
+        assert_eq!(left, [dropped(&all[0], Reason::Expired), dropped(&all[1], Reason::Expired)]);
+        assert_eq!((pool.counters().count, pool.counters().in_flight, pool.counters().expired), (1, 0, 2));
+    }
+
+    #[test]
+    fn what_an_expired_one_leaves_behind_waits_for_its_nonce() {
+        let mut pool = pool();
+        let first = verified(Transaction { expiry_height: 12, ..transfer(1, 0, 2) });
+        admit_all(&mut pool, [first, tx(1, 1, 2)]);
+        pool.expire(12);
+        assert!(take(&mut pool, 9).is_empty());
+        assert_eq!(pool.next_nonce(&tx(1, 0, 2).sender), Some(0));
+    }
+
+    #[test]
+    fn the_transactions_of_a_lost_batch_are_queued_again_in_order() {
+        let mut pool = pool();
+        admit_all(&mut pool, (0..3).map(|nonce| tx(1, nonce, 5)));
+        let lost: Vec<Hash> = pool.take(usize::MAX, 2).iter().map(|tx| tx.id).collect();
+        pool.requeue(&lost);
+        pool.requeue(&[plain(b"unknown")]);
+        assert_eq!(take(&mut pool, 9), [(1, 0), (1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn every_refusal_has_a_stable_code_and_says_its_figures() {
+        let all = [
+            (Rejected::Duplicate, "DUPLICATE"),
+            (Rejected::NonceTooLow { expected: 5, found: 4 }, "NONCE_TOO_LOW"),
+            (Rejected::NonceGap { expected: 5, found: 99, allowed: 64 }, "NONCE_GAP"),
+            (Rejected::NonceInFlight { nonce: 3 }, "NONCE_IN_FLIGHT"),
+            (Rejected::InsufficientBalance { balance: 1, needed: 2 }, "INSUFFICIENT_BALANCE"),
+            (Rejected::FeeTooLow { found: 1, min: 2 }, "FEE_TOO_LOW"),
+            (Rejected::ReplacementUnderpriced { nonce: 1, found: 2, min: 3 }, "REPLACEMENT_UNDERPRICED"),
+            (Rejected::MempoolFull { count: 1, bytes: 2 }, "MEMPOOL_FULL"),
+            (Rejected::SenderFull { allowed: 1_024 }, "SENDER_FULL"),
+            (Rejected::Expired { found: 1, height: 2 }, "EXPIRED"),
+            (Rejected::ExpiryTooFar { found: 3, max: 2 }, "EXPIRY_TOO_FAR"),
+            (Rejected::FaucetDisabled, "FAUCET_DISABLED"),
+            (Rejected::FaucetLimit { found: 3, max: 2 }, "FAUCET_LIMIT"),
+        ];
+        for (rejected, code) in all {
+            assert_eq!(rejected.code(), code);
+            let (message, detail) = (rejected.to_string(), rejected.detail());
+            for (name, figure) in detail.as_object().expect("object") {
+                assert!(message.contains(&figure.to_string()), "{name} {figure} in: {message}");
+            }
+        }
+    }
+
+    /// Whole pool against its parts.
+    fn check(pool: &Mempool, seed: u64) {
+        let all: Vec<_> = pool.iter().collect();
+        let counters = pool.counters();
+        assert_eq!(all.len(), counters.count, "seed {seed}");
+        assert_eq!(all.iter().map(|(tx, _)| tx.bytes).sum::<usize>(), counters.bytes, "seed {seed}");
+        let in_flight = all.iter().filter(|(_, place)| *place == Place::InFlight).count();
+        assert_eq!(in_flight, counters.in_flight, "seed {seed}");
+        assert!(counters.count <= pool.limits.count && counters.bytes <= pool.limits.bytes, "seed {seed}");
+        assert_eq!((pool.by_id.len(), pool.expiries.len()), (counters.count, counters.count), "seed {seed}");
+        let (mut heads, mut tails, mut count) = (0, 0, 0);
+        for (sender, queue) in &pool.queues {
+            assert!(queue.len() > 0 && queue.len() <= pool.limits.per_sender, "seed {seed}");
+            count += queue.len();
+            let pending = || queue.queued.iter().chain(&queue.in_flight);
+            assert!(pending().all(|(nonce, p)| p.tx.sender == *sender && p.tx.nonce() == *nonce), "seed {seed}");
+            assert!(pending().all(|(nonce, _)| *nonce >= queue.account.nonce), "seed {seed}");
+            assert_eq!(pending().map(|(_, p)| p.tx.cost()).sum::<u64>(), queue.cost, "seed {seed}");
+            let next = (queue.account.nonce..).find(|nonce| !queue.holds(*nonce)).expect("some");
+            assert_eq!(queue.next, next, "seed {seed}");
+            let ready = queue.queued.first_key_value().filter(|(nonce, _)| **nonce < next).map(|(_, p)| p.tx.id);
+            assert_eq!(queue.head.map(|(_, id)| id), ready, "seed {seed}");
+            heads += usize::from(ready.is_some());
+            tails += usize::from(!queue.queued.is_empty());
+        }
+        assert_eq!((pool.heads.len(), pool.tails.len(), count), (heads, tails, counters.count), "seed {seed}");
+    }
+
+    /// What the chain and the clients know beside the pool: where each admitted transaction must be.
+    #[derive(Default)]
+    struct World {
+        height: u64,
+        nonces: HashMap<u8, u64>,
+        pending: HashMap<Hash, VerifiedTx>,
+        taken: Vec<VerifiedTx>,
+    }
+
+    impl World {
+        fn account(&self, sender: u8) -> Account {
+            Account { balance: 3_000, nonce: self.nonces.get(&sender).copied().unwrap_or(0) }
+        }
+
+        fn forget(&mut self, dropped: &[Dropped], seed: u64) {
+            for Dropped { id, .. } in dropped {
+                assert!(self.pending.remove(id).is_some(), "seed {seed}: {id} dropped twice or never there");
+            }
+        }
+
+        /// A block of some of what was taken: each runs if its nonce is next.
+        fn execute(&mut self, rng: &mut StdRng, pool: &mut Mempool, seed: u64) {
+            self.height += 1;
+            let (mut results, mut changed) = (Vec::new(), HashMap::new());
+            for _ in 0..rng.random_range(0..6) {
+                if self.taken.is_empty() {
+                    break;
+                }
+                let tx = self.taken.swap_remove(rng.random_range(0..self.taken.len()));
+                let who = tx.tx.transaction.sender.0[0];
+                let nonce = self.nonces.entry(who).or_default();
+                let code = match tx.nonce().cmp(nonce) {
+                    std::cmp::Ordering::Less => ResultCode::NonceTooLow,
+                    std::cmp::Ordering::Greater => ResultCode::NonceTooHigh,
+                    std::cmp::Ordering::Equal if rng.random_bool(0.1) => ResultCode::FeeNotCovered,
+                    std::cmp::Ordering::Equal => ResultCode::Ok,
+                };
+                *nonce += u64::from(code == ResultCode::Ok);
+                results.push(result(&tx, code));
+                changed.insert(tx.sender, self.account(who));
+                if code.is_final() {
+                    self.pending.remove(&tx.id);
+                }
+            }
+            // Another validator's batch held a transaction of one of the senders.
+            if rng.random_bool(0.2) {
+                let who = rng.random_range(1..6);
+                *self.nonces.entry(who).or_default() += 1;
+                changed.insert(tx(who, 0, 2).sender, self.account(who));
+            }
+            let left = pool.on_executed(self.height, &results, &changed.into_iter().collect::<Vec<_>>());
+            self.forget(&left, seed);
+        }
+
+        fn admit(&mut self, rng: &mut StdRng, pool: &mut Mempool, seed: u64) {
+            let who = rng.random_range(1..6);
+            let nonce = (self.account(who).nonce + rng.random_range(0..8)).saturating_sub(1);
+            let expiry_height = self.height + rng.random_range(0..30);
+            let base = Transaction { expiry_height, ..transfer(who, nonce, rng.random_range(1..40)) };
+            let tx = if rng.random_bool(0.1) { large(who, nonce, rng.random_range(1..99), 9) } else { verified(base) };
+            let before = pool.counters();
+            match pool.admit(self.height, tx.clone(), self.account(who)) {
+                Ok(admitted) => {
+                    self.forget(&admitted.dropped, seed);
+                    assert!(self.pending.insert(tx.id, tx).is_none(), "seed {seed}: admitted twice");
+                }
+                Err(_) => assert_eq!(before, pool.counters(), "seed {seed}"),
+            }
+        }
+
+        fn take(&mut self, rng: &mut StdRng, pool: &mut Mempool, seed: u64) {
+            let (bytes, count) = (rng.random_range(100..2_000), rng.random_range(1..6));
+            let taken = pool.take(bytes, count);
+            assert!(taken.len() <= count && taken.iter().map(|tx| tx.bytes).sum::<usize>() <= bytes, "seed {seed}");
+            let mut last: HashMap<Address, u64> = HashMap::new();
+            for tx in taken {
+                assert!(self.pending.contains_key(&tx.id), "seed {seed}: taken but not pending");
+                let before = last.insert(tx.sender, tx.nonce());
+                assert!(before.is_none_or(|before| before < tx.nonce()), "seed {seed}: out of order");
+                assert!(!self.taken.contains(&tx), "seed {seed}: taken twice");
+                self.taken.push(tx);
+            }
+        }
+
+        fn lose(&mut self, rng: &mut StdRng, pool: &mut Mempool) {
+            let lost: Vec<Hash> = self.taken.extract_if(.., |_| rng.random_bool(0.3)).map(|tx| tx.id).collect();
+            pool.requeue(&lost);
+        }
+    }
+
+    #[test]
+    fn in_random_histories_nothing_is_lost_or_doubled_and_all_counts_are_exact() {
+        for seed in 0..50 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let limits = Limits { bytes: rng.random_range(1_500..9_000), count: 40, per_sender: 12, nonce_gap: 4 };
+            let (mut pool, mut world) = (Mempool::new(rules(), limits), World::default());
+            for _ in 0..300 {
+                match rng.random_range(0..10) {
+                    0 => world.execute(&mut rng, &mut pool, seed),
+                    1 => world.take(&mut rng, &mut pool, seed),
+                    2 if rng.random_bool(0.2) => world.lose(&mut rng, &mut pool),
+                    _ => world.admit(&mut rng, &mut pool, seed),
+                }
+                // What left the pool is in no batch that can still be lost.
+                world.taken.retain(|tx| pool.get(&tx.id).is_some_and(|(_, place)| place == Place::InFlight));
+                check(&pool, seed);
+                let ids: BTreeSet<Hash> = pool.iter().map(|(tx, _)| tx.id).collect();
+                assert_eq!(ids, world.pending.keys().copied().collect(), "seed {seed}");
+                assert_eq!(pool.counters().in_flight, world.taken.len(), "seed {seed}");
+            }
         }
     }
 }

@@ -1,0 +1,134 @@
+//! Pure: which events a visit is worth. Transitions of conditions, and what the planner does to pods.
+
+use crate::plan::Note;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
+
+/// Conditions whose changes people want to read of.
+const TOLD: [&str; 6] = ["Ready", "KeysReady", "GenesisReady", "DatabaseReady", "Available", "Degraded"];
+/// Reasons that say no more than "not yet".
+const TRANSIENT: [&str; 8] = [
+    "Creating",
+    "WaitingForKeys",
+    "NoBlockYet",
+    "ValidatorsNotReady",
+    "ValidatorsNotSigning",
+    "ValidatorsSilent",
+    "Hibernated",
+    "ValidatorsDown",
+];
+/// Most bytes of an event's note.
+const NOTE_BYTES_MAX: usize = 1_000;
+
+/// Events of conditions that changed.
+pub fn transitions(former: &[Condition], present: &[Condition]) -> Vec<Event> {
+    let told = present.iter().filter(|condition| TOLD.contains(&condition.type_.as_str()));
+    told.filter(|condition| has_changed(former, condition)).filter_map(of_condition).collect()
+}
+
+fn has_changed(former: &[Condition], condition: &Condition) -> bool {
+    let known = former.iter().find(|known| known.type_ == condition.type_);
+    known.is_none_or(|known| (&known.status, &known.reason) != (&condition.status, &condition.reason))
+}
+
+fn of_condition(condition: &Condition) -> Option<Event> {
+    let bad = if condition.type_ == "Degraded" { "True" } else { "False" };
+    let transient = TRANSIENT.contains(&condition.reason.as_str());
+    let good_news = condition.type_ == "Ready" && condition.status == "True";
+    let type_ = match condition.status == bad && !transient {
+        true => EventType::Warning,
+        false if good_news => EventType::Normal,
+        false => return None,
+    };
+    Some(event(type_, &condition.reason, "Reconcile", format!("{}: {}", condition.type_, condition.message)))
+}
+
+/// Event of a step of the plan.
+pub fn of_note(note: &Note) -> Event {
+    match note {
+        Note::Restarting { pod } => event(
+            EventType::Normal,
+            "RestartingValidator",
+            "Restart",
+            format!("{pod} is restarted with the new template"),
+        ),
+        Note::Restarted { pod, height } => {
+            event(EventType::Normal, "ValidatorRestarted", "Restart", format!("{pod} signs again, at height {height}"))
+        }
+        Note::Replacing { pod } => event(
+            EventType::Normal,
+            "ReplacingPod",
+            "Restart",
+            format!("{pod} does not run and is replaced with the new template"),
+        ),
+        Note::NoFaultTolerance { replicas } => event(
+            EventType::Warning,
+            "NoFaultTolerance",
+            "Restart",
+            format!("{replicas} validators tolerate no failure: the chain pauses while one restarts"),
+        ),
+    }
+}
+
+/// Event of keys that were created.
+pub fn keys_created(names: &[String]) -> Event {
+    event(EventType::Normal, "KeysCreated", "CreateKeys", format!("created {}; back them up", names.join(", ")))
+}
+
+/// Event of something that failed.
+pub fn failed(reason: &'static str, message: &str) -> Event {
+    event(EventType::Warning, reason, "Reconcile", message.to_owned())
+}
+
+/// Event of a network that is being deleted.
+pub fn cleanup(message: &str) -> Event {
+    event(EventType::Normal, "CleaningUp", "Delete", message.to_owned())
+}
+
+fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
+    let mut note = note;
+    let mut end = NOTE_BYTES_MAX.min(note.len());
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note.truncate(end);
+    Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: "m".into(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        }
+    }
+
+    #[test]
+    fn an_unchanged_condition_makes_no_event() {
+        let known = [condition("KeysReady", "False", "KeyMissing")];
+        assert!(transitions(&known, &known).is_empty());
+    }
+
+    #[test]
+    fn a_missing_key_is_a_warning_and_waiting_is_none() {
+        let now = [condition("KeysReady", "False", "KeyMissing"), condition("Ready", "False", "ValidatorsNotReady")];
+        let events = transitions(&[], &now);
+        assert_eq!(events.iter().map(|e| e.reason.as_str()).collect::<Vec<_>>(), ["KeyMissing"]);
+        assert_eq!(events[0].type_, EventType::Warning);
+    }
+
+    #[test]
+    fn a_note_never_exceeds_what_the_api_takes() {
+        let long = failed("X", &"ä".repeat(2_000));
+        assert!(long.note.is_some_and(|note| note.len() <= NOTE_BYTES_MAX));
+    }
+}

@@ -1,0 +1,320 @@
+//! I/O: everything the pure steps look at, read in one go: Secrets, genesis, owned objects, pods and what each node says of itself.
+//!
+//! Reads are live, not from a cache: decisions that destroy something must not rest on yesterday's view.
+
+use crate::crd::BlockchainNetwork;
+use crate::crd::validators::KeyPolicy;
+use crate::desired::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role};
+use crate::desired::service_monitor;
+use aitbc_core::env;
+use futures_util::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// Longest a node may take to say how it is.
+const SYNC_STATUS_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// What the cluster holds of a network.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// When it was looked at.
+    pub now: Timestamp,
+    /// The ServiceMonitor API, where the cluster has it.
+    pub monitors: Option<ApiResource>,
+    /// Key Secrets by ordinal.
+    pub key_secrets: BTreeMap<i32, Secret>,
+    /// The Secret that pods mount.
+    pub mounted_keys: Option<Secret>,
+    /// The user's keys by ordinal, PEM; `None` inside: the Secret or its entry is missing.
+    pub provided_keys: BTreeMap<i32, Option<String>>,
+    /// The user's databases by ordinal, URL; `None` inside: the Secret or its entry is missing.
+    pub database_urls: BTreeMap<i32, Option<String>>,
+    /// Genesis.
+    pub genesis: Option<ConfigMap>,
+    /// The StatefulSet.
+    pub stateful_set: Option<StatefulSet>,
+    /// Volume claims by ordinal.
+    pub claims: BTreeMap<i32, PersistentVolumeClaim>,
+    /// Pods by ordinal.
+    pub pods: BTreeMap<i32, Pod>,
+    /// What each node says of itself; absent: it does not answer.
+    pub sync: BTreeMap<i32, SyncStatus>,
+    /// Objects that carry our owner reference, to prune and to skip what has not changed.
+    pub owned: Vec<Owned>,
+}
+
+/// An object that belongs to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Version of its content.
+    pub resource_version: String,
+}
+
+/// Answer of a node's `/sync_status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SyncStatus {
+    /// Name of the chain.
+    pub chain_id: String,
+    /// Height of the last final block it has.
+    pub height: i64,
+    /// Greatest height a peer told it of.
+    pub best_peer_height: i64,
+    /// Whether it is behind.
+    pub catching_up: bool,
+    /// What its readiness probe says.
+    pub ready: bool,
+    /// Time of the last block, milliseconds since 1970.
+    pub last_block_time_ms: i64,
+    /// Hash of genesis.
+    pub genesis_hash: String,
+    /// State root at its height.
+    pub state_root: String,
+    /// Version of the node.
+    pub version: String,
+    /// Itself as a validator.
+    pub validator: Option<SyncValidator>,
+    /// Whether its database serves.
+    pub database_ready: bool,
+    /// Connected peers.
+    pub peers: i64,
+}
+
+/// A node as a validator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SyncValidator {
+    /// Its address.
+    pub address: String,
+    /// Its public key.
+    pub public_key: String,
+    /// Its voting power.
+    pub weight: i64,
+    /// Height of the last block it signed.
+    pub last_signed_height: i64,
+}
+
+impl Observed {
+    /// Text of the genesis in the cluster.
+    pub fn genesis_json(&self) -> Option<&str> {
+        self.genesis.as_ref()?.data.as_ref()?.get(GENESIS_ENTRY).map(String::as_str)
+    }
+
+    /// The most advanced node that answers.
+    pub fn best(&self) -> Option<&SyncStatus> {
+        self.sync.values().max_by_key(|sync| sync.height)
+    }
+}
+
+/// Why a look at the cluster failed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not read {what}")]
+pub struct ObserveError {
+    what: String,
+    #[source]
+    source: kube::Error,
+}
+
+fn reading<T>(what: impl Into<String>, result: Result<T, kube::Error>) -> Result<T, ObserveError> {
+    result.map_err(|source| ObserveError { what: what.into(), source })
+}
+
+/// Reads everything about one network.
+///
+/// # Errors
+/// Where the API server does not answer or refuses.
+pub async fn observe(
+    client: &Client,
+    http: &reqwest::Client,
+    network: &BlockchainNetwork,
+) -> Result<Observed, ObserveError> {
+    let reader = Reader {
+        client,
+        namespace: network.namespace().unwrap_or_default(),
+        name: network.name_any(),
+        uid: network.uid().unwrap_or_default(),
+    };
+    let (key_secrets, mounted_keys, genesis, stateful_set, pods, claims) = tokio::try_join!(
+        reader.list::<Secret>(Role::ValidatorKey),
+        reader.get::<Secret>(names::mounted_keys(&reader.name)),
+        reader.get::<ConfigMap>(names::genesis(&reader.name)),
+        reader.get::<StatefulSet>(names::validator(&reader.name)),
+        reader.list::<Pod>(Role::Validator),
+        reader.list::<PersistentVolumeClaim>(Role::Validator),
+    )?;
+    let (provided_keys, database_urls, monitors) =
+        tokio::try_join!(reader.provided_keys(network), reader.database_urls(network), reader.monitors())?;
+    let owned = reader.owned(monitors.as_ref()).await?;
+    let pods = by_ordinal(pods, |pod| names::ordinal_of(&reader.name, &pod.name_any()));
+    let prefix = format!("{}-", names::VOLUME);
+    Ok(Observed {
+        now: Timestamp::now(),
+        sync: ask_nodes(http, &pods).await,
+        key_secrets: by_ordinal(key_secrets, |secret| secret.labels().get(ORDINAL_LABEL)?.parse().ok()),
+        claims: by_ordinal(claims, |c| names::ordinal_of(&reader.name, c.name_any().strip_prefix(&prefix)?)),
+        mounted_keys,
+        provided_keys,
+        database_urls,
+        genesis,
+        stateful_set,
+        pods,
+        monitors,
+        owned,
+    })
+}
+
+fn by_ordinal<K>(items: Vec<K>, ordinal: impl Fn(&K) -> Option<i32>) -> BTreeMap<i32, K> {
+    items.into_iter().filter_map(|item| Some((ordinal(&item)?, item))).collect()
+}
+
+struct Reader<'a> {
+    client: &'a Client,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Reader<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn get<K>(&self, name: String) -> Result<Option<K>, ObserveError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        reading(format!("\"{name}\""), self.api::<K>().get_opt(&name).await)
+    }
+
+    async fn list<K>(&self, role: Role) -> Result<Vec<K>, ObserveError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        let query = ListParams::default().labels(&names::role_query(&self.name, role));
+        let what = format!("objects with the role {} of \"{}\"", role.label(), self.name);
+        Ok(reading(what, self.api::<K>().list(&query).await)?.items)
+    }
+
+    /// Entry of a Secret that the user names; nothing else of that Secret is looked at.
+    async fn entry(&self, name: &str, key: &str) -> Result<Option<String>, ObserveError> {
+        let secret = self.get::<Secret>(name.to_owned()).await?;
+        let bytes = secret.and_then(|secret| secret.data?.remove(key));
+        Ok(bytes.and_then(|bytes| String::from_utf8(bytes.0).ok()))
+    }
+
+    async fn provided_keys(&self, network: &BlockchainNetwork) -> Result<BTreeMap<i32, Option<String>>, ObserveError> {
+        let keys = &network.spec.validators.keys;
+        let mut found = BTreeMap::new();
+        if keys.policy == KeyPolicy::Provided {
+            for source in &keys.secrets {
+                found.insert(source.ordinal, self.entry(&source.name, &source.key).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn database_urls(&self, network: &BlockchainNetwork) -> Result<BTreeMap<i32, Option<String>>, ObserveError> {
+        let mut found = BTreeMap::new();
+        for source in network.spec.database.external.iter().flat_map(|external| &external.secrets) {
+            found.insert(source.ordinal, self.entry(&source.name, &source.key).await?);
+        }
+        Ok(found)
+    }
+
+    /// Discovers the ServiceMonitor API; its absence is an answer, not an error.
+    async fn monitors(&self) -> Result<Option<ApiResource>, ObserveError> {
+        let (group, version, kind) = service_monitor::API;
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        match kube::discovery::pinned_kind(self.client, &gvk).await {
+            Ok((api, _)) => Ok(Some(api)),
+            Err(kube::Error::Discovery(_)) => Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => reading("the ServiceMonitor API", Err(error)),
+        }
+    }
+
+    async fn owned(&self, monitors: Option<&ApiResource>) -> Result<Vec<Owned>, ObserveError> {
+        let (secrets, accounts, services, budgets, policies, sets) = tokio::try_join!(
+            self.owned_of::<Secret>(),
+            self.owned_of::<ServiceAccount>(),
+            self.owned_of::<Service>(),
+            self.owned_of::<PodDisruptionBudget>(),
+            self.owned_of::<NetworkPolicy>(),
+            self.owned_of::<StatefulSet>(),
+        )?;
+        let mut all = [secrets, accounts, services, budgets, policies, sets].concat();
+        if let Some(api) = monitors {
+            let objects = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, api);
+            let query = ListParams::default().labels(&names::network_query(&self.name));
+            let list = reading("ServiceMonitors", objects.list_metadata(&query).await)?;
+            all.extend(list.items.iter().filter_map(|item| self.owned_by_us(&api.kind, &item.metadata)));
+        }
+        Ok(all)
+    }
+
+    async fn owned_of<K>(&self) -> Result<Vec<Owned>, ObserveError>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let kind = K::kind(&()).into_owned();
+        let query = ListParams::default().labels(&names::network_query(&self.name));
+        let list = reading(&kind, self.api::<K>().list_metadata(&query).await)?;
+        let metas = list.items.iter().map(|item: &PartialObjectMeta<K>| &item.metadata);
+        Ok(metas.filter_map(|meta| self.owned_by_us(&kind, meta)).collect())
+    }
+
+    fn owned_by_us(&self, kind: &str, meta: &ObjectMeta) -> Option<Owned> {
+        let ours = meta.owner_references.iter().flatten().any(|owner| owner.uid == self.uid);
+        (ours && meta.deletion_timestamp.is_none()).then(|| Owned {
+            kind: kind.to_owned(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// Asks every running node at once; one that does not answer in time is left out.
+async fn ask_nodes(http: &reqwest::Client, pods: &BTreeMap<i32, Pod>) -> BTreeMap<i32, SyncStatus> {
+    let asked = pods.iter().filter_map(|(ordinal, pod)| {
+        let address = pod.status.as_ref()?.pod_ip.clone()?;
+        Some(async move { Some((*ordinal, ask(http, &address).await?)) })
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn ask(http: &reqwest::Client, address: &str) -> Option<SyncStatus> {
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let url = format!("http://{host}:{}/sync_status", env::RPC_PORT);
+    let answer = http.get(&url).timeout(SYNC_STATUS_TIMEOUT).send().await;
+    match answer {
+        Ok(response) => response.json().await.inspect_err(|error| tracing::debug!(%url, %error, "no sync status")).ok(),
+        Err(error) => {
+            tracing::debug!(%url, %error, "node does not answer");
+            None
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Pure: what happens next to volumes, StatefulSet and pods, so that the chain never loses its quorum.
+//!
+//! A pod is replaced because its template changed. The rules, each a test below or in `plan/tests.rs`:
+//!
+//! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it.
+//! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped.
+//! 3. Never more validators down than `floor((n - 1) / 3)`, whoever took the others down. With n ≤ 3 nothing can be spared: then all
+//!    others must sign, the chain pauses for that restart, and an event says so.
+//! 4. A halted chain means no deletions.
+//! 5. A pod whose node does not even run takes no voting power along: it is replaced at once, that is how a broken image is mended.
+//!    Not while the chain advances and another restart is in flight: it may come back by itself sooner.
+//! 6. Paused: nothing. Hibernated: no pods, hence nothing to replace.
+
+use crate::crd::Suspend;
+use crate::crd::status::{Operation, OperationStep, OperationType};
+use crate::desired::names;
+use crate::observe::{Observed, SyncStatus};
+use crate::validate::{Problem, Settings};
+use crate::{quantity, quorum};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A validator signs if its last signature is at most this many blocks behind the best height.
+const SIGNED_LAG_BLOCKS: i64 = 10;
+/// A chain is halted after ten block times without a block, but not before this.
+const HALTED_AFTER_MIN: Duration = Duration::from_secs(15);
+
+/// What happens next.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Pods the StatefulSet shall have.
+    pub replicas: i32,
+    /// Claims that grow.
+    pub grow: Vec<Growth>,
+    /// UID of a StatefulSet whose claim template is too small: it is deleted without its pods and made again.
+    pub recreate: Option<String>,
+    /// Pods that are deleted once status is written.
+    pub replace: Vec<Replacement>,
+    /// What `status.operation` shall say.
+    pub operation: Option<Operation>,
+    /// How far the roll-out is.
+    pub rollout: Rollout,
+    /// What happened or is about to happen, for people.
+    pub notes: Vec<Note>,
+}
+
+/// A claim that grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// Its name.
+    pub claim: String,
+    /// Its new size.
+    pub size: String,
+}
+
+/// A pod that is deleted so that the StatefulSet makes its successor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// Its name.
+    pub pod: String,
+    /// Its UID: only this very pod is deleted.
+    pub uid: String,
+}
+
+/// How far a roll-out is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rollout {
+    /// Every pod is of the current template, or there is none yet.
+    #[default]
+    Complete,
+    /// Pods are being replaced.
+    Running {
+        /// Pods of the current template.
+        updated: i32,
+        /// What it waits for.
+        waiting: Option<Problem>,
+    },
+}
+
+/// An event of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A validator is about to be restarted.
+    Restarting { pod: String },
+    /// A restarted validator signs again.
+    Restarted { pod: String, height: i64 },
+    /// A pod that did not run is replaced.
+    Replacing { pod: String },
+    /// The restart halts the chain for a while: too few validators to spare one.
+    NoFaultTolerance { replicas: i32 },
+}
+
+/// One validator as the planner sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Its pod's UID; `None`: there is no pod.
+    pub uid: Option<String>,
+    /// The pod is on its way out.
+    pub terminating: bool,
+    /// The node's container runs.
+    pub running: bool,
+    /// The pod is ready.
+    pub ready: bool,
+    /// It takes part in finalising.
+    pub signing: bool,
+    /// Height of its last signature.
+    pub signed_height: i64,
+    /// The pod is of the current template; `None` while the StatefulSet's controller has yet to say.
+    pub current: Option<bool>,
+}
+
+/// All validators as the planner sees them.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// By ordinal, one for each validator.
+    pub validators: BTreeMap<i32, View>,
+    /// Greatest height.
+    pub height: i64,
+    /// Whether blocks are being made.
+    pub advancing: bool,
+}
+
+/// Plans the next step.
+pub fn plan(settings: &Settings, observed: &Observed, former: Option<&Operation>) -> Plan {
+    match settings.suspend {
+        Suspend::Paused => Plan { operation: former.cloned(), ..idle(observed) },
+        Suspend::Hibernated => Plan { replicas: 0, ..Plan::default() },
+        Suspend::Active => active(settings, observed, former),
+    }
+}
+
+fn idle(observed: &Observed) -> Plan {
+    let replicas = observed.stateful_set.as_ref().and_then(|set| set.spec.as_ref()?.replicas);
+    Plan { replicas: replicas.unwrap_or(0), ..Plan::default() }
+}
+
+fn active(settings: &Settings, observed: &Observed, former: Option<&Operation>) -> Plan {
+    let grow = growths(settings, &observed.claims);
+    let recreate = observed.stateful_set.as_ref().filter(|set| template_too_small(settings, set));
+    let chain = chain(settings, observed);
+    let steps = roll(&settings.identity.name, &chain, former, observed.now);
+    Plan { replicas: settings.replicas, grow, recreate: recreate.and_then(|set| set.metadata.uid.clone()), ..steps }
+}
+
+fn growths(settings: &Settings, claims: &BTreeMap<i32, PersistentVolumeClaim>) -> Vec<Growth> {
+    let Some(volume) = settings.store.volume() else { return Vec::new() };
+    let Some(wanted) = quantity::bytes(&volume.size) else { return Vec::new() };
+    let small = claims.values().filter(|claim| claim_bytes(claim).is_some_and(|has| has < wanted));
+    small
+        .map(|claim| Growth { claim: claim.metadata.name.clone().unwrap_or_default(), size: volume.size.clone() })
+        .collect()
+}
+
+fn claim_bytes(claim: &PersistentVolumeClaim) -> Option<u128> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    quantity::bytes(&requests.get("storage")?.0)
+}
+
+fn template_too_small(settings: &Settings, set: &StatefulSet) -> bool {
+    let wanted = settings.store.volume().and_then(|volume| quantity::bytes(&volume.size));
+    let templates = set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    templates.filter_map(claim_bytes).any(|has| wanted.is_some_and(|wanted| has < wanted))
+}
+
+/// Condenses the observation to what the rules need.
+pub fn chain(settings: &Settings, observed: &Observed) -> Chain {
+    let best = observed.best();
+    let height = best.map_or(0, |sync| sync.height);
+    let revision = observed.stateful_set.as_ref().and_then(revision);
+    let one = |ordinal: i32| {
+        let sync = observed.sync.get(&ordinal);
+        let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, height, revision.as_deref()));
+        (ordinal, view.unwrap_or_default())
+    };
+    Chain {
+        validators: (0..settings.replicas).map(one).collect(),
+        height,
+        advancing: best.is_some_and(|sync| is_advancing(settings, sync, observed.now)),
+    }
+}
+
+/// Revision of the current template, once the StatefulSet's controller has seen that template.
+fn revision(set: &StatefulSet) -> Option<String> {
+    let status = set.status.as_ref()?;
+    (status.observed_generation == set.metadata.generation).then(|| status.update_revision.clone())?
+}
+
+/// True while blocks come at least every ten block times.
+pub fn is_advancing(settings: &Settings, sync: &SyncStatus, now: Timestamp) -> bool {
+    let patience = halted_after(settings);
+    let age_ms = now.as_millisecond().saturating_sub(sync.last_block_time_ms);
+    sync.height > 0 && u128::try_from(age_ms).unwrap_or(0) <= patience.as_millis()
+}
+
+/// How long a pause between blocks may be before the chain counts as halted.
+pub fn halted_after(settings: &Settings) -> Duration {
+    (settings.block_time * 10).max(HALTED_AFTER_MIN)
+}
+
+fn view(pod: &Pod, sync: Option<&SyncStatus>, best: i64, revision: Option<&str>) -> View {
+    let ready = is_ready(pod);
+    let signed_height = sync.and_then(|s| s.validator.as_ref()).map_or(0, |v| v.last_signed_height);
+    let terminating = pod.metadata.deletion_timestamp.is_some();
+    let follows = sync.is_some_and(|s| !s.catching_up) && signed_height + SIGNED_LAG_BLOCKS >= best;
+    let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
+    View {
+        uid: pod.metadata.uid.clone(),
+        terminating,
+        running: is_running(pod),
+        ready,
+        signing: ready && !terminating && follows,
+        signed_height,
+        current: revision.map(|revision| label.is_some_and(|label| label == revision)),
+    }
+}
+
+/// True where the pod's Ready condition is.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut node = containers.filter(|container| container.name == crate::desired::pod::CONTAINER);
+    node.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
+/// The rules 1 to 5 of this file.
+pub fn roll(network: &str, chain: &Chain, former: Option<&Operation>, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let in_flight = former.and_then(|operation| go_on(network, chain, operation, &mut plan));
+    if in_flight.is_none() || !chain.advancing {
+        replace_what_does_not_run(network, chain, &mut plan);
+    }
+    plan.operation = in_flight;
+    let outdated = chain.validators.values().filter(|view| view.current == Some(false)).count();
+    if plan.operation.is_none() && outdated == 0 {
+        return plan;
+    }
+    let waiting = match &plan.operation {
+        Some(operation) => Some(Problem::new("WaitingForValidator", operation.message.clone())),
+        None => begin(network, chain, now, &mut plan).err(),
+    };
+    let updated = chain.validators.values().filter(|view| view.current == Some(true)).count();
+    plan.rollout = Rollout::Running { updated: i32::try_from(updated).unwrap_or(i32::MAX), waiting };
+    plan
+}
+
+/// Goes on with the operation in flight; `None` once it is done.
+fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -> Option<Operation> {
+    let ordinal = names::ordinal_of(network, &operation.target)?;
+    let view = chain.validators.get(&ordinal)?;
+    let at = |step, message: String| Some(Operation { step, message, ..operation.clone() });
+    let target = &operation.target;
+    match &view.uid {
+        None => at(OperationStep::Starting, format!("waiting for pod {target} to be created")),
+        Some(uid) if *uid == operation.pod_uid => {
+            if view.current == Some(true) && !view.terminating {
+                return None;
+            }
+            if !view.terminating {
+                plan.replace.push(Replacement { pod: target.clone(), uid: uid.clone() });
+            }
+            at(OperationStep::Stopping, format!("waiting for the old pod {target} to stop"))
+        }
+        Some(_) if view.ready && view.signed_height > operation.from_height => {
+            plan.notes.push(Note::Restarted { pod: target.clone(), height: view.signed_height });
+            None
+        }
+        // The template changed again before the successor signed: it is replaced in turn, under the same operation.
+        Some(uid) if view.current == Some(false) && !view.terminating && !view.ready => {
+            plan.replace.push(Replacement { pod: target.clone(), uid: uid.clone() });
+            let message = format!("waiting for the outdated pod {target} to stop");
+            Some(Operation { step: OperationStep::Stopping, pod_uid: uid.clone(), message, ..operation.clone() })
+        }
+        Some(_) if view.ready => {
+            at(OperationStep::Signing, format!("waiting for {target} to sign above height {}", operation.from_height))
+        }
+        Some(_) => {
+            at(OperationStep::Starting, format!("waiting for pod {target} to be ready: database up and caught up"))
+        }
+    }
+}
+
+/// Rule 5.
+fn replace_what_does_not_run(network: &str, chain: &Chain, plan: &mut Plan) {
+    for (ordinal, view) in &chain.validators {
+        let Some(uid) = &view.uid else { continue };
+        let pod = names::pod(network, *ordinal);
+        let already = plan.replace.iter().any(|replacement| replacement.pod == pod);
+        if view.current == Some(false) && !view.running && !view.terminating && !already {
+            plan.notes.push(Note::Replacing { pod: pod.clone() });
+            plan.replace.push(Replacement { pod, uid: uid.clone() });
+        }
+    }
+}
+
+/// Chooses the next pod, if the chain can spare it; else says why not.
+fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Result<(), Problem> {
+    // One that does not sign goes first: it costs nothing. Then from the highest ordinal down.
+    let candidates =
+        chain.validators.iter().filter(|(_, view)| view.current == Some(false) && !view.terminating && view.running);
+    let Some((ordinal, view)) = candidates.min_by_key(|(ordinal, view)| (view.signing, -**ordinal)) else {
+        return Err(Problem::new("WaitingForValidator", "waiting for pods of the former template to stop"));
+    };
+    let pod = names::pod(network, *ordinal);
+    can_spare(chain, *ordinal, &pod)?;
+    let replicas = i32::try_from(chain.validators.len()).unwrap_or(i32::MAX);
+    if quorum::fault_tolerance(replicas) == 0 {
+        plan.notes.push(Note::NoFaultTolerance { replicas });
+    }
+    let uid = view.uid.clone().unwrap_or_default();
+    plan.notes.push(Note::Restarting { pod: pod.clone() });
+    plan.replace.push(Replacement { pod: pod.clone(), uid: uid.clone() });
+    plan.operation = Some(Operation {
+        type_: OperationType::Restart,
+        message: format!("waiting for the old pod {pod} to stop"),
+        target: pod,
+        step: OperationStep::Stopping,
+        since: Time(now),
+        pod_uid: uid,
+        from_height: chain.height,
+    });
+    Ok(())
+}
+
+/// Rules 3 and 4.
+fn can_spare(chain: &Chain, target: i32, pod: &str) -> Result<(), Problem> {
+    if !chain.advancing {
+        let message = format!(
+            "no block is being made, so no validator is restarted; once you know why, \"kubectl delete pod {pod}\" brings up the new template"
+        );
+        return Err(Problem::new("ChainHalted", message));
+    }
+    let total = i32::try_from(chain.validators.len()).unwrap_or(i32::MAX);
+    let others_down = chain.validators.iter().filter(|(ordinal, view)| **ordinal != target && !view.signing);
+    let down: Vec<String> = others_down.map(|(ordinal, _)| ordinal.to_string()).collect();
+    let budget = quorum::fault_tolerance(total).max(1);
+    if i32::try_from(down.len()).unwrap_or(i32::MAX) < budget {
+        return Ok(());
+    }
+    let message = format!("validators {} do not sign, {pod} has to wait for them", down.join(", "));
+    Err(Problem::new("WaitingForQuorum", message))
+}
+
+#[cfg(test)]
+#[path = "plan/tests.rs"]
+mod tests;

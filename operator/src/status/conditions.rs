@@ -1,0 +1,294 @@
+//! Pure: the conditions, each a function of its own, and their transition times.
+
+use crate::crd::status::ValidatorsStatus;
+use crate::crd::{Optional, Suspend};
+use crate::plan::{Chain, Rollout};
+use crate::quorum;
+use crate::status::{Visit, is_fenced};
+use crate::validate::Problem;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use std::collections::BTreeMap;
+
+/// All condition types, in the order they are written.
+pub const NAMES: [&str; 10] = [
+    "Ready",
+    "KeysReady",
+    "GenesisReady",
+    "DatabaseReady",
+    "Available",
+    "Progressing",
+    "Degraded",
+    "QuorumSafe",
+    "FaultDomainsIndependent",
+    "Suspended",
+];
+
+/// What conditions are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The visit.
+    pub visit: Visit<'a>,
+    /// The validators as the planner sees them.
+    pub chain: &'a Chain,
+    /// The validators counted.
+    pub validators: &'a ValidatorsStatus,
+}
+
+/// One condition before it has a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+fn yes(reason: &'static str, message: impl Into<String>) -> Finding {
+    Finding { status: "True", reason, message: message.into() }
+}
+
+fn no(reason: &'static str, message: impl Into<String>) -> Finding {
+    Finding { status: "False", reason, message: message.into() }
+}
+
+fn unknown(reason: &'static str, message: impl Into<String>) -> Finding {
+    Finding { status: "Unknown", reason, message: message.into() }
+}
+
+fn no_for(problem: &Problem) -> Finding {
+    no(problem.reason, problem.message.clone())
+}
+
+/// All conditions; a transition time changes only with the status of its condition.
+pub fn all(facts: Facts<'_>, former: &[Condition]) -> Vec<Condition> {
+    let findings = [
+        ("KeysReady", keys(facts)),
+        ("GenesisReady", genesis(facts)),
+        ("DatabaseReady", database(facts)),
+        ("Available", available(facts)),
+        ("Progressing", progressing(facts)),
+        ("Degraded", degraded(facts)),
+        ("QuorumSafe", quorum_safe(facts)),
+        ("FaultDomainsIndependent", fault_domains(facts)),
+        ("Suspended", suspended(facts)),
+    ];
+    let ready = ready(facts, &findings);
+    let all = std::iter::once(("Ready", ready)).chain(findings);
+    all.map(|(type_, finding)| dated(facts, former, type_, finding)).collect()
+}
+
+fn dated(facts: Facts<'_>, former: &[Condition], type_: &str, finding: Finding) -> Condition {
+    let same = former.iter().find(|condition| condition.type_ == type_ && condition.status == finding.status);
+    // Whole seconds, as the API stores them; a fraction would make every status look changed.
+    let now = Time(facts.visit.observed.now.round(k8s_openapi::jiff::Unit::Second).unwrap_or(facts.visit.observed.now));
+    Condition {
+        type_: type_.to_owned(),
+        status: finding.status.to_owned(),
+        reason: finding.reason.to_owned(),
+        message: finding.message,
+        observed_generation: facts.visit.network.metadata.generation,
+        last_transition_time: same.map_or(now, |condition| condition.last_transition_time.clone()),
+    }
+}
+
+fn keys(facts: Facts<'_>) -> Finding {
+    match &facts.visit.validated.keys {
+        Err(problem) => no_for(problem),
+        Ok(keys) if keys.complete() => yes("KeysReady", format!("{} validators have their key", keys.known.len())),
+        Ok(keys) => no("Creating", format!("{} key Secrets are being created", keys.create.len())),
+    }
+}
+
+fn genesis(facts: Facts<'_>) -> Finding {
+    match &facts.visit.validated.genesis {
+        Err(problem) => no_for(problem),
+        Ok(genesis) => yes("GenesisReady", format!("genesis hash {}", genesis.hash)),
+    }
+}
+
+fn database(facts: Facts<'_>) -> Finding {
+    if let Err(problem) = &facts.visit.validated.databases {
+        return no_for(problem);
+    }
+    if facts.visit.validated.settings.suspend == Suspend::Hibernated {
+        return unknown("Hibernated", "the databases are stopped with their validators");
+    }
+    let (mut down, mut silent) = (Vec::new(), Vec::new());
+    for ordinal in 0..facts.visit.validated.settings.replicas {
+        match facts.visit.observed.sync.get(&ordinal) {
+            Some(sync) if sync.database_ready => {}
+            Some(_) => down.push(ordinal.to_string()),
+            None => silent.push(ordinal.to_string()),
+        }
+    }
+    match (down.is_empty(), silent.is_empty()) {
+        (false, _) => no("DatabaseDown", format!("the databases of validators {} do not serve", down.join(", "))),
+        (true, false) => unknown("ValidatorsSilent", format!("validators {} do not answer yet", silent.join(", "))),
+        (true, true) => yes("DatabasesServe", "every validator's database serves"),
+    }
+}
+
+fn available(facts: Facts<'_>) -> Finding {
+    if facts.visit.validated.settings.suspend == Suspend::Hibernated {
+        return no("Hibernated", "all pods are stopped; set spec.suspend to Active to go on");
+    }
+    match facts.visit.observed.best() {
+        None => unknown("ValidatorsSilent", "no validator answers yet"),
+        Some(best) if best.height == 0 => no("NoBlockYet", "the validators have not agreed on a first block yet"),
+        Some(_) if facts.chain.advancing => yes("BlocksAdvance", "blocks are being made"),
+        Some(best) => no(
+            "ChainHalted",
+            format!(
+                "no block since height {}: {} of {} validators sign, more than two thirds must",
+                best.height, facts.validators.signing, facts.validators.desired
+            ),
+        ),
+    }
+}
+
+fn progressing(facts: Facts<'_>) -> Finding {
+    let Visit { validated, plan, .. } = facts.visit;
+    match validated.settings.suspend {
+        Suspend::Paused => return no("Paused", "spec.suspend is Paused: nothing is written but status"),
+        Suspend::Hibernated if facts.chain.validators.values().any(|view| view.uid.is_some()) => {
+            return yes("Hibernating", "the validators are being stopped");
+        }
+        Suspend::Hibernated => return no("Hibernated", "all pods are stopped"),
+        Suspend::Active => {}
+    }
+    if !plan.grow.is_empty() || plan.recreate.is_some() {
+        return yes("GrowingVolumes", format!("{} volumes are being enlarged", plan.grow.len()));
+    }
+    match &plan.rollout {
+        Rollout::Running { updated, waiting } => {
+            let progress = format!("{updated} of {} validators have the new template", validated.settings.replicas);
+            match waiting {
+                Some(problem) => yes("RollingOut", format!("{progress}; {}", problem.message)),
+                None => yes("RollingOut", progress),
+            }
+        }
+        Rollout::Complete if facts.validators.ready < facts.validators.desired => {
+            yes("Starting", format!("{} of {} validators are ready", facts.validators.ready, facts.validators.desired))
+        }
+        Rollout::Complete => no("Complete", "every validator has the current template"),
+    }
+}
+
+fn degraded(facts: Facts<'_>) -> Finding {
+    if let Some(failed) = facts.visit.failed {
+        return yes(failed.reason, failed.message.clone());
+    }
+    let settings = &facts.visit.validated.settings;
+    if settings.monitoring.service_monitor == Optional::Enabled && facts.visit.observed.monitors.is_none() {
+        let message =
+            "monitoring.serviceMonitor is Enabled and the cluster has no ServiceMonitor API; install it, or use Auto";
+        return yes("ServiceMonitorMissing", message);
+    }
+    let fenced: Vec<&str> = facts
+        .visit
+        .observed
+        .pods
+        .values()
+        .filter(|pod| is_fenced(pod))
+        .filter_map(|pod| pod.metadata.name.as_deref())
+        .collect();
+    if !fenced.is_empty() {
+        let message = format!(
+            "{} stopped itself because its key or database is in use elsewhere; see its log",
+            fenced.join(", ")
+        );
+        return yes("ValidatorFenced", message);
+    }
+    let began = facts.chain.height > 0 && settings.suspend != Suspend::Hibernated;
+    let silent: Vec<String> = facts
+        .chain
+        .validators
+        .iter()
+        .filter(|(_, view)| !view.signing)
+        .map(|(ordinal, _)| ordinal.to_string())
+        .collect();
+    if began && !silent.is_empty() {
+        return yes("ValidatorsDown", format!("validators {} do not sign", silent.join(", ")));
+    }
+    no("AsExpected", "nothing is amiss")
+}
+
+fn quorum_safe(facts: Facts<'_>) -> Finding {
+    let total = facts.visit.validated.settings.replicas;
+    let live = facts.validators.signing;
+    if facts.visit.observed.best().is_none() {
+        return unknown("ValidatorsSilent", "no validator answers yet");
+    }
+    if quorum::fault_tolerance(total) == 0 {
+        let message = format!("{total} validators tolerate no failure: any restart halts the chain; use 4 or more");
+        return no("NoFaultTolerance", message);
+    }
+    match live - 1 {
+        rest if quorum::is_quorum(rest, total) => {
+            yes("QuorumSafe", format!("{live} of {total} sign, one more may go down"))
+        }
+        _ if quorum::is_quorum(live, total) => {
+            no("NoSlack", format!("{live} of {total} sign: one more down halts the chain"))
+        }
+        _ => no("QuorumLost", format!("{live} of {total} sign, more than two thirds must")),
+    }
+}
+
+/// A third of the voting power in one place means that one failure stops the chain.
+fn fault_domains(facts: Facts<'_>) -> Finding {
+    let total = facts.visit.validated.settings.replicas;
+    let mut places: BTreeMap<String, i32> = BTreeMap::new();
+    for pod in facts.visit.observed.pods.values() {
+        if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) {
+            *places.entry(format!("machine {node}")).or_default() += 1;
+        }
+    }
+    if places.is_empty() {
+        return unknown("NotScheduled", "no validator runs yet");
+    }
+    for host in facts.visit.validated.databases.iter().flat_map(|databases| databases.hosts.values()) {
+        *places.entry(format!("database server {host}")).or_default() += 1;
+    }
+    match places.iter().max_by_key(|(_, count)| **count) {
+        Some((place, count)) if total > 1 && i64::from(*count) * 3 >= i64::from(total) => no(
+            "SharedFaultDomain",
+            format!("{place} carries {count} of {total} validators: its failure halts the chain"),
+        ),
+        Some(_) | None => yes("Independent", "no machine or database server carries a third of the validators"),
+    }
+}
+
+fn suspended(facts: Facts<'_>) -> Finding {
+    match facts.visit.validated.settings.suspend {
+        Suspend::Active => no("Active", "the network runs"),
+        Suspend::Paused => yes("Paused", "the network runs; the operator writes nothing but status"),
+        Suspend::Hibernated => yes("Hibernated", "all pods are stopped; keys and volumes stay"),
+    }
+}
+
+/// The first thing that is missing, in the order things come about.
+fn ready(facts: Facts<'_>, findings: &[(&str, Finding)]) -> Finding {
+    let needed = ["KeysReady", "GenesisReady"];
+    let failing = |names: &[&str]| {
+        findings.iter().find(|(name, finding)| names.contains(name) && finding.status != "True").map(|(_, f)| f.clone())
+    };
+    if let Some(missing) = failing(&needed) {
+        return Finding { status: "False", ..missing };
+    }
+    if let Err(problem) = &facts.visit.validated.databases {
+        return no_for(problem);
+    }
+    if facts.visit.validated.settings.suspend == Suspend::Hibernated {
+        return no("Hibernated", "all pods are stopped; set spec.suspend to Active to go on");
+    }
+    let counted = facts.validators;
+    if counted.ready < counted.desired {
+        return no("ValidatorsNotReady", format!("{} of {} validators are ready", counted.ready, counted.desired));
+    }
+    if let Some(missing) = failing(&["DatabaseReady", "Available"]) {
+        return Finding { status: "False", ..missing };
+    }
+    if counted.signing < counted.desired {
+        return no("ValidatorsNotSigning", format!("{} of {} validators sign", counted.signing, counted.desired));
+    }
+    yes("Ready", format!("{} validators finalise blocks", counted.signing))
+}

@@ -10,14 +10,24 @@
 //! Modules in that order; between `observe` and `apply` no module knows a client: same spec and observation, same plan and objects.
 //! Beside the flow: `cleanup` (deletion), `events`, and what carries it: `controller`, `run`, `lease`, `admin`, `metrics`, `telemetry`.
 
-
-
 pub mod crd;
-pub mod observe;
-pub mod validate;
-pub mod quorum;
-pub mod quantity;
-pub mod plan;
+
+pub mod apply;
+pub mod cleanup;
 pub mod desired;
-pub mod status;
 pub mod events;
+pub mod observe;
+pub mod plan;
+pub mod quantity;
+pub mod quorum;
+pub mod reconcile;
+pub mod status;
+pub mod validate;
+
+pub mod admin;
+pub mod backoff;
+pub mod controller;
+pub mod lease;
+pub mod metrics;
+pub mod run;
+pub mod telemetry;

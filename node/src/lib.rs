@@ -8,5 +8,9 @@
 pub mod config;
 pub mod gossip;
 pub mod metrics;
+pub mod pulse;
+pub mod shutdown;
 pub mod storage;
 pub mod subscriptions;
+pub mod telemetry;
+pub mod view;

@@ -1,5 +1,6 @@
 //! What readers see: the last final block, its state, and how the node is doing. Written by the node, read by RPC.
 
+use crate::pulse::Pulse;
 use crate::storage::Storage;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
@@ -103,6 +104,8 @@ pub struct View {
     pub status: watch::Receiver<Arc<NodeStatus>>,
     /// For older blocks and transactions.
     pub storage: Arc<dyn Storage>,
+    /// The consensus loop's heartbeat.
+    pub pulse: Arc<Pulse>,
 }
 
 impl View {

@@ -1,0 +1,71 @@
+# All one can do here; CI calls `make test`. Caches live outside the checkout, under AITBC_CACHE.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+AITBC_CACHE ?= $(HOME)/.cache/aitbc
+export AITBC_CACHE
+export CARGO_TARGET_DIR ?= $(AITBC_CACHE)/target
+STEP := scripts/step.sh
+BIN := $(CARGO_TARGET_DIR)/release
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: devnet
+devnet: ## 4 validators with SQLite on this machine; needs only cargo
+	cargo run --release -p aitbc-node -- devnet
+
+.PHONY: demo
+demo: ## From nothing to a final transaction in a real Kubernetes (CONTEXT=name: in that cluster)
+	scripts/demo.sh
+
+.PHONY: setup
+setup: ## Debian packages that tests and demo need
+	@$(STEP) "Debian packages" tests/cluster/setup.sh
+
+.PHONY: build
+build: ## Release binaries
+	@$(STEP) "release binaries" cargo build --release --locked -p aitbc-node -p aitbc-operator
+
+.PHONY: test
+test: setup lint unit localnet cluster ## Everything; what CI runs
+
+.PHONY: lint
+lint: ## Format, lints, documentation, generated files
+	@$(STEP) "rustfmt" cargo fmt --all --check
+	@$(STEP) "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "core is pure" scripts/check-purity.sh
+	@$(STEP) "generated files" scripts/check-generated.sh
+
+.PHONY: unit
+unit: ## Unit tests, storage, gossip, RPC, simulation
+	@$(STEP) "unit tests" cargo test --release --locked -p aitbc-core -p aitbc-node -p aitbc-operator
+	@$(STEP) "storage on SQLite and Postgres" cargo test --release --locked -p aitbc-tests --lib --test storage
+	@$(STEP) "simulation" cargo test --release --locked -p aitbc-tests --test simulation
+
+.PHONY: localnet
+localnet: build ## Real processes on this machine, SQLite and Postgres
+	@$(STEP) "localnet" cargo test --release --locked -p aitbc-tests --test localnet -- --test-threads 1
+
+.PHONY: cluster
+cluster: build ## A real Kubernetes: control plane and end to end
+	@$(STEP) "cluster tools" tests/cluster/build-tools.sh
+	@$(STEP) "build cluster tests" cargo test --release --locked -p aitbc-tests --test control_plane --test e2e --no-run
+	@$(STEP) "cluster tests" tests/cluster/run.sh -- scripts/cluster-tests.sh
+
+.PHONY: simulate
+simulate: ## Seeded simulation of consensus (SEEDS=10000)
+	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release -p aitbc-tests --test simulation -- --nocapture
+
+.PHONY: bench
+bench: ## Throughput, finality and memory of 4 validators on this machine
+	cargo build --profile dist -p aitbc-node
+	AITBC_NODE_BIN=$(CARGO_TARGET_DIR)/dist/aitbc-node cargo run --release -p aitbc-tests --bin bench -- $(ARGS)
+
+.PHONY: generate
+generate: ## Custom resource definition, chart copy, sample manifests
+	scripts/generate.sh
+
+.PHONY: images
+images: build ## Container images from the Dockerfile, with buildah
+	tests/cluster/build-images.sh --node-binary $(BIN)/aitbc-node --operator-binary $(BIN)/aitbc-operator

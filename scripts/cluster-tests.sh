@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The tests that need a Kubernetes; run inside tests/cluster/run.sh, which sets KUBECONFIG.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo test --release --locked -p aitbc-tests --test control_plane -- --test-threads 1
+cargo test --release --locked -p aitbc-tests --test e2e -- --test-threads 1

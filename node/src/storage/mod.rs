@@ -9,6 +9,7 @@ mod backend;
 mod database;
 mod lane;
 mod owner;
+pub mod postgres;
 
 mod rows;
 mod sqlite;
@@ -253,7 +254,10 @@ pub async fn open_within(url: &str, owner: Owner, metrics: Arc<Metrics>, wait: D
         let backend = sqlite::Sqlite::open(path.as_ref(), &owner).await?;
         return Ok(Arc::new(database::Database::start(backend, metrics)));
     }
-    let _ = wait;
+    if url.starts_with("postgresql://") || url.starts_with("postgres://") {
+        let backend = postgres::Postgres::open(url, &owner, wait).await?;
+        return Ok(Arc::new(database::Database::start(backend, metrics)));
+    }
     let scheme = url.split("://").next().unwrap_or_default();
     let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
     Err(StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}")))

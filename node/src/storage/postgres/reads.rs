@@ -1,0 +1,94 @@
+//! Reads, each on a connection of the readers' pool.
+
+use super::super::backend::BlockId;
+use super::super::rows::{self, sql};
+use super::super::{Result, StoredBlock, TransactionRow};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use sqlx::postgres::PgPool;
+
+pub(super) async fn block(pool: &PgPool, id: &BlockId) -> Result<Option<StoredBlock>> {
+    let row: Option<rows::BlockRow> = match id {
+        BlockId::Height(height) => {
+            sqlx::query_as("SELECT digest, header, signature, cert FROM ledger.blocks WHERE height = $1")
+                .bind(sql(*height))
+                .fetch_optional(pool)
+                .await?
+        }
+        BlockId::Digest(digest) => {
+            sqlx::query_as("SELECT digest, header, signature, cert FROM ledger.blocks WHERE digest = $1")
+                .bind(digest.to_string())
+                .fetch_optional(pool)
+                .await?
+        }
+    };
+    row.map(rows::block).transpose()
+}
+
+pub(super) async fn block_range(pool: &PgPool, from: u64, to: u64, limit: u32) -> Result<Vec<StoredBlock>> {
+    let rows: Vec<rows::BlockRow> = sqlx::query_as(
+        "SELECT digest, header, signature, cert FROM ledger.blocks WHERE height BETWEEN $1 AND $2 \
+         ORDER BY height LIMIT $3",
+    )
+    .bind(sql(from))
+    .bind(sql(to))
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(rows::block).collect()
+}
+
+pub(super) async fn batch_bytes(pool: &PgPool, digests: &[Hash]) -> Result<Vec<(Hash, Vec<u8>)>> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<String> = digests.iter().map(Hash::to_string).collect();
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT digest, bytes FROM ledger.batches WHERE digest = ANY($1)")
+            .bind(texts)
+            .fetch_all(pool)
+            .await?;
+    rows.into_iter().map(|(digest, bytes)| Ok((rows::hash(&digest)?, bytes))).collect()
+}
+
+pub(super) async fn transaction(pool: &PgPool, id: Hash) -> Result<Option<TransactionRow>> {
+    let row: Option<rows::OutcomeRow> = sqlx::query_as(
+        "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions WHERE id = $1",
+    )
+    .bind(&id.0[..])
+    .fetch_optional(pool)
+    .await?;
+    row.map(rows::transaction).transpose()
+}
+
+pub(super) async fn transactions(
+    pool: &PgPool,
+    sender: Option<Address>,
+    limit: u32,
+    offset: u32,
+) -> Result<Vec<TransactionRow>> {
+    let rows: Vec<rows::OutcomeRow> = match sender {
+        Some(sender) => {
+            sqlx::query_as(
+                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions \
+                 WHERE sender = $3 ORDER BY height DESC, idx DESC LIMIT $1 OFFSET $2",
+            )
+            .bind(i64::from(limit))
+            .bind(i64::from(offset))
+            .bind(sender.to_string())
+            .fetch_all(pool)
+            .await?
+        }
+        None => {
+            sqlx::query_as(
+                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions \
+                 ORDER BY height DESC, idx DESC LIMIT $1 OFFSET $2",
+            )
+            .bind(i64::from(limit))
+            .bind(i64::from(offset))
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    rows.into_iter().map(rows::transaction).collect()
+}

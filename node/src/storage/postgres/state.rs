@@ -1,0 +1,115 @@
+//! The state, written by arrays: one statement for accounts, one for transactions.
+
+use super::super::rows::{self, AddressTexts, sql};
+use super::super::{Result, StateWrite};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Postgres as Driver, Transaction};
+
+type Tx<'c> = Transaction<'c, Driver>;
+
+const APPLY: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4 \
+    WHERE id = 1 AND generation <= $1 AND height < $2";
+const RESET: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4 \
+    WHERE id = 1 AND generation <= $1";
+const ACCOUNTS: &str = "INSERT INTO state.accounts (address, balance, nonce) \
+    SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) \
+    ON CONFLICT (address) DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
+const TRANSACTIONS: &str = "INSERT INTO state.transactions (id, height, idx, code, sender, nonce, batch) \
+    SELECT * FROM UNNEST($1::bytea[], $2::bigint[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], \
+    $7::bytea[]) ON CONFLICT DO NOTHING";
+
+/// From now on writers of older leases are refused.
+pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Result<()> {
+    sqlx::query("UPDATE state.applied SET generation = $1 WHERE id = 1 AND generation < $1")
+        .bind(generation)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn load(connection: &mut PgConnection) -> Result<Option<StateWrite>> {
+    let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let (height, state_root, results_root): (Option<i64>, Option<String>, Option<String>) =
+        sqlx::query_as("SELECT height, state_root, results_root FROM state.applied").fetch_one(&mut *tx).await?;
+    let (Some(height), Some(state_root), Some(results_root)) = (height, state_root, results_root) else {
+        return Ok(None);
+    };
+    let accounts: Vec<(String, i64, i64)> =
+        sqlx::query_as("SELECT address, balance, nonce FROM state.accounts").fetch_all(&mut *tx).await?;
+    tx.commit().await?;
+    let account = |(address, balance, nonce): (String, i64, i64)| {
+        Ok((rows::address(&address)?, rows::number(balance), rows::number(nonce)))
+    };
+    Ok(Some(StateWrite {
+        height: rows::number(height),
+        state_root: rows::hash(&state_root)?,
+        results_root: rows::hash(&results_root)?,
+        accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
+        transactions: Vec::new(),
+    }))
+}
+
+pub(super) async fn apply(connection: &mut PgConnection, write: &StateWrite, generation: i64) -> Result<()> {
+    let mut tx = connection.begin().await?;
+    if !mark(&mut tx, APPLY, generation, write).await? {
+        return explain(&mut tx, write, generation).await;
+    }
+    insert(&mut tx, write).await?;
+    Ok(tx.commit().await?)
+}
+
+pub(super) async fn reset(connection: &mut PgConnection, state: &StateWrite, generation: i64) -> Result<()> {
+    let mut tx = connection.begin().await?;
+    if !mark(&mut tx, RESET, generation, state).await? {
+        return explain(&mut tx, state, generation).await;
+    }
+    sqlx::query("TRUNCATE state.accounts, state.transactions").execute(&mut *tx).await?;
+    insert(&mut tx, state).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<bool> {
+    let query = sqlx::query(statement)
+        .bind(generation)
+        .bind(sql(write.height))
+        .bind(write.state_root.to_string())
+        .bind(write.results_root.to_string());
+    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+}
+
+/// Why `applied` did not move: fenced, never begun, or there already, which is no error.
+async fn explain(tx: &mut Tx<'_>, write: &StateWrite, ours: i64) -> Result<()> {
+    let (generation, height): (i64, Option<i64>) =
+        sqlx::query_as("SELECT generation, height FROM state.applied").fetch_one(&mut **tx).await?;
+    if generation > ours {
+        return Err(super::fenced(ours, generation));
+    }
+    rows::applied_before(height, write.height)
+}
+
+async fn insert(tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
+    let mut texts = AddressTexts::default();
+    let accounts = &write.accounts;
+    if !accounts.is_empty() {
+        sqlx::query(ACCOUNTS)
+            .bind(accounts.iter().map(|(address, ..)| texts.get(*address).to_owned()).collect::<Vec<_>>())
+            .bind(accounts.iter().map(|(_, balance, _)| sql(*balance)).collect::<Vec<_>>())
+            .bind(accounts.iter().map(|(.., nonce)| sql(*nonce)).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await?;
+    }
+    let rows = &write.transactions;
+    if !rows.is_empty() {
+        sqlx::query(TRANSACTIONS)
+            .bind(rows.iter().map(|row| &row.id.0[..]).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| sql(row.height)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| i32::try_from(row.index).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| i16::try_from(row.code).unwrap_or(i16::MAX)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| texts.get(row.sender).to_owned()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| sql(row.nonce)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &row.batch.0[..]).collect::<Vec<_>>())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}

@@ -93,7 +93,7 @@ impl Batch {
         txs: Vec<SignedTransaction>,
     ) -> Batch {
         let mut batch = Batch { epoch, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
-        batch.signature = key.sign(&sign_bytes(chain, &batch.digest()));
+        batch.signature = key.sign(&Batch::sign_bytes(chain, &batch.digest()));
         batch
     }
 
@@ -135,17 +135,36 @@ impl Batch {
     /// # Errors
     /// Names the first thing that is wrong.
     pub fn check(&self, chain: &Hash, digest: &Hash, author: &PublicKey) -> Result<(), BatchError> {
+        self.check_shape()?;
+        if author.verifies(&Batch::sign_bytes(chain, digest), &self.signature) {
+            Ok(())
+        } else {
+            Err(BatchError::Signature)
+        }
+    }
+
+    /// Size and each transaction's stateless checks: everything but signatures.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong.
+    pub fn check_shape(&self) -> Result<(), BatchError> {
         let (txs, bytes) = (self.txs.len(), self.encoded_len());
         if txs == 0 || txs > MAX_BATCH_TXS || bytes > MAX_BATCH_BYTES {
             return Err(BatchError::Size { txs, bytes });
-        }
-        if !author.verifies(&sign_bytes(chain, digest), &self.signature) {
-            return Err(BatchError::Signature);
         }
         match self.txs.iter().position(|tx| tx.check().is_err()) {
             Some(index) => Err(BatchError::Transaction { index }),
             None => Ok(()),
         }
+    }
+
+    /// Bytes under the author's signature: pad16(`aitbc/batch/v1`) ‖ chain ‖ digest.
+    pub fn sign_bytes(chain: &Hash, digest: &Hash) -> [u8; 80] {
+        let mut out = [0; 80];
+        out[..16].copy_from_slice(&PREFIX);
+        out[16..48].copy_from_slice(&chain.0);
+        out[48..].copy_from_slice(&digest.0);
+        out
     }
 }
 
@@ -156,12 +175,4 @@ impl VerifiedBatch {
         let ids = batch.txs.iter().map(|tx| tx.id(chain)).collect();
         VerifiedBatch { batch, digest, ids }
     }
-}
-
-fn sign_bytes(chain: &Hash, digest: &Hash) -> [u8; 80] {
-    let mut out = [0; 80];
-    out[..16].copy_from_slice(&PREFIX);
-    out[16..48].copy_from_slice(&chain.0);
-    out[48..].copy_from_slice(&digest.0);
-    out
 }

@@ -13,4 +13,5 @@ pub mod shutdown;
 pub mod storage;
 pub mod subscriptions;
 pub mod telemetry;
+pub mod verify;
 pub mod view;

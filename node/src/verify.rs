@@ -1,0 +1,456 @@
+//! Signatures, verified many at a time on threads of their own: batches of peers first, then what clients send.
+//!
+//! ```text
+//! verify_batch ────────→ batches ──────┐ a free thread takes                          valid → replies
+//!                                      ├ what is there, up to 512 ─→ one equation ──┤
+//! verify_transactions ─→ transactions ─┘                                              else bisect → culprits, replies
+//! ```
+//! Nothing waits for a group to fill: an idle node verifies one transaction at once, and a busy one finds full groups,
+//! in which a signature costs less than half. ZIP-215 rules make a group's verdict the same as each signature's own
+//! (protocol.md F2).
+
+use crate::metrics::Metrics;
+use aitbc_core::batch::{Batch, BatchError, VerifiedBatch};
+use aitbc_core::hash::{self, Hash};
+use aitbc_core::key::{PublicKey, Signature};
+use aitbc_core::mempool::VerifiedTx;
+use aitbc_core::transaction::SignedTransaction;
+use ed25519_zebra::batch::{Item, Verifier as Equation};
+use prometheus::IntGauge;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, oneshot};
+
+/// Client transactions that may wait: a third of a second of one core.
+pub const QUEUE_TRANSACTIONS: usize = 16_384;
+/// Bytes of client transactions that may wait.
+pub const QUEUE_BYTES: usize = 32 << 20;
+/// Batches that may be queued or verified at once; the next one's caller waits, which slows its sender.
+pub const QUEUE_BATCHES: usize = 64;
+/// Signatures at which a group is full: more save hardly anything, and hold a thread for longer.
+const GROUP: usize = 512;
+/// Signatures at which bisection ends: so few are cheaper one by one.
+const SINGLES: usize = 16;
+/// Failed halves after which a group is verified one by one, so that a flood of bad signatures costs little more.
+const BISECTIONS: usize = 16;
+/// Verified transactions remembered, in two generations.
+const REMEMBERED: usize = 65_536;
+
+/// The queue of client transactions is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more than {QUEUE_TRANSACTIONS} transactions or {QUEUE_BYTES} bytes wait to be verified")]
+pub struct Busy;
+
+/// Verifies signatures off the runtime.
+pub struct Verifier {
+    pool: ThreadPool,
+    threads: usize,
+    places: Semaphore,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    known: Mutex<Known>,
+    metrics: Arc<Metrics>,
+    waiting_batches: IntGauge,
+    waiting_transactions: IntGauge,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<BatchJob>,
+    transactions: VecDeque<TransactionsJob>,
+    /// Client transactions in `transactions`, and their bytes.
+    count: usize,
+    bytes: usize,
+    /// Threads at work.
+    busy: usize,
+}
+
+struct BatchJob {
+    chain: Hash,
+    batch: Arc<Batch>,
+    digest: Hash,
+    author: PublicKey,
+    reply: oneshot::Sender<Result<VerifiedBatch, BatchError>>,
+}
+
+struct TransactionsJob {
+    chain: Hash,
+    transactions: Vec<SignedTransaction>,
+    bytes: usize,
+    reply: oneshot::Sender<Vec<Option<VerifiedTx>>>,
+}
+
+/// What one thread verifies together.
+enum Group {
+    Batches(Vec<BatchJob>),
+    Transactions(Vec<TransactionsJob>),
+}
+
+impl Verifier {
+    /// A verifier with its own threads; `None`: one a core.
+    ///
+    /// # Errors
+    /// Where the system gives no threads.
+    pub fn new(threads: Option<usize>, metrics: Arc<Metrics>) -> Result<Verifier, ThreadPoolBuildError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or_else(cores).max(1);
+        let name = |index| format!("verify-{index}");
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            known: Mutex::default(),
+            waiting_batches: metrics.queue_depth.with_label_values(&["verify_batches"]),
+            waiting_transactions: metrics.queue_depth.with_label_values(&["verify_transactions"]),
+            metrics,
+        });
+        Ok(Verifier { pool, threads, places: Semaphore::new(QUEUE_BATCHES), shared })
+    }
+
+    /// Size, stateless checks, author's and all transactions' signatures of a peer's batch (V6). `digest` is
+    /// [`Batch::digest`] and `author` the key of [`Batch::author`]: the caller has looked both up already.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong; the author is to blame for any of them.
+    pub async fn verify_batch(
+        &self,
+        chain: &Hash,
+        batch: Arc<Batch>,
+        digest: Hash,
+        author: &PublicKey,
+    ) -> Result<VerifiedBatch, BatchError> {
+        batch.check_shape()?;
+        // The semaphore is never closed; with or without a permit the work is the same.
+        let _place = self.places.acquire().await;
+        let (reply, answer) = oneshot::channel();
+        let job = BatchJob { chain: *chain, batch, digest, author: *author, reply };
+        self.enter(|queue| queue.batches.push_back(job));
+        answered(answer).await
+    }
+
+    /// The transactions whose stateless checks and signature hold, each in its place.
+    ///
+    /// # Errors
+    /// [`Busy`] where too many wait; none was looked at.
+    pub async fn verify_transactions(
+        &self,
+        chain: &Hash,
+        transactions: Vec<SignedTransaction>,
+    ) -> Result<Vec<Option<VerifiedTx>>, Busy> {
+        let count = transactions.len();
+        let (jobs, answers) = jobs_of(chain, transactions);
+        let bytes: usize = jobs.iter().map(|job| job.bytes).sum();
+        let taken = self.enter(|queue| {
+            let fits = queue.count + count <= QUEUE_TRANSACTIONS && queue.bytes + bytes <= QUEUE_BYTES;
+            if fits {
+                queue.count += count;
+                queue.bytes += bytes;
+                queue.transactions.extend(jobs);
+            }
+            fits
+        });
+        if !taken {
+            self.shared.metrics.mempool_rejected.with_label_values(&["VERIFIER_BUSY"]).inc_by(count as u64);
+            return Err(Busy);
+        }
+        let mut verified = Vec::with_capacity(count);
+        for answer in answers {
+            verified.extend(answered(answer).await);
+        }
+        Ok(verified)
+    }
+
+    /// Changes the queue, and wakes free threads for what waits.
+    fn enter<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.shared.queue();
+        let out = change(&mut queue);
+        self.shared.show(&queue);
+        let jobs = queue.batches.len() + queue.transactions.len();
+        for _ in 0..jobs.min(self.threads.saturating_sub(queue.busy)) {
+            queue.busy += 1;
+            let shared = self.shared.clone();
+            self.pool.spawn(move || shared.work());
+        }
+        out
+    }
+}
+
+/// Jobs of at most [`GROUP`] signatures, so that one large request keeps several threads busy.
+fn jobs_of(
+    chain: &Hash,
+    mut transactions: Vec<SignedTransaction>,
+) -> (Vec<TransactionsJob>, Vec<oneshot::Receiver<Vec<Option<VerifiedTx>>>>) {
+    let mut out = (Vec::new(), Vec::new());
+    while !transactions.is_empty() {
+        let rest = transactions.split_off(transactions.len().min(GROUP));
+        let bytes = transactions.iter().map(SignedTransaction::encoded_len).sum();
+        let (reply, answer) = oneshot::channel();
+        out.0.push(TransactionsJob { chain: *chain, transactions, bytes, reply });
+        out.1.push(answer);
+        transactions = rest;
+    }
+    out
+}
+
+/// Waits for a reply. A thread drops none: if it panics, rayon ends the process.
+async fn answered<T>(answer: oneshot::Receiver<T>) -> T {
+    match answer.await {
+        Ok(answer) => answer,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+impl Queue {
+    /// The next group: peers' batches before clients' transactions, for the chain waits for the former.
+    fn next(&mut self) -> Option<Group> {
+        if !self.batches.is_empty() {
+            let sizes = self.batches.iter().map(|job| job.batch.txs.len() + 1);
+            let jobs = self.batches.drain(..jobs_of_a_group(sizes)).collect();
+            return Some(Group::Batches(jobs));
+        }
+        if !self.transactions.is_empty() {
+            let sizes = self.transactions.iter().map(|job| job.transactions.len());
+            let jobs: Vec<TransactionsJob> = self.transactions.drain(..jobs_of_a_group(sizes)).collect();
+            self.count -= jobs.iter().map(|job| job.transactions.len()).sum::<usize>();
+            self.bytes -= jobs.iter().map(|job| job.bytes).sum::<usize>();
+            return Some(Group::Transactions(jobs));
+        }
+        None
+    }
+}
+
+/// How many of the waiting jobs make a group: at least one, then up to [`GROUP`] signatures.
+fn jobs_of_a_group(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let within = sizes.take_while(|size| {
+        sum += size;
+        sum <= GROUP
+    });
+    within.count().max(1)
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, queue: &Queue) {
+        self.waiting_batches.set(queue.batches.len() as i64);
+        self.waiting_transactions.set(queue.count as i64);
+    }
+
+    /// One thread, until nothing waits.
+    fn work(&self) {
+        loop {
+            let mut queue = self.queue();
+            let group = queue.next();
+            self.show(&queue);
+            let Some(group) = group else {
+                queue.busy -= 1;
+                return;
+            };
+            drop(queue);
+            match group {
+                Group::Batches(jobs) => self.batches(jobs),
+                Group::Transactions(jobs) => self.transactions(jobs),
+            }
+        }
+    }
+
+    fn batches(&self, jobs: Vec<BatchJob>) {
+        let mut claims = Claims::default();
+        let ranges: Vec<Range<usize>> = jobs
+            .iter()
+            .map(|job| {
+                let start = claims.all.len();
+                claims.add_author(job);
+                claims.add_transactions(&job.chain, &job.batch.txs);
+                start..claims.all.len()
+            })
+            .collect();
+        let verdict = self.judge(&claims);
+        for (job, range) in jobs.into_iter().zip(ranges) {
+            let result = match verdict.first_bad(range.clone()) {
+                Some(0) => Err(BatchError::Signature),
+                Some(at) => Err(BatchError::Transaction { index: at - 1 }),
+                None => {
+                    let ids = claims.all.get(range).unwrap_or_default().iter().filter_map(|claim| claim.id).collect();
+                    Ok(VerifiedBatch { batch: job.batch, digest: job.digest, ids })
+                }
+            };
+            // The caller may have given up.
+            let _ = job.reply.send(result);
+        }
+    }
+
+    fn transactions(&self, jobs: Vec<TransactionsJob>) {
+        let mut claims = Claims::default();
+        for job in &jobs {
+            claims.add_transactions(&job.chain, &job.transactions);
+        }
+        let verdict = self.judge(&claims);
+        let mut at = claims.all.iter().zip(&verdict.valid);
+        for job in jobs {
+            let verified = job.transactions.into_iter().zip(at.by_ref()).map(|(tx, (claim, valid))| {
+                let id = claim.id.filter(|_| *valid && tx.check().is_ok())?;
+                let (sender, bytes) = (tx.transaction.sender.address(), tx.encoded_len());
+                Some(VerifiedTx { id, sender, bytes, tx: Arc::new(tx) })
+            });
+            let _ = job.reply.send(verified.collect());
+        }
+    }
+
+    /// Which claims hold: those known, then all others in one equation, and by bisection where that fails.
+    fn judge(&self, claims: &Claims) -> Verdict {
+        let mut valid = self.known().recognize(&claims.all);
+        let open: Vec<usize> = (0..valid.len()).filter(|at| !valid.get(*at).copied().unwrap_or(true)).collect();
+        let items: Vec<&Item> = open.iter().filter_map(|at| claims.all.get(*at)).map(|claim| &claim.item).collect();
+        let bad = if holds(&items) { vec![] } else { culprits(&items) };
+        let mut good = Vec::with_capacity(open.len());
+        for (position, at) in open.into_iter().enumerate() {
+            if bad.binary_search(&position).is_err()
+                && let (Some(valid), Some(claim)) = (valid.get_mut(at), claims.all.get(at))
+            {
+                *valid = true;
+                good.push(claim);
+            }
+        }
+        let transactions = self.known().remember(&good);
+        self.metrics.verified.inc_by(transactions);
+        Verdict { valid }
+    }
+}
+
+/// A signature to be verified.
+struct Claim {
+    /// Of the transaction: the plain hash of its sign bytes, which hold the key. `None`: of a batch's author.
+    id: Option<Hash>,
+    signature: Signature,
+    item: Item,
+}
+
+#[derive(Default)]
+struct Claims {
+    all: Vec<Claim>,
+}
+
+impl Claims {
+    fn add_author(&mut self, job: &BatchJob) {
+        self.add(None, job.author, job.batch.signature, &Batch::sign_bytes(&job.chain, &job.digest));
+    }
+
+    fn add_transactions(&mut self, chain: &Hash, transactions: &[SignedTransaction]) {
+        for tx in transactions {
+            let bytes = tx.transaction.sign_bytes(chain);
+            self.add(Some(hash::plain(&bytes)), tx.transaction.sender, tx.signature, &bytes);
+        }
+    }
+
+    fn add(&mut self, id: Option<Hash>, key: PublicKey, signature: Signature, bytes: &[u8]) {
+        let item = Item::from((key.0.into(), ed25519_zebra::Signature::from(signature.0), bytes));
+        self.all.push(Claim { id, signature, item });
+    }
+}
+
+/// By claim, whether it holds.
+struct Verdict {
+    valid: Vec<bool>,
+}
+
+impl Verdict {
+    /// Position in `range` of the first claim that does not hold.
+    fn first_bad(&self, range: Range<usize>) -> Option<usize> {
+        self.valid.get(range).unwrap_or_default().iter().position(|valid| !valid)
+    }
+}
+
+/// True iff all signatures are valid.
+fn holds(items: &[&Item]) -> bool {
+    match items {
+        [] => true,
+        [single] => holds_alone(single),
+        many => {
+            let mut equation = Equation::new();
+            many.iter().for_each(|item| equation.queue((*item).clone()));
+            equation.verify(rand::rng()).is_ok()
+        }
+    }
+}
+
+fn holds_alone(item: &Item) -> bool {
+    item.clone().verify_single().is_ok()
+}
+
+/// Positions of the invalid ones, ascending, of a group in which there is at least one.
+fn culprits(items: &[&Item]) -> Vec<usize> {
+    let (mut found, mut budget) = (Vec::new(), BISECTIONS);
+    bisect(items, 0, &mut budget, &mut found);
+    found
+}
+
+/// Adds the positions of the invalid ones of a part that is known to hold one.
+fn bisect(items: &[&Item], offset: usize, budget: &mut usize, found: &mut Vec<usize>) {
+    if items.len() <= SINGLES || *budget == 0 {
+        found.extend(items.iter().enumerate().filter(|(_, item)| !holds_alone(item)).map(|(at, _)| offset + at));
+        return;
+    }
+    *budget -= 1;
+    let (left, right) = items.split_at(items.len() / 2);
+    let before = found.len();
+    if !holds(left) {
+        bisect(left, offset, budget, found);
+    }
+    // A bad one that is not left is right: no need to ask.
+    if found.len() == before || !holds(right) {
+        bisect(right, offset + left.len(), budget, found);
+    }
+}
+
+/// Transactions verified lately, with the signature that was: the same one under another signature is not known.
+/// Two generations of half the bound each; what is asked for again moves to the newer.
+#[derive(Default)]
+struct Known {
+    newer: HashMap<Hash, Signature>,
+    older: HashMap<Hash, Signature>,
+}
+
+impl Known {
+    fn recognize(&mut self, claims: &[Claim]) -> Vec<bool> {
+        claims.iter().map(|claim| claim.id.is_some_and(|id| self.holds(id, &claim.signature))).collect()
+    }
+
+    fn holds(&mut self, id: Hash, signature: &Signature) -> bool {
+        if let Some(known) = self.newer.get(&id) {
+            return known == signature;
+        }
+        let held = self.older.get(&id) == Some(signature);
+        if held {
+            self.insert(id, *signature);
+        }
+        held
+    }
+
+    /// Returns how many of the claims are transactions.
+    fn remember(&mut self, claims: &[&Claim]) -> u64 {
+        let transactions = claims.iter().filter_map(|claim| claim.id.map(|id| (id, claim.signature)));
+        transactions.map(|(id, signature)| self.insert(id, signature)).count() as u64
+    }
+
+    fn insert(&mut self, id: Hash, signature: Signature) {
+        if self.newer.len() >= REMEMBERED / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(id, signature);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Verdicts of groups against those of single signatures, culprits, bounds; and what a signature costs.
+
+use super::*;
+use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::transaction::{Action, Payment, Transaction};
+use std::time::Instant;
+
+fn chain() -> Hash {
+    hash::plain(b"test chain")
+}
+
+fn verifier() -> Verifier {
+    Verifier::new(Some(2), Arc::new(Metrics::new().expect("metrics"))).expect("threads")
+}
+
+fn key(n: usize) -> SecretKey {
+    let mut seed = [9; 32];
+    seed[..8].copy_from_slice(&(n as u64).to_le_bytes());
+    SecretKey::from_seed(seed)
+}
+
+/// Signed transfers of distinct senders.
+fn transfers(numbers: Range<usize>) -> Vec<SignedTransaction> {
+    let sign = |n| {
+        let action = Action::Transfer(Payment { to: Address([1; 20]), amount: 1 });
+        let key = key(n);
+        Transaction { sender: key.public(), nonce: 0, fee: 1, expiry_height: 9, action }.sign(&chain(), &key)
+    };
+    numbers.map(sign).collect()
+}
+
+/// Makes a signature that looks right and is not: by the right key over something else.
+fn spoil(tx: &mut SignedTransaction, n: usize) {
+    tx.signature = key(n).sign(b"something else");
+}
+
+fn sealed(seq: u64, txs: Vec<SignedTransaction>) -> (Arc<Batch>, Hash) {
+    let batch = Batch::seal(&chain(), &key(1_000_000), (0, 0), seq, 9, txs);
+    let digest = batch.digest();
+    (Arc::new(batch), digest)
+}
+
+fn author() -> PublicKey {
+    key(1_000_000).public()
+}
+
+#[tokio::test]
+async fn valid_transactions_come_back_with_their_ids_in_order() {
+    let txs = transfers(0..40);
+    let verified = verifier().verify_transactions(&chain(), txs.clone()).await.expect("room");
+    for (tx, verified) in txs.into_iter().zip(verified) {
+        assert_eq!(verified, Some(VerifiedTx::trusted(tx, &chain())));
+    }
+}
+
+#[tokio::test]
+async fn exactly_the_transactions_with_bad_signatures_are_missing() {
+    let cases: [&[usize]; 6] = [&[0], &[699], &[3, 4, 350], &[0, 100, 200, 300, 400, 500, 600], &[255, 256], &[]];
+    let good = transfers(0..700);
+    for bad in cases {
+        let mut txs = good.clone();
+        bad.iter().for_each(|n| spoil(&mut txs[*n], *n));
+        let verified = verifier().verify_transactions(&chain(), txs).await.expect("room");
+        let missing: Vec<usize> = (0..700).filter(|n| verified[*n].is_none()).collect();
+        assert_eq!(missing, bad);
+    }
+}
+
+#[tokio::test]
+async fn a_group_of_only_bad_signatures_is_told_apart_from_its_good_ones() {
+    let mut txs = transfers(0..300);
+    (0..300).filter(|n| n % 7 != 0).for_each(|n| spoil(&mut txs[n], n));
+    let verified = verifier().verify_transactions(&chain(), txs).await.expect("room");
+    assert!(verified.iter().enumerate().all(|(n, tx)| tx.is_some() == (n % 7 == 0)));
+}
+
+#[tokio::test]
+async fn a_transaction_for_another_chain_or_out_of_range_is_missing() {
+    let mut txs = transfers(0..2);
+    txs[0].transaction.fee = u64::MAX;
+    txs[0] = txs[0].transaction.clone().sign(&chain(), &key(0));
+    let out_of_range = verifier().verify_transactions(&chain(), txs.clone()).await.expect("room");
+    assert_eq!(out_of_range.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+    let elsewhere = verifier().verify_transactions(&hash::plain(b"other"), txs).await.expect("room");
+    assert!(elsewhere.iter().all(Option::is_none));
+}
+
+#[tokio::test]
+async fn a_valid_batch_comes_back_with_digest_and_ids() {
+    let (batch, digest) = sealed(1, transfers(0..300));
+    let verified = verifier().verify_batch(&chain(), batch.clone(), digest, &author()).await.expect("valid");
+    let trusted = VerifiedBatch::trusted(batch, digest, &chain());
+    assert_eq!((verified.digest, verified.ids), (digest, trusted.ids));
+}
+
+#[tokio::test]
+async fn a_batch_is_invalid_as_a_whole_and_the_error_names_the_culprit() {
+    let verifier = verifier();
+    let check = async |txs, author: PublicKey| {
+        let (batch, digest) = sealed(1, txs);
+        verifier.verify_batch(&chain(), batch, digest, &author).await.map(|_| ())
+    };
+    let mut bad = transfers(0..50);
+    spoil(&mut bad[33], 33);
+    assert_eq!(check(bad, author()).await, Err(BatchError::Transaction { index: 33 }));
+    assert_eq!(check(transfers(0..50), key(1).public()).await, Err(BatchError::Signature));
+    assert!(matches!(check(vec![], author()).await, Err(BatchError::Size { .. })));
+    let mut out_of_range = transfers(0..3);
+    out_of_range[2].transaction.fee = u64::MAX;
+    assert_eq!(check(out_of_range, author()).await, Err(BatchError::Transaction { index: 2 }));
+}
+
+#[tokio::test]
+async fn a_bad_batch_does_not_spoil_those_verified_with_it() {
+    let verifier = Arc::new(verifier());
+    let mut checks = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let mut txs = transfers(n * 10..n * 10 + 10);
+        if n % 4 == 0 {
+            spoil(&mut txs[5], n);
+        }
+        let (batch, digest) = sealed(n as u64, txs);
+        let verifier = verifier.clone();
+        checks.spawn(async move { (n, verifier.verify_batch(&chain(), batch, digest, &author()).await.is_ok()) });
+    }
+    while let Some(check) = checks.join_next().await {
+        let (n, valid) = check.expect("no panic");
+        assert_eq!(valid, n % 4 != 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_verified_is_not_verified_again_but_only_with_the_same_signature() {
+    let verifier = verifier();
+    let txs = transfers(0..100);
+    verifier.verify_transactions(&chain(), txs.clone()).await.expect("room");
+    assert_eq!(verifier.shared.metrics.verified.get(), 100);
+    let (batch, digest) = sealed(1, txs.clone());
+    verifier.verify_batch(&chain(), batch, digest, &author()).await.expect("valid");
+    assert_eq!(verifier.shared.metrics.verified.get(), 100, "no transaction was new");
+    let mut other = txs;
+    spoil(&mut other[7], 7);
+    let verified = verifier.verify_transactions(&chain(), other).await.expect("room");
+    assert_eq!(verified.iter().position(Option::is_none), Some(7));
+}
+
+#[tokio::test]
+async fn a_full_queue_says_busy_and_counts_it() {
+    let verifier = verifier();
+    let one = transfers(0..1);
+    let too_many = vec![one[0].clone(); QUEUE_TRANSACTIONS + 1];
+    assert_eq!(verifier.verify_transactions(&chain(), too_many).await, Err(Busy));
+    let busy = verifier.shared.metrics.mempool_rejected.with_label_values(&["VERIFIER_BUSY"]).get();
+    assert_eq!(busy, QUEUE_TRANSACTIONS as u64 + 1);
+    assert!(verifier.verify_transactions(&chain(), one).await.is_ok());
+}
+
+#[test]
+fn batches_go_before_transactions_and_groups_end_at_512_signatures() {
+    let mut queue = Queue::default();
+    let push_transactions = |queue: &mut Queue, n| {
+        let reply = oneshot::channel().0;
+        queue.count += n;
+        queue.transactions.push_back(TransactionsJob {
+            chain: chain(),
+            transactions: transfers(0..n),
+            bytes: 0,
+            reply,
+        });
+    };
+    for n in [200, 300, 100, 600, 1] {
+        push_transactions(&mut queue, n);
+    }
+    let (batch, digest) = sealed(1, transfers(0..2));
+    let reply = oneshot::channel().0;
+    queue.batches.push_back(BatchJob { chain: chain(), batch, digest, author: author(), reply });
+    assert!(matches!(queue.next(), Some(Group::Batches(jobs)) if jobs.len() == 1));
+    for expected in [&[200, 300][..], &[100], &[600], &[1]] {
+        let Some(Group::Transactions(jobs)) = queue.next() else { panic!("transactions wait") };
+        assert_eq!(jobs.iter().map(|job| job.transactions.len()).collect::<Vec<_>>(), expected);
+    }
+    assert!(queue.next().is_none());
+    assert_eq!(queue.count, 0);
+}
+
+#[test]
+fn the_memory_of_verified_transactions_is_bounded_and_keeps_what_is_asked_for() {
+    let mut known = Known::default();
+    let signature = Signature([1; 64]);
+    let first = hash::plain(b"first");
+    known.insert(first, signature);
+    for n in 0..REMEMBERED as u64 * 2 {
+        known.insert(hash::plain(&n.to_le_bytes()), signature);
+        if n % 1_000 == 0 {
+            assert!(known.holds(first, &signature), "after {n}");
+        }
+        assert!(known.newer.len() + known.older.len() <= REMEMBERED);
+    }
+    assert!(!known.holds(first, &Signature([2; 64])));
+}
+
+/// What a signature costs: `cargo test --release -p aitbc-node --lib -- --ignored --nocapture a_signature_costs`.
+#[test]
+#[ignore = "a measurement"]
+fn a_signature_costs() {
+    let features = ["avx2", "avx512ifma"].map(|name| match name {
+        "avx2" => (name, std::is_x86_feature_detected!("avx2")),
+        _ => (name, std::is_x86_feature_detected!("avx512ifma")),
+    });
+    println!("this machine has {features:?}");
+    let txs = transfers(0..512);
+    let mut claims = Claims::default();
+    let started = Instant::now();
+    claims.add_transactions(&chain(), &txs);
+    println!("encode, id, SHA-512: {:.2} µs a transaction", started.elapsed().as_secs_f64() * 1e6 / 512.0);
+    let items: Vec<&Item> = claims.all.iter().map(|claim| &claim.item).collect();
+    for size in [1, 8, 16, 32, 64, 128, 256, 512] {
+        let mut best = f64::MAX;
+        for _ in 0..7 {
+            let rounds = (1_024 / size).max(1);
+            let started = Instant::now();
+            for round in 0..rounds {
+                let start = (round * size) % 512;
+                assert!(holds(&items[start..start + size]));
+            }
+            best = best.min(started.elapsed().as_secs_f64() * 1e6 / (rounds * size) as f64);
+        }
+        println!("group of {size}: {best:.1} µs a signature");
+    }
+}

@@ -26,7 +26,7 @@ use std::time::Duration;
 const SYNC_STATUS_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 /// What the cluster holds of a network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// When it was looked at.
     pub now: Timestamp,

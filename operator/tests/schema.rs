@@ -113,7 +113,11 @@ fn volumes_only_grow() {
     let sized = |size: &str| with("validators.storage.size", json!(size));
     change_refused(sized("10Gi"), sized("9Gi"), "storage.size can only grow");
     assert_eq!(broken(&network(sized("20Gi")), Some(&network(sized("10Gi")))), "");
-    change_refused(sized("10Gi"), with("validators.storage.storageClassName", json!("fast")), "storageClassName is immutable");
+    change_refused(
+        sized("10Gi"),
+        with("validators.storage.storageClassName", json!("fast")),
+        "storageClassName is immutable",
+    );
     refused(sized("0"), "storage.size must be a quantity greater than 0");
 }
 
@@ -171,7 +175,8 @@ fn the_committed_definitions_are_the_generated_one() {
 }
 
 /// Fields whose schema is Kubernetes' own: bounded there, or not at all, by its own conventions.
-const UPSTREAM: [&str; 6] = ["resources", "tolerations", "affinity", "topologySpreadConstraints", "conditions", "metadata"];
+const UPSTREAM: [&str; 6] =
+    ["resources", "tolerations", "affinity", "topologySpreadConstraints", "conditions", "metadata"];
 
 /// The rules of kube-api-linter that we keep, over our own fields.
 fn lint(path: &str, schema: &Value, found: &mut Vec<String>) {
@@ -193,7 +198,12 @@ fn lint(path: &str, schema: &Value, found: &mut Vec<String>) {
         say("no description for kubectl explain");
     }
     let spec = path.starts_with(".spec");
-    if spec && is("string") && schema.get("maxLength").is_none() && schema.get("enum").is_none() && !path.ends_with("{}") {
+    if spec
+        && is("string")
+        && schema.get("maxLength").is_none()
+        && schema.get("enum").is_none()
+        && !path.ends_with("{}")
+    {
         say("an unbounded string");
     }
     if is("array") && schema.get("maxItems").is_none() {

@@ -1,0 +1,265 @@
+//! Cases of keys, genesis and databases: what is made, what is adopted, what waits and why.
+
+use super::*;
+use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, ValidatorStatus};
+use crate::desired::keys::build;
+use crate::validate::keys::{KeySource, ValidatorKey};
+use aitbc_core::key::SecretKey;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+
+#[test]
+fn durations_read_as_the_schema_allows_them() {
+    assert_eq!(parse_duration("1s"), Some(Duration::from_secs(1)));
+    assert_eq!(parse_duration("1m30s"), Some(Duration::from_secs(90)));
+    assert_eq!(parse_duration("0.5s"), Some(Duration::from_millis(500)));
+    assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(parse_duration("1d"), None);
+    assert_eq!(parse_duration(""), None);
+}
+
+fn network(spec: serde_json::Value) -> BlockchainNetwork {
+    let object = json!({
+        "apiVersion": "blockchain.aitbc.io/v1alpha1",
+        "kind": "BlockchainNetwork",
+        "metadata": { "name": "net", "namespace": "chains", "uid": "u" },
+        "spec": spec,
+    });
+    serde_json::from_value(object).expect("a network")
+}
+
+fn generated() -> BlockchainNetwork {
+    network(json!({ "validators": { "replicas": 4 } }))
+}
+
+fn provided() -> BlockchainNetwork {
+    let secrets: Vec<_> = (0..4).map(|i| json!({ "ordinal": i, "name": format!("own-{i}") })).collect();
+    network(json!({ "validators": { "replicas": 4, "keys": { "policy": "Provided", "secrets": secrets } } }))
+}
+
+fn key(seed: u8) -> ValidatorKey {
+    let secret = SecretKey::from_seed([seed; 32]);
+    ValidatorKey { public: secret.public(), pem: secret.to_pkcs8_pem() }
+}
+
+fn check(network: &BlockchainNetwork, observed: &Observed) -> Validated {
+    validate(network, observed, &Defaults { node_image: "node:1".into() })
+}
+
+fn with_keys(seeds: [u8; 4]) -> Observed {
+    let identity = Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
+    let secrets = (0..).zip(seeds).map(|(i, seed)| (i, build(&identity, i, &key(seed))));
+    Observed { key_secrets: secrets.collect(), ..Observed::default() }
+}
+
+/// The cluster once the chain began: keys and genesis are there.
+fn begun(network: &BlockchainNetwork) -> Observed {
+    let mut observed = with_keys([1, 2, 3, 4]);
+    let genesis = check(network, &observed).genesis.expect("genesis");
+    let data = [(names::GENESIS_ENTRY.to_owned(), genesis.json)].into();
+    observed.genesis = Some(ConfigMap { data: Some(data), ..ConfigMap::default() });
+    observed
+}
+
+fn reason<T: std::fmt::Debug>(result: &Result<T, Problem>) -> &'static str {
+    result.as_ref().map_or_else(|problem| problem.reason, |_| "fine")
+}
+
+#[test]
+fn a_new_network_generates_a_key_for_each_validator_and_genesis_waits_for_them() {
+    let validated = check(&generated(), &Observed::default());
+    let keys = validated.keys.expect("keys");
+    assert_eq!(keys.create.len(), 4);
+    assert!(keys.create.values().all(|source| matches!(source, KeySource::Generate)));
+    assert_eq!(reason(&validated.genesis), "WaitingForKeys");
+}
+
+#[test]
+fn keys_that_exist_are_adopted_and_none_is_made() {
+    let validated = check(&generated(), &with_keys([1, 2, 3, 4]));
+    assert!(validated.keys.expect("keys").complete());
+    assert_eq!(reason(&validated.genesis), "fine");
+}
+
+#[test]
+fn a_key_that_the_chain_has_seen_is_never_made_anew() {
+    let network = generated();
+    let mut observed = begun(&network);
+    observed.key_secrets.remove(&2);
+    let problem = check(&network, &observed).keys.expect_err("lost");
+    assert_eq!(problem.reason, "KeyMissing");
+    assert!(problem.message.contains("net-validator-2-key") && problem.message.contains("backup"));
+}
+
+#[test]
+fn a_key_on_record_in_status_alone_is_never_made_anew_either() {
+    let mut network = generated();
+    let public_key = Some(key(3).public.to_string());
+    let status = ValidatorStatus { ordinal: 2, public_key, ..ValidatorStatus::default() };
+    network.status = Some(BlockchainNetworkStatus { validator_statuses: vec![status], ..Default::default() });
+    let mut observed = with_keys([1, 2, 3, 4]);
+    observed.key_secrets.remove(&2);
+    assert_eq!(reason(&check(&network, &observed).keys), "KeyMissing");
+}
+
+#[test]
+fn a_deleted_key_secret_comes_back_from_the_mounted_copy() {
+    let network = generated();
+    let mut observed = begun(&network);
+    let parts = check(&network, &observed);
+    let mounted = crate::desired::keys::build_mounted(&parts.settings, &parts.keys.expect("keys"));
+    observed.key_secrets.remove(&2);
+    observed.mounted_keys = Some(mounted);
+    let keys = check(&network, &observed).keys.expect("restorable");
+    let Some(KeySource::Copy(copy)) = keys.create.get(&2) else { panic!("{keys:?}") };
+    assert_eq!(copy.public, key(3).public);
+}
+
+#[test]
+fn another_key_than_the_chain_knows_is_refused() {
+    let network = generated();
+    let mut observed = begun(&network);
+    observed.key_secrets = with_keys([1, 2, 9, 4]).key_secrets;
+    assert_eq!(reason(&check(&network, &observed).keys), "KeyMismatch");
+}
+
+#[test]
+fn one_key_for_two_validators_is_refused() {
+    let validated = check(&generated(), &with_keys([1, 2, 3, 1]));
+    let problem = validated.keys.expect_err("conflict");
+    assert_eq!(problem.reason, "KeyConflict");
+    assert!(problem.message.contains("validators 0 and 3"));
+}
+
+#[test]
+fn a_missing_provided_secret_is_named_and_heals_once_it_is_there() {
+    let network = provided();
+    let mut observed = Observed::default();
+    for i in 0..3 {
+        observed.provided_keys.insert(i, Some(key(u8::try_from(i).expect("small")).pem));
+    }
+    observed.provided_keys.insert(3, None);
+    let problem = check(&network, &observed).keys.expect_err("missing");
+    assert_eq!(problem.reason, "KeyMissing");
+    assert!(problem.message.contains("\"own-3\""));
+    observed.provided_keys.insert(3, Some(key(3).pem));
+    let keys = check(&network, &observed).keys.expect("all there");
+    assert!(keys.create.values().all(|source| matches!(source, KeySource::Copy(_))));
+}
+
+#[test]
+fn the_same_provided_key_in_two_secrets_is_refused() {
+    let mut observed = Observed::default();
+    for (i, seed) in [(0, 1), (1, 2), (2, 3), (3, 1)] {
+        observed.provided_keys.insert(i, Some(key(seed).pem));
+    }
+    assert_eq!(reason(&check(&provided(), &observed).keys), "KeyConflict");
+}
+
+#[test]
+fn a_leftover_key_is_not_taken_for_the_one_provided() {
+    let mut observed = with_keys([1, 2, 3, 4]);
+    observed.provided_keys = (0..4).map(|i| (i, None)).collect();
+    assert_eq!(reason(&check(&provided(), &observed).keys), "KeyMissing");
+    observed.provided_keys = (0..4).map(|i| (i, Some(key(9 + u8::try_from(i).expect("small")).pem))).collect();
+    assert_eq!(reason(&check(&provided(), &observed).keys), "KeyMismatch");
+}
+
+#[test]
+fn once_the_chain_began_a_provided_secret_may_go() {
+    let network = provided();
+    let mut observed = with_keys([1, 2, 3, 4]);
+    observed.provided_keys = (0..4).map(|i| (i, Some(key(1 + u8::try_from(i).expect("small")).pem))).collect();
+    let genesis = check(&network, &observed).genesis.expect("genesis");
+    let data = [(names::GENESIS_ENTRY.to_owned(), genesis.json)].into();
+    observed.genesis = Some(ConfigMap { data: Some(data), ..ConfigMap::default() });
+    observed.provided_keys = (0..4).map(|i| (i, None)).collect();
+    assert_eq!(reason(&check(&network, &observed).keys), "fine");
+}
+
+#[test]
+fn what_is_no_key_is_said_without_showing_it() {
+    let mut observed = Observed::default();
+    observed.provided_keys = (0..4).map(|i| (i, Some("not-a-key-but-secret".to_owned()))).collect();
+    let problem = check(&provided(), &observed).keys.expect_err("no key");
+    assert_eq!(problem.reason, "KeyInvalid");
+    assert!(!problem.message.contains("not-a-key"));
+}
+
+#[test]
+fn nothing_printed_ever_shows_a_private_key() {
+    let observed = with_keys([1, 2, 3, 4]);
+    let printed = format!("{:?}", check(&generated(), &observed));
+    assert!(!printed.contains("PRIVATE KEY") && !printed.contains(&key(1).pem));
+}
+
+#[test]
+fn a_genesis_that_is_there_is_adopted_byte_by_byte() {
+    let network = generated();
+    let observed = begun(&network);
+    let genesis = check(&network, &observed).genesis.expect("genesis");
+    assert_eq!(genesis.stored, crate::validate::genesis::Stored::Yes);
+    assert_eq!(Some(genesis.json.as_str()), observed.genesis_json());
+}
+
+#[test]
+fn an_earlier_chain_of_the_same_name_but_another_spec_is_a_conflict_that_names_the_field() {
+    let observed = begun(&generated());
+    let other = network(json!({ "validators": { "replicas": 4 }, "genesis": { "faucet": "Enabled" } }));
+    let problem = check(&other, &observed).genesis.expect_err("conflict");
+    assert_eq!(problem.reason, "GenesisConflict");
+    assert!(problem.message.contains("genesis.faucet"));
+    let renamed = network(json!({ "chainID": "other", "validators": { "replicas": 4 } }));
+    assert!(check(&renamed, &observed).genesis.expect_err("conflict").message.contains("chainID"));
+}
+
+#[test]
+fn a_lost_genesis_is_rebuilt_only_if_it_is_the_same() {
+    let mut network = generated();
+    let observed = with_keys([1, 2, 3, 4]);
+    let hash = check(&network, &observed).genesis.expect("genesis").hash;
+    let began = |hash: &str| {
+        let chain = ChainStatus { genesis_hash: Some(hash.into()), ..ChainStatus::default() };
+        Some(BlockchainNetworkStatus { chain: Some(chain), ..Default::default() })
+    };
+    network.status = began(&hash);
+    assert_eq!(reason(&check(&network, &observed).genesis), "fine");
+    network.status = began("0xother");
+    assert_eq!(reason(&check(&network, &observed).genesis), "GenesisMissing");
+}
+
+#[test]
+fn an_address_with_a_wrong_checksum_is_said_to_be_invalid() {
+    let address = "ait1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
+    let wrong = network(json!({
+        "validators": { "replicas": 4 },
+        "genesis": { "accounts": [{ "address": address, "balance": 1 }] },
+    }));
+    let problem = check(&wrong, &with_keys([1, 2, 3, 4])).genesis.expect_err("invalid");
+    assert_eq!(problem.reason, "GenesisInvalid");
+    assert!(problem.message.contains(address));
+}
+
+fn external() -> BlockchainNetwork {
+    let secrets: Vec<_> = (0..4).map(|i| json!({ "ordinal": i, "name": format!("db-{i}") })).collect();
+    network(json!({
+        "validators": { "replicas": 4 },
+        "database": { "mode": "External", "external": { "secrets": secrets } },
+    }))
+}
+
+#[test]
+fn external_databases_are_one_for_each_validator() {
+    let mut observed = with_keys([1, 2, 3, 4]);
+    let url = |i: i32| Some(format!("postgresql://u:p@host/chain{i}"));
+    observed.database_urls = (0..4).map(|i| (i, url(i))).collect();
+    assert_eq!(reason(&check(&external(), &observed).databases), "fine");
+    observed.database_urls.insert(3, Some("postgres://other:words@HOST:5432/chain0?sslmode=require".into()));
+    let problem = check(&external(), &observed).databases.expect_err("twice");
+    assert_eq!(problem.reason, "DatabaseConflict");
+    assert!(problem.message.contains("validators 0 and 3"));
+    observed.database_urls.insert(3, None);
+    assert_eq!(reason(&check(&external(), &observed).databases), "DatabaseSecretMissing");
+    observed.database_urls.insert(3, Some("mysql://x".into()));
+    assert_eq!(reason(&check(&external(), &observed).databases), "DatabaseInvalid");
+}

@@ -194,3 +194,7 @@ pub fn differs_only_in_heights(one: &BlockchainNetworkStatus, other: &Blockchain
     };
     still(one) == still(other)
 }
+
+#[cfg(test)]
+#[path = "status/tests.rs"]
+mod tests;

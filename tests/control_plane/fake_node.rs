@@ -1,0 +1,70 @@
+//! Stands in for a node's RPC: answers `/sync_status` on a loopback address with what the test wants it to say.
+
+use serde_json::{Value, json};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+const RPC_PORT: u16 = 9080;
+
+/// One node.
+#[derive(Clone)]
+pub struct FakeNode {
+    pub address: Ipv4Addr,
+    said: Arc<Mutex<Said>>,
+}
+
+#[derive(Clone, Copy)]
+struct Said {
+    height: i64,
+    signed_height: i64,
+}
+
+impl FakeNode {
+    /// Listens and answers until the test ends.
+    pub async fn start(address: Ipv4Addr) -> Self {
+        let node = FakeNode { address, said: Arc::new(Mutex::new(Said { height: 0, signed_height: 0 })) };
+        let listener = TcpListener::bind((address, RPC_PORT)).await.expect("loopback address is free");
+        let said = node.said.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let body = answer(*said.lock().expect("no panic under it")).to_string();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                        body.len()
+                    );
+                    let _ = stream.write_all((head + &body).as_bytes()).await;
+                });
+            }
+        });
+        node
+    }
+
+    /// From now on it is at this height and has signed up to that one.
+    pub fn is_at(&self, height: i64, signed_height: i64) {
+        *self.said.lock().expect("no panic under it") = Said { height, signed_height };
+    }
+}
+
+fn answer(said: Said) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    json!({
+        "chain_id": "fake",
+        "height": said.height,
+        "best_peer_height": said.height,
+        "catching_up": false,
+        "ready": true,
+        "last_block_time_ms": i64::try_from(now).expect("before the year 292 million"),
+        "genesis_hash": "0x00",
+        "state_root": "0x00",
+        "version": "0.0.0-fake",
+        "validator": { "address": "", "public_key": "", "weight": 1, "last_signed_height": said.signed_height },
+        "database_ready": true,
+        "peers": 3,
+    })
+}

@@ -583,6 +583,24 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_with_random_damage_proves_nothing_that_is_not_so() {
+        let (state, mut rng, mut decoded) = (state(60), StdRng::seed_from_u64(1), 0);
+        for _ in 0..20_000 {
+            let mut bytes = codec::encode(&state.prove(&address(rng.random_range(0..90))));
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] = rng.random();
+            }
+            let Ok(proof) = codec::decode::<AccountProof>(&bytes) else { continue };
+            decoded += 1;
+            if let Ok(account) = proof.verify(&state.root()) {
+                assert_eq!(account, state.get(&proof.address), "{proof:?}");
+            }
+        }
+        assert!(decoded > 1_000, "{decoded}");
+    }
+
+    #[test]
     fn a_proof_of_one_root_does_not_hold_for_another() {
         let before = state(100);
         let mut after = before.clone();

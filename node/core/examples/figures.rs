@@ -1,0 +1,156 @@
+//! Micro-figures of ledger, state, pool and JSON: `cargo run --release -p aitbc-core --example figures`.
+
+use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::hash::{Hash, plain};
+use aitbc_core::json;
+use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
+use aitbc_core::ledger::{Rules, execute};
+use aitbc_core::mempool::{Limits, Mempool, VerifiedTx};
+use aitbc_core::params::MAX_BATCH_TXS;
+use aitbc_core::state::{Account, State};
+use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use std::hint::black_box;
+use std::sync::Arc;
+
+const ROUNDS: usize = 9;
+
+/// Nanoseconds of processor time of this thread, so that another load on the machine disturbs little.
+fn cpu_nanos() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds")
+}
+
+/// Prints the median of some rounds, for each of `per` things.
+fn figure<T>(what: &str, per: usize, mut round: impl FnMut() -> T) {
+    let mut nanos: Vec<u64> = (0..ROUNDS)
+        .map(|_| {
+            let start = cpu_nanos();
+            let result = black_box(round());
+            let nanos = cpu_nanos() - start;
+            drop(result);
+            nanos
+        })
+        .collect();
+    nanos.sort_unstable();
+    let (median, each) = (nanos[ROUNDS / 2] as f64, nanos[ROUNDS / 2] as f64 / per as f64 / 1e3);
+    println!("{what:<64} {:>9.2} ms {each:>9.3} µs each", median / 1e6);
+}
+
+fn key(n: u64) -> PublicKey {
+    PublicKey(plain(&n.to_le_bytes()).0)
+}
+
+fn chain() -> Hash {
+    plain(b"figures")
+}
+
+fn rules() -> Rules {
+    Rules { chain: chain(), min_fee: 1, faucet: None }
+}
+
+fn transfer(sender: u64, nonce: u64, fee: u64, to: u64) -> SignedTransaction {
+    let action = Action::Transfer(Payment { to: key(to).address(), amount: 1 });
+    let transaction = Transaction { sender: key(sender), nonce, fee, expiry_height: 1_000, action };
+    SignedTransaction { transaction, signature: Signature([7; 64]) }
+}
+
+fn state(accounts: u64) -> State {
+    let rich = Account { balance: 1 << 30, nonce: 0 };
+    State::from_accounts((0..accounts).map(|n| (key(n).address(), rich)))
+}
+
+/// A block of `txs` transfers among the first `senders` accounts, in full batches.
+fn block(txs: u64, senders: u64) -> Vec<VerifiedBatch> {
+    let all: Vec<_> = (0..txs).map(|i| transfer(i % senders, i / senders, 1, (i * 7 + 1) % senders)).collect();
+    let seal = |txs: &[SignedTransaction]| {
+        let batch =
+            Batch { epoch: 0, author: 0, seq: 0, expiry_height: 9, txs: txs.to_vec(), signature: Signature([7; 64]) };
+        VerifiedBatch::trusted(Arc::new(batch), chain(), &chain())
+    };
+    all.chunks(MAX_BATCH_TXS.min(330)).map(seal).collect()
+}
+
+fn blocks() {
+    for (accounts, senders, txs) in
+        [(2_000, 2_000, 5_000), (2_000, 2_000, 500), (2_000, 2_000, 1), (1_000_000, 10_000, 5_000)]
+    {
+        let (parent, block) = (state(accounts), block(txs, senders));
+        parent.root();
+        let what = format!("execute {txs} transfers, {senders} of {accounts} accounts, with roots");
+        figure(&what, txs as usize, || execute(&parent, &rules(), 1, Address([1; 20]), &block));
+    }
+}
+
+fn trie() {
+    let million: Vec<_> = state(1_000_000).iter().collect();
+    figure("build the trie of 1,000,000 accounts", million.len(), || State::from_accounts(million.iter().copied()));
+    figure("the same with its root", million.len(), || {
+        let state = State::from_accounts(million.iter().copied());
+        state.root();
+        state
+    });
+    let state = State::from_accounts(million.iter().copied());
+    state.root();
+    figure("read 10,000 of 1,000,000 accounts", 10_000, || {
+        million[..10_000].iter().filter(|(a, _)| state.get(a).is_some()).count()
+    });
+    figure("prove and verify 1,000 of 1,000,000 accounts", 1_000, || {
+        million[..1_000].iter().filter(|(a, _)| state.prove(a).verify(&state.root()).is_ok()).count()
+    });
+}
+
+fn pool() {
+    let (senders, each) = (2_000u64, 25u64);
+    let count = (senders * each) as usize;
+    let account = Account { balance: 1 << 30, nonce: 0 };
+    let raw: Vec<_> = (0..each)
+        .flat_map(|nonce| (0..senders).map(move |sender| transfer(sender, nonce, 1 + sender % 50, sender + 1)))
+        .collect();
+    figure("id, sender and size of a transaction", count, || {
+        raw.iter().map(|tx| VerifiedTx::trusted(tx.clone(), &chain())).collect::<Vec<_>>()
+    });
+    let txs: Vec<_> = raw.iter().map(|tx| VerifiedTx::trusted(tx.clone(), &chain())).collect();
+    let filled = || {
+        let mut pool = Mempool::new(rules(), Limits::default());
+        let admitted = txs.iter().filter(|tx| pool.admit(0, (*tx).clone(), account).is_ok()).count();
+        assert_eq!(admitted, txs.len());
+        pool
+    };
+    figure("admit 50,000 transactions of 2,000 senders", count, filled);
+    let mut full = None;
+    figure("fill, then take all in batches of 64 KiB", count, || {
+        let mut pool = filled();
+        while !pool.take(64 << 10, MAX_BATCH_TXS).is_empty() {}
+        full = Some(pool);
+    });
+    let senders: Vec<_> = (0..senders).map(|n| (key(n).address(), Account { nonce: each, ..account })).collect();
+    let results: Vec<_> = txs
+        .iter()
+        .map(|tx| aitbc_core::ledger::TxResult { id: tx.id, code: aitbc_core::ledger::ResultCode::Ok, fee: 1 })
+        .collect();
+    figure("fill, then learn 50,000 final results", count, || {
+        let mut pool = filled();
+        pool.on_executed(1, &results, &senders);
+        assert_eq!(pool.counters().count, 0);
+    });
+}
+
+fn text() {
+    let key = SecretKey::from_seed([1; 32]);
+    let tx = Transaction { sender: key.public(), ..transfer(1, 5, 1, 2).transaction }.sign(&chain(), &key);
+    let text = json::to_value(&tx, &chain()).to_string();
+    figure("read a transfer from JSON", 10_000, || {
+        (0..10_000).filter(|_| json::from_str(&text, &chain()).is_ok()).count()
+    });
+    figure("write a transfer as JSON", 10_000, || {
+        (0..10_000).map(|_| json::to_value(&tx, &chain()).to_string().len()).sum::<usize>()
+    });
+}
+
+fn main() {
+    println!("processor time of one thread, median of {ROUNDS} rounds");
+    blocks();
+    pool();
+    text();
+    trie();
+}

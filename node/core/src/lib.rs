@@ -8,22 +8,41 @@
 
 #![deny(missing_docs)]
 
-pub mod batch;
-pub mod block;
+// Bytes, hashes, keys, bounds.
 pub mod codec;
-pub mod consensus;
-pub mod env;
-pub mod genesis;
 pub mod hash;
-pub mod json;
 pub mod key;
-pub mod ledger;
-pub mod mempool;
 pub mod merkle;
-pub mod message;
 pub mod params;
-pub mod state;
-pub mod sync;
-pub mod transaction;
+
+// Names and defaults that the operator shares.
+pub mod env;
+
+// Who decides, and how it began.
 pub mod validators;
+
+pub mod genesis;
+
+// What is sent: transactions, and their JSON; batches of them; votes; blocks; messages.
+pub mod transaction;
+
+pub mod json;
+
+pub mod batch;
 pub mod vote;
+
+pub mod block;
+
+pub mod message;
+
+// What transactions do, and where they wait.
+pub mod state;
+
+pub mod ledger;
+
+pub mod mempool;
+
+// How a block becomes final, and how one that was away catches up.
+pub mod consensus;
+
+pub mod sync;

@@ -82,8 +82,11 @@ struct TransactionsJob {
     chain: Hash,
     transactions: Vec<SignedTransaction>,
     bytes: usize,
-    reply: oneshot::Sender<Vec<Option<VerifiedTx>>>,
+    reply: oneshot::Sender<Verdicts>,
 }
+
+/// A job's transactions in order; `None` where one is invalid.
+type Verdicts = Vec<Option<VerifiedTx>>;
 
 /// What one thread verifies together.
 enum Group {
@@ -183,7 +186,7 @@ impl Verifier {
 fn jobs_of(
     chain: &Hash,
     mut transactions: Vec<SignedTransaction>,
-) -> (Vec<TransactionsJob>, Vec<oneshot::Receiver<Vec<Option<VerifiedTx>>>>) {
+) -> (Vec<TransactionsJob>, Vec<oneshot::Receiver<Verdicts>>) {
     let mut out = (Vec::new(), Vec::new());
     while !transactions.is_empty() {
         let rest = transactions.split_off(transactions.len().min(GROUP));

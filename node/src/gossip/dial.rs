@@ -24,11 +24,11 @@ pub async fn keep_connected(entry: String, shared: Arc<Shared>) {
     loop {
         let now = Instant::now();
         addresses.lost(|peer| shared.channels.get(peer).is_some(), now, rand::random());
-        if names.is_due(now, addresses.any_due(now)) {
-            if let Some(found) = names.resolve(&shared).await {
-                addresses.resolved(found.into_iter(), Instant::now());
-                last_failure.retain(|address, _| addresses.knows(address));
-            }
+        if names.is_due(now, addresses.any_due(now))
+            && let Some(found) = names.resolve(&shared).await
+        {
+            addresses.resolved(found.into_iter(), Instant::now());
+            last_failure.retain(|address, _| addresses.knows(address));
         }
         for address in addresses.take_due(Instant::now()) {
             let (shared, entry) = (shared.clone(), entry.clone());

@@ -325,7 +325,7 @@ mod tests {
             let encoded = encode(&message).expect("within its cap");
             assert_eq!(KINDS[usize::from(encoded.tag)].name, message.name());
         }
-        assert!(CERT_BYTES <= 16 << 10);
+        const { assert!(CERT_BYTES <= 16 << 10) };
         assert_eq!(codec::encode(&largest_cert()).len(), CERT_BYTES);
     }
 

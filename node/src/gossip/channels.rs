@@ -13,7 +13,7 @@
 //! Of two processes with one key, the one of the lower lease generation is refused while the other is connected.
 
 use super::handshake::{Greeting, HandshakeError, Identity, Refusal, Session};
-use super::limits::CROSSING;
+use super::limits::{CROSSING, REOPEN_AFTER};
 use super::peer::Outbound;
 use aitbc_core::validators::Index;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,8 @@ impl Channel {
 /// The open channels by index.
 pub struct Channels {
     table: Mutex<Vec<Option<Arc<Channel>>>>,
+    /// When each peer's next handshake may go on.
+    turns: Mutex<Vec<Instant>>,
     changes: watch::Sender<u64>,
 }
 
@@ -74,7 +76,8 @@ pub struct Opened {
 impl Channels {
     /// None open, for a set of `members`.
     pub fn new(members: usize) -> Self {
-        Channels { table: Mutex::new(vec![None; members]), changes: watch::Sender::new(0) }
+        let turns = Mutex::new(vec![Instant::now(); members]);
+        Channels { table: Mutex::new(vec![None; members]), turns, changes: watch::Sender::new(0) }
     }
 
     fn table(&self) -> MutexGuard<'_, Vec<Option<Arc<Channel>>>> {
@@ -107,6 +110,7 @@ impl Channels {
     /// `Duplicate` where another one stays, `Refused` for an outdated process; the peer has been told.
     pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
         let peer = session.peer;
+        tokio::time::sleep_until(self.turn(peer, Instant::now()).into()).await;
         if self.get(peer).is_some_and(|open| open.generation > session.generation) {
             return Err(session.secure.refuse(Refusal::Stale).await);
         }
@@ -135,6 +139,15 @@ impl Channels {
                 _ => Err(HandshakeError::Unexpected),
             }
         }
+    }
+
+    /// When a handshake with `peer` that got here `now` may go on.
+    fn turn(&self, peer: Index, now: Instant) -> Instant {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = turns.get_mut(usize::from(peer)) else { return now };
+        let turn = now.max(*next);
+        *next = turn + REOPEN_AFTER;
+        turn
     }
 
     /// The decision of the smaller index.
@@ -195,4 +208,18 @@ fn replace(slot: &mut Option<Arc<Channel>>, session: &Session) -> (Arc<Channel>,
         old.replaced.send_replace(true);
     }
     (channel, old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_opens_all_the_time_is_slowed_and_slows_nobody_else() {
+        let channels = Channels::new(2);
+        let now = Instant::now() + REOPEN_AFTER;
+        let turns: Vec<Instant> = (0..3).map(|_| channels.turn(0, now)).collect();
+        assert_eq!(turns, [now, now + REOPEN_AFTER, now + 2 * REOPEN_AFTER]);
+        assert_eq!(channels.turn(1, now), now);
+    }
 }

@@ -12,7 +12,7 @@ pub const SEALED_MAX_BYTES: usize = 65_535;
 pub const TAG_BYTES: usize = 16;
 /// Most bytes of a record: the plain text of a Noise message.
 pub const RECORD_MAX_BYTES: usize = SEALED_MAX_BYTES - TAG_BYTES;
-/// Most bytes of a greeting; a Hello takes 168.
+/// Most bytes of a greeting; a Hello takes 167.
 pub const GREETING_MAX_BYTES: usize = 256;
 /// WebSocket read buffer of a connection: one record and its header.
 pub const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -69,6 +69,8 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Two dials that cross end in one channel: the second is a duplicate if the first is younger than this.
 pub const CROSSING: Duration = Duration::from_millis(500);
+/// Least time between two channels of one peer: one that opens and closes all the time costs no more than this.
+pub const REOPEN_AFTER: Duration = Duration::from_millis(50);
 /// How long a stopping node goes on sending what is queued.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after a failed `accept`, so that a lack of file descriptors is no busy loop.

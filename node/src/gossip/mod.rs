@@ -13,7 +13,7 @@ mod addresses;
 mod channels;
 mod dial;
 mod handshake;
-pub mod limits;
+mod limits;
 mod listen;
 mod peer;
 mod queue;

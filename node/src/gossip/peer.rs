@@ -7,7 +7,7 @@ use super::limits::{
     Timing,
 };
 use super::queue::Queues;
-use super::wire::{Assembler, Encoded, Incoming, PING, WireError};
+use super::wire::{Assembler, Class, Encoded, Incoming, PING, WireError};
 use super::{GossipEvent, Shared};
 use aitbc_core::validators::Index;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -24,22 +24,40 @@ use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tracing::{info, warn};
 
 /// The queues of a channel and the bell that wakes its writer.
-#[derive(Default)]
 pub struct Outbound {
-    queues: Mutex<Queues>,
+    /// `None` once the channel has ended.
+    queues: Mutex<Option<Queues>>,
     ready: Notify,
 }
 
+impl Default for Outbound {
+    fn default() -> Self {
+        Outbound { queues: Mutex::new(Some(Queues::default())), ready: Notify::new() }
+    }
+}
+
 impl Outbound {
-    fn queues(&self) -> MutexGuard<'_, Queues> {
+    fn queues(&self) -> MutexGuard<'_, Option<Queues>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message; never waits. Returns how many were dropped for it.
+    /// Queues a message; never waits. Returns how many were dropped, this one included.
     pub fn push(&self, message: Encoded) -> usize {
-        let dropped = self.queues().push(message);
+        let dropped = self.queues().as_mut().map_or(1, |queues| queues.push(message));
         self.ready.notify_one();
         dropped
+    }
+
+    fn fill(&self, record: &mut Vec<u8>, left: impl FnMut(&Encoded)) {
+        match self.queues().as_mut() {
+            Some(queues) => queues.fill(record, left),
+            None => record.clear(),
+        }
+    }
+
+    /// Takes nothing more. Returns how many messages of each class never left.
+    fn close(&self) -> [(Class, usize); 3] {
+        self.queues().take().unwrap_or_default().depths()
     }
 }
 
@@ -144,7 +162,7 @@ pub async fn run(opened: Opened, shared: Arc<Shared>) {
         }
     }
     shared.channels.remove(&channel);
-    for (class, depth) in channel.outbound.queues().depths() {
+    for (class, depth) in channel.outbound.close() {
         shared.counters.depth(class).sub(depth as i64);
     }
     channel.finish();
@@ -228,7 +246,7 @@ impl Writer<'_> {
         let ready = poll_fn(|cx| self.sink.poll_ready_unpin(cx));
         timeout(self.timing.dead, ready).await.map_err(|_| End::Stalled)??;
         let counters = &self.shared.counters;
-        self.outbound.queues().fill(&mut self.record, |message| {
+        self.outbound.fill(&mut self.record, |message| {
             counters.sent(message.tag, message.bytes.len());
             counters.depth(message.class()).dec();
         });

@@ -53,7 +53,7 @@ fn free_address() -> SocketAddr {
 
 fn quick() -> Timing {
     let ms = Duration::from_millis;
-    Timing { handshake: ms(500), ping: ms(100), dead: ms(500) }
+    Timing { handshake: ms(500), ping: ms(100), dead: ms(1_500) }
 }
 
 struct Setup {
@@ -604,7 +604,7 @@ async fn a_silent_peer_is_closed_and_an_idle_one_stays_by_pings() {
 async fn a_tampered_record_and_a_malformed_message_close_the_channel_with_their_reason() {
     let keys = keys(2);
     let a = Setup::new(&keys).start(0);
-    // A record of garbage, a vote with a byte too much, a message type of another class, a text frame.
+    // A frame that is no record, a vote cut short, a gigabyte announced, a text frame.
     let cases: [(&str, Option<&[u8]>); 4] = [
         ("bad_mac", None),
         ("malformed_message", Some(&[0, 3, 0, 0, 0, 2, 0, 0])),
@@ -644,4 +644,41 @@ async fn what_is_queued_when_the_node_stops_still_leaves() {
     }
     assert_eq!(kinds.iter().filter(|kind| **kind == "batch").count(), 10);
     assert!(kinds.contains(&"vote"));
+}
+
+/// What the way costs: `cargo test --release -p aitbc-node --lib -- --ignored --nocapture a_vote_and_a_batch_cost`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_vote_and_a_batch_cost() {
+    let keys = keys(2);
+    let mut a = Setup::new(&keys).start(0);
+    let mut b = Setup::new(&keys).peers(&[a.address()]).start(1);
+    a.connected_to(&[1]).await;
+    b.connected_to(&[0]).await;
+    let mut trips = Vec::new();
+    for slot in 0..5_000 {
+        let started = Instant::now();
+        a.gossip.send(1, &vote(slot)).expect("connected");
+        b.message().await;
+        b.gossip.send(0, &vote(slot)).expect("connected");
+        a.message().await;
+        trips.push(started.elapsed());
+    }
+    trips.sort();
+    println!("round trip of a vote: p50 {:?}, p99 {:?}", trips[2_500], trips[4_950]);
+    let message = Message::Batch(Box::new(batch(0, 64)));
+    let (rounds, at_once) = (200, 16);
+    let started = Instant::now();
+    for _ in 0..rounds {
+        for _ in 0..at_once {
+            a.gossip.send(1, &message).expect("connected");
+        }
+        for _ in 0..at_once {
+            b.message().await;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let bytes = f64::from(rounds * at_once) * (64 << 10) as f64;
+    println!("batches of 64 KiB: {:.0} MB/s, encoding and decoding included", bytes / seconds / 1e6);
+    assert_eq!(a.metrics.network_dropped.with_label_values(&["batches"]).get(), 0);
 }

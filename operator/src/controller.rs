@@ -1,5 +1,6 @@
 //! Watches networks and what belongs to them; every change brings a visit. Failures wait longer each time, for each network by itself.
 
+use crate::access;
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
 use crate::crd::BlockchainNetwork;
@@ -56,16 +57,13 @@ pub async fn run(
         // Metadata only: no key ever lies in a cache.
         .watches(scoped::<PartialObjectMeta<Secret>>(&client, namespace), ours(), |secret| network_of(&secret))
         .graceful_shutdown_on(stop);
-    let store = controller.store();
-    tokio::spawn(async move {
-        let _ = store.wait_until_ready().await;
-        readiness.set(None);
-    });
+    tokio::spawn(access::wait(client, namespace.map(str::to_owned), readiness));
     let shared = Arc::new(Shared { context, backoff: Mutex::default() });
     controller.run(visit, failed, shared).for_each(|_| std::future::ready(())).await;
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// Objects of a kind where the operator looks after networks.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     K::DynamicType: Default,

@@ -24,6 +24,7 @@ pub mod reconcile;
 pub mod status;
 pub mod validate;
 
+pub mod access;
 pub mod admin;
 pub mod backoff;
 pub mod controller;

@@ -25,8 +25,10 @@ use std::time::{Duration, Instant};
 
 /// How often a converged network is looked at, and how often heights in its status are refreshed.
 const RESYNC: Duration = Duration::from_secs(10);
-/// How soon a network that is coming up is looked at again.
-const SOON: Duration = Duration::from_millis(500);
+/// How soon a network is looked at again whose nodes are about to bring something about.
+const SOON: Duration = Duration::from_millis(300);
+/// How soon one is that waits for pods or for somebody.
+const WAITING: Duration = Duration::from_secs(1);
 /// How soon one that has not come up for a while is.
 const LATER: Duration = Duration::from_secs(5);
 /// How long "a while" is, in seconds.
@@ -220,7 +222,7 @@ fn heights_are_due(network: &BlockchainNetwork, context: &Context) -> bool {
     let Ok(mut written) = context.heights_written.lock() else { return false };
     let uid = network.uid().unwrap_or_default();
     // A little less than the resync, or every other one would come too early.
-    let due = written.get(&uid).is_none_or(|at| at.elapsed() + SOON >= RESYNC);
+    let due = written.get(&uid).is_none_or(|at| at.elapsed() + WAITING >= RESYNC);
     if due {
         written.insert(uid, Instant::now());
     }
@@ -254,16 +256,21 @@ async fn publish(network: &BlockchainNetwork, events: Vec<Event>, context: &Cont
     }
 }
 
-/// How soon the next visit comes by itself; a changed object brings it about at once.
+/// How soon the next visit comes by itself; a changed object, such as a pod that becomes ready, brings one about at once.
 fn pause(status: &BlockchainNetworkStatus, plan: &Plan, now: Timestamp) -> Duration {
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let settled = ready.is_some_and(|ready| ready.status == "True" || ready.reason == "Hibernated");
-    if settled && plan.operation.is_none() && plan.rollout == Rollout::Complete && plan.grow.is_empty() {
-        return RESYNC;
-    }
+    let reason = ready.map(|ready| ready.reason.as_str()).unwrap_or_default();
+    let busy = plan.operation.is_some() || plan.rollout != Rollout::Complete || !plan.grow.is_empty();
     let since = ready.map_or(now, |ready| ready.last_transition_time.0);
-    let waited = now.as_second().saturating_sub(since.as_second());
-    if waited < PATIENCE_SECONDS || plan.operation.is_some() { SOON } else { LATER }
+    let is_new = now.as_second().saturating_sub(since.as_second()) < PATIENCE_SECONDS;
+    match reason {
+        _ if busy => SOON,
+        "Ready" | "Hibernated" => RESYNC,
+        // What is missing comes from the nodes: no object tells us of it.
+        "ValidatorsNotSigning" | "NoBlockYet" | "ValidatorsSilent" | "DatabaseDown" if is_new => SOON,
+        _ if is_new => WAITING,
+        _ => LATER,
+    }
 }
 
 async fn delete(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Context) -> Result<Action, ReconcileError> {

@@ -49,11 +49,12 @@ impl Kubelet {
             for pod in list.iter().flat_map(|list| &list.items) {
                 let Some(ordinal) = ordinal(pod) else { continue };
                 let uid = pod.uid().unwrap_or_default();
-                let is_new = known.get(&ordinal) != Some(&uid);
-                if is_new && pod.metadata.deletion_timestamp.is_none() && self.start_pod(&pods, pod, ordinal).await {
-                    if known.insert(ordinal, uid).is_some() && !self.newcomers_sign.load(Ordering::SeqCst) {
-                        held.insert(ordinal, 0);
-                    }
+                if known.get(&ordinal) == Some(&uid) || !self.start_pod(&pods, pod, ordinal).await {
+                    continue;
+                }
+                let is_successor = known.insert(ordinal, uid).is_some();
+                if is_successor && !self.newcomers_sign.load(Ordering::SeqCst) {
+                    held.insert(ordinal, 0);
                 }
             }
             if self.newcomers_sign.load(Ordering::SeqCst) {
@@ -66,7 +67,9 @@ impl Kubelet {
     }
 
     async fn start_pod(&self, pods: &Api<Pod>, pod: &Pod, ordinal: usize) -> bool {
-        let Some(node) = self.nodes.get(ordinal) else { return false };
+        let Some(node) = self.nodes.get(ordinal).filter(|_| pod.metadata.deletion_timestamp.is_none()) else {
+            return false;
+        };
         let address = node.address.to_string();
         let status = json!({ "status": {
             "phase": "Running",

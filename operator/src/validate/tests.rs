@@ -179,8 +179,8 @@ fn once_the_chain_began_a_provided_secret_may_go() {
 
 #[test]
 fn what_is_no_key_is_said_without_showing_it() {
-    let mut observed = Observed::default();
-    observed.provided_keys = (0..4).map(|i| (i, Some("not-a-key-but-secret".to_owned()))).collect();
+    let provided_keys = (0..4).map(|i| (i, Some("not-a-key-but-secret".to_owned()))).collect();
+    let observed = Observed { provided_keys, ..Observed::default() };
     let problem = check(&provided(), &observed).keys.expect_err("no key");
     assert_eq!(problem.reason, "KeyInvalid");
     assert!(!problem.message.contains("not-a-key"));

@@ -1,0 +1,67 @@
+//! What only files can do: be moved away, be of another ledger, lie nowhere.
+
+use crate::fixture::*;
+use aitbc_core::vote::Kind;
+use aitbc_node::storage::{StorageError, open};
+
+fn dir(site: &Site) -> &std::path::Path {
+    match site {
+        Site::Sqlite(dir) => dir.path(),
+        Site::Postgres(..) => panic!("files only"),
+    }
+}
+
+#[tokio::test]
+async fn p12_no_vote_goes_to_a_file_that_was_replaced() {
+    let site = Site::sqlite();
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("votes");
+    let (file, away) = (dir(&site).join("blockchain.db"), dir(&site).join("away.db"));
+    std::fs::rename(&file, &away).expect("moves");
+    let outcome = storage.commit_votes(vec![vote_write(Kind::Skip, 2)]).await;
+    assert!(matches!(&outcome, Err(StorageError::Foreign(text)) if text.contains("gone")), "{outcome:?}");
+    std::fs::copy(&away, &file).expect("copies");
+    let outcome = storage.commit_votes(vec![vote_write(Kind::Skip, 2)]).await;
+    assert!(matches!(&outcome, Err(StorageError::Foreign(text)) if text.contains("another file")), "{outcome:?}");
+    assert!(storage.ping().await.is_err(), "and the node is not ready");
+}
+
+#[tokio::test]
+async fn the_state_of_another_ledger_is_refused() {
+    let (one, other) = (Site::sqlite(), Site::sqlite());
+    one.ready().await.close().await;
+    other.ready().await.close().await;
+    std::fs::copy(dir(&other).join("blockchain-state.db"), dir(&one).join("blockchain-state.db")).expect("copies");
+    match one.try_open(owner()).await {
+        Err(StorageError::Foreign(text)) => assert!(text.contains("state of another ledger"), "{text}"),
+        other => panic!("foreign expected, not {:?}", other.map(|_| "open")),
+    }
+}
+
+#[tokio::test]
+async fn a_lost_state_file_is_made_again_empty() {
+    let site = Site::sqlite();
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("votes");
+    storage.close().await;
+    drop(storage);
+    std::fs::remove_file(dir(&site).join("blockchain-state.db")).expect("deletes");
+    let storage = site.open().await;
+    storage.take_lease("again".to_owned()).await.expect("takes the lease");
+    assert!(storage.load_state().await.expect("loads").is_none(), "to be rebuilt");
+    assert_eq!(storage.load_ledger().await.expect("loads").votes.len(), 1);
+}
+
+#[tokio::test]
+async fn urls_that_name_no_database_are_refused_with_what_is_allowed() {
+    for (url, words) in [
+        ("mysql://user:secret@host/db", "sqlite:///path"),
+        ("sqlite:////no/such/dir/blockchain.db", "no directory \"/no/such/dir\""),
+        ("sqlite:///", "names no database file"),
+    ] {
+        match open(url, owner(), metrics()).await {
+            Err(StorageError::Foreign(text)) => assert!(text.contains(words) && !text.contains("secret"), "{text}"),
+            other => panic!("{url}: {:?}", other.map(|_| "open")),
+        }
+    }
+}

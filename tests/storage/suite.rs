@@ -1,0 +1,458 @@
+//! What both databases must do, rule by rule.
+
+use crate::fixture::*;
+use aitbc_core::hash::Hash;
+use aitbc_core::vote::Kind;
+use aitbc_node::storage::{Owner, StateWrite, StorageError, VoteWrite};
+use std::sync::Arc;
+
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(crate::fixture::Site::sqlite()).await }
+        )+}
+        mod postgres {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(crate::fixture::Site::postgres()).await }
+        )+}
+    };
+}
+
+on_both_databases! {
+    p1_p2_a_second_vote_of_a_class_in_a_slot_is_refused,
+    p1_notar_beside_skip_or_final_is_allowed,
+    p3_p4_votes_come_with_what_they_rest_on,
+    p6_the_same_vote_again_is_no_error,
+    p7_the_first_holder_is_fenced_once_a_second_takes_the_lease,
+    p7_a_vote_racing_the_lease_is_either_refused_or_known_to_the_new_holder,
+    p7_nothing_is_written_without_a_lease,
+    p8_another_chain_key_or_newer_schema_is_refused,
+    p9_no_vote_at_or_below_the_floor,
+    p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
+    one_conflicting_vote_sinks_its_own_call_only,
+    votes_of_one_call_are_all_there_or_none,
+    a_new_database_is_empty,
+    a_restart_finds_what_was_committed,
+    batches_and_blocks_come_back_as_they_went_in,
+    blocks_are_cut_by_bytes_but_never_to_none,
+    known_batches_and_blocks_are_no_error_but_another_block_is,
+    a_block_whose_batch_is_missing_is_refused,
+    batches_that_expired_outside_a_block_are_deleted,
+    the_state_grows_by_height_and_never_goes_back,
+    a_transaction_included_twice_keeps_its_first_outcome,
+    a_reset_forgets_the_state_before,
+    transactions_are_listed_newest_first,
+    many_callers_at_once_are_all_served,
+    closing_flushes_and_then_refuses,
+    calls_and_failures_are_measured,
+}
+
+fn conflict(outcome: aitbc_node::storage::Result<()>) -> Option<(u64, u8)> {
+    match outcome {
+        Err(StorageError::ConflictingVote { slot, class }) => Some((slot, class)),
+        other => panic!("a conflict expected, not {other:?}"),
+    }
+}
+
+fn other_block(slot: u64) -> VoteWrite {
+    let mut write = vote_write(Kind::Notar, slot);
+    write.vote.statement.digest = Hash([1; 32]);
+    write
+}
+
+async fn p1_p2_a_second_vote_of_a_class_in_a_slot_is_refused(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 5), vote_write(Kind::Skip, 6)]).await.expect("first votes");
+    assert_eq!(conflict(storage.commit_votes(vec![other_block(5)]).await), Some((5, 0)));
+    assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Final, 6)]).await), Some((6, 1)));
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.votes, [vote(Kind::Notar, 5), vote(Kind::Skip, 6)]);
+    assert!(ledger.certs.is_empty(), "the certificate of the refused Final vote");
+}
+
+async fn p1_notar_beside_skip_or_final_is_allowed(site: Site) {
+    let storage = site.ready().await;
+    let votes = [(Kind::Notar, 5), (Kind::Final, 5), (Kind::Notar, 6), (Kind::Skip, 6)];
+    for (kind, slot) in votes {
+        storage.commit_votes(vec![vote_write(kind, slot)]).await.expect("legal");
+    }
+    assert_eq!(storage.load_ledger().await.expect("loads").votes, votes.map(|(kind, slot)| vote(kind, slot)));
+}
+
+async fn p3_p4_votes_come_with_what_they_rest_on(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 5)]).await.expect("votes");
+    storage.commit_votes(vec![vote_write(Kind::Final, 5)]).await.expect("votes");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.candidates, [candidate(header(5, 5, vec![]))]);
+    assert_eq!(ledger.certs, [cert(Kind::Notar, 5)]);
+    assert_eq!(ledger.final_cert, None);
+    storage.commit_cert(cert(Kind::Final, 5)).await.expect("cert");
+    storage.commit_cert(cert(Kind::Final, 4)).await.expect("a lower one");
+    assert_eq!(storage.load_ledger().await.expect("loads").final_cert, Some(cert(Kind::Final, 5)));
+}
+
+async fn p6_the_same_vote_again_is_no_error(site: Site) {
+    let storage = site.ready().await;
+    let group = || vec![vote_write(Kind::Notar, 5), vote_write(Kind::Final, 5)];
+    storage.commit_votes(group()).await.expect("first");
+    storage.commit_votes(group()).await.expect("again");
+    storage.commit_votes(vec![vote_write(Kind::Notar, 5), vote_write(Kind::Notar, 6)]).await.expect("one of them new");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 7), vote_write(Kind::Skip, 7)]).await.expect("twice in a call");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.votes.len(), 4);
+    assert_eq!(ledger.candidates.len(), 2);
+}
+
+async fn p7_the_first_holder_is_fenced_once_a_second_takes_the_lease(site: Site) {
+    let first = site.ready().await;
+    first.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("holds the lease");
+    let second = site.open().await;
+    assert_eq!(second.take_lease("second".to_owned()).await.expect("takes over"), 2);
+    let fenced = |outcome| match outcome {
+        Err(StorageError::Fenced { ours: 1, found: 2 }) => {}
+        other => panic!("fenced expected, not {other:?}"),
+    };
+    fenced(first.commit_votes(vec![vote_write(Kind::Skip, 2)]).await);
+    fenced(first.commit_votes(vec![vote_write(Kind::Skip, 1)]).await);
+    fenced(first.commit_cert(cert(Kind::Final, 2)).await);
+    fenced(first.commit_batches(vec![batch_write(&batch(1, 9, 1))]).await);
+    fenced(first.commit_blocks(vec![block_write(header(1, 1, vec![]), None)]).await);
+    fenced(first.prune(1, 1).await);
+    fenced(first.apply_state(state(1)).await);
+    fenced(first.reset_state(state(0)).await);
+    second.commit_votes(vec![vote_write(Kind::Skip, 2)]).await.expect("the second goes on");
+    second.apply_state(state(1)).await.expect("the second goes on");
+    assert_eq!(second.load_ledger().await.expect("loads").votes, [vote(Kind::Skip, 1), vote(Kind::Skip, 2)]);
+}
+
+/// §8.4: a vote of the old process is committed before the new one reads, or it is refused.
+async fn p7_a_vote_racing_the_lease_is_either_refused_or_known_to_the_new_holder(site: Site) {
+    let mut holder = site.ready().await;
+    let mut refused = 0;
+    for slot in 1..=60 {
+        let next = site.open().await;
+        let vote = {
+            let holder = holder.clone();
+            tokio::spawn(async move { holder.commit_votes(vec![vote_write(Kind::Skip, slot)]).await })
+        };
+        if slot % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+        next.take_lease("next".to_owned()).await.expect("takes over");
+        let seen = next.load_ledger().await.expect("loads").votes.contains(&super::fixture::vote(Kind::Skip, slot));
+        match vote.await.expect("no panic") {
+            Ok(()) => assert!(seen, "slot {slot}: voted, but the new holder does not know"),
+            Err(StorageError::Fenced { .. }) => {
+                refused += 1;
+                assert!(!seen, "slot {slot}: refused, yet stored");
+            }
+            Err(other) => panic!("slot {slot}: {other}"),
+        }
+        holder = next;
+    }
+    println!("{refused} of 60 votes came after the lease");
+}
+
+async fn p7_nothing_is_written_without_a_lease(site: Site) {
+    let storage = site.open().await;
+    for outcome in [
+        storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await,
+        storage.commit_cert(cert(Kind::Final, 2)).await,
+        storage.commit_batches(vec![batch_write(&batch(1, 9, 1))]).await,
+        storage.commit_blocks(vec![block_write(header(1, 1, vec![]), None)]).await,
+        storage.reset_state(state(0)).await,
+    ] {
+        assert!(matches!(outcome, Err(StorageError::Fenced { .. })), "{outcome:?}");
+    }
+}
+
+async fn p8_another_chain_key_or_newer_schema_is_refused(site: Site) {
+    drop(site.ready().await);
+    let refused = async |owner: Owner, names: &str| match site.try_open(owner).await {
+        Err(StorageError::Foreign(text)) => assert!(text.contains(names), "{text}"),
+        other => panic!("foreign expected, not {:?}", other.map(|_| "open")),
+    };
+    refused(Owner { chain: Hash([1; 32]), ..owner() }, "chain is 0x").await;
+    refused(Owner { key: None, ..owner() }, "key is ").await;
+    site.execute(&format!("UPDATE {} SET value = '99' WHERE name = 'schema'", site.ledger("meta"))).await;
+    refused(owner(), "version 99").await;
+}
+
+async fn p9_no_vote_at_or_below_the_floor(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10), vote_write(Kind::Skip, 11)]).await.expect("votes");
+    storage.prune(10, 0).await.expect("prunes");
+    // The row is gone, so only the floor can refuse another one.
+    assert_eq!(conflict(storage.commit_votes(vec![other_block(10)]).await), Some((10, 0)));
+    assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Skip, 3)]).await), Some((3, 1)));
+    let mixed = vec![vote_write(Kind::Skip, 3), vote_write(Kind::Skip, 12)];
+    assert_eq!(conflict(storage.commit_votes(mixed).await), Some((3, 1)));
+    storage.prune(4, 0).await.expect("prunes");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!((ledger.vote_floor, ledger.votes), (10, vec![vote(Kind::Skip, 11)]));
+    storage.prune(20, 0).await.expect("prunes");
+    let highest = format!("SELECT highest_vote_slot FROM {}", site.ledger("lease"));
+    assert_eq!(site.number(&highest).await, 11);
+}
+
+async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {
+    let storage = site.ready().await;
+    for slot in 1..=4 {
+        storage.commit_votes(vec![vote_write(Kind::Notar, slot)]).await.expect("votes");
+        storage.commit_votes(vec![vote_write(Kind::Final, slot)]).await.expect("votes");
+    }
+    storage.commit_cert(cert(Kind::Final, 1)).await.expect("cert");
+    storage.commit_cert(cert(Kind::Final, 2)).await.expect("cert");
+    storage.prune(3, 0).await.expect("prunes");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.votes, [vote(Kind::Notar, 4), vote(Kind::Final, 4)]);
+    assert_eq!(ledger.certs, [cert(Kind::Notar, 4)]);
+    assert_eq!(ledger.candidates, [candidate(header(4, 4, vec![]))]);
+    assert_eq!(ledger.final_cert, Some(cert(Kind::Final, 2)));
+    assert_eq!(site.number(&format!("SELECT count(*) FROM {}", site.ledger("certs"))).await, 2);
+}
+
+async fn one_conflicting_vote_sinks_its_own_call_only(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 50)]).await.expect("votes");
+    let calls = (1..=40).map(|slot| {
+        let storage = storage.clone();
+        let write = if slot == 20 { other_block(50) } else { vote_write(Kind::Skip, slot) };
+        tokio::spawn(async move { (slot, storage.commit_votes(vec![write]).await) })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        let (slot, outcome) = call.await.expect("no panic");
+        if slot == 20 {
+            assert_eq!(conflict(outcome), Some((50, 0)));
+        } else {
+            outcome.expect("its own vote is fine");
+        }
+    }
+    assert_eq!(storage.load_ledger().await.expect("loads").votes.len(), 40);
+}
+
+async fn votes_of_one_call_are_all_there_or_none(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 5)]).await.expect("votes");
+    let call = vec![vote_write(Kind::Skip, 4), other_block(5), vote_write(Kind::Skip, 6)];
+    assert_eq!(conflict(storage.commit_votes(call).await), Some((5, 0)));
+    assert_eq!(storage.load_ledger().await.expect("loads").votes, [vote(Kind::Notar, 5)]);
+}
+
+async fn a_new_database_is_empty(site: Site) {
+    let storage = site.open().await;
+    assert_eq!(storage.take_lease("x".to_owned()).await.expect("takes the lease"), 1);
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert!(ledger.head.is_none() && ledger.votes.is_empty() && ledger.batches.is_empty());
+    assert!(storage.load_state().await.expect("loads").is_none());
+    assert!(matches!(storage.apply_state(state(1)).await, Err(StorageError::Corrupt(_))), "no genesis yet");
+    assert!(storage.block(1).await.expect("reads").is_none());
+    assert!(storage.blocks(1, 9, 1 << 20).await.expect("reads").is_empty());
+    storage.ping().await.expect("answers");
+}
+
+async fn a_restart_finds_what_was_committed(site: Site) {
+    let storage = site.ready().await;
+    let (final_one, pending, expired) = (batch(1, 30, 3), batch(2, 31, 2), batch(3, 1, 1));
+    storage.commit_batches([&final_one, &pending, &expired].map(batch_write).to_vec()).await.expect("batches");
+    let first = header(1, 1, vec![&final_one]);
+    let second = header(3, 2, vec![]);
+    let blocks = vec![block_write(first, None), block_write(second.clone(), Some(cert(Kind::Final, 3)))];
+    storage.commit_blocks(blocks).await.expect("blocks");
+    storage.commit_votes(vec![vote_write(Kind::Notar, 3), vote_write(Kind::Notar, 4)]).await.expect("votes");
+    storage.apply_state(state(1)).await.expect("state");
+    storage.close().await;
+
+    let storage = site.open().await;
+    assert_eq!(storage.take_lease("again".to_owned()).await.expect("takes the lease"), 2);
+    let ledger = storage.load_ledger().await.expect("loads");
+    let head = ledger.head.expect("a head");
+    assert_eq!(facts(&head), (second.digest(), candidate(second), Some(cert(Kind::Final, 3))));
+    assert_eq!(ledger.candidates, [candidate(header(4, 4, vec![]))], "those above the head");
+    assert_eq!(ledger.batches, [(pending.reference(pending.digest()), 2, 31)]);
+    assert_eq!(ledger.included, [(final_one.digest(), 30)]);
+    let found = storage.load_state().await.expect("loads").expect("applied");
+    assert_eq!((found.height, found.state_root), (1, state(1).state_root));
+    assert_eq!(sorted(found), sorted(state(1)));
+}
+
+async fn batches_and_blocks_come_back_as_they_went_in(site: Site) {
+    let storage = site.ready().await;
+    let batches: Vec<_> = (0..40).map(|seq| batch(u64::MAX - seq, u64::MAX, 300)).collect();
+    storage.commit_batches(batches.iter().map(batch_write).collect()).await.expect("2.5 MB of batches");
+    let headers = [header(1, 1, batches[..20].iter().collect()), header(2, 2, batches[20..].iter().rev().collect())];
+    storage.commit_blocks(headers.iter().map(|h| block_write(h.clone(), None)).collect()).await.expect("blocks");
+
+    let found = storage.blocks(1, 2, usize::MAX).await.expect("reads");
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].1.batches, batches[..20]);
+    assert!(found[1].1.batches.iter().eq(batches[20..].iter().rev()), "in the order of the header");
+    for ((stored, block), header) in found.iter().zip(&headers) {
+        assert_eq!((&stored.candidate.header, &block.header), (header, header));
+        let same = storage.block_by_digest(header.digest()).await.expect("reads").expect("there");
+        assert_eq!(facts(&same), facts(stored));
+    }
+    let asked = vec![batches[7].digest(), Hash([1; 32]), batches[3].digest()];
+    let got = storage.batches(asked).await.expect("reads");
+    assert_eq!(got, [&batches[7], &batches[3]].map(|b| (b.digest(), Arc::new(b.clone()))));
+    let pending = batch(u64::MAX - 99, u64::MAX, 1);
+    storage.commit_batches(vec![batch_write(&pending)]).await.expect("a batch");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.batches[0].1, u64::MAX - 99, "the author's seq in full");
+    assert_eq!(ledger.included.len(), 40);
+}
+
+async fn blocks_are_cut_by_bytes_but_never_to_none(site: Site) {
+    let storage = site.ready().await;
+    let batches: Vec<_> = (0..4).map(|seq| batch(seq, 9, 100)).collect();
+    storage.commit_batches(batches.iter().map(batch_write).collect()).await.expect("batches");
+    let blocks = batches.iter().zip(1..).map(|(batch, height)| block_write(header(height, height, vec![batch]), None));
+    storage.commit_blocks(blocks.collect()).await.expect("blocks");
+    let size = batches[0].encoded_len();
+    let count = async |from, to, bytes| storage.blocks(from, to, bytes).await.expect("reads").len();
+    assert_eq!(count(1, 4, 2 * size + 10).await, 2);
+    assert_eq!(count(2, 4, 0).await, 1);
+    assert_eq!(count(2, 9, usize::MAX).await, 3);
+    assert_eq!(count(5, 9, usize::MAX).await, 0);
+}
+
+async fn known_batches_and_blocks_are_no_error_but_another_block_is(site: Site) {
+    let storage = site.ready().await;
+    let batch = batch(1, 9, 1);
+    let block = block_write(header(1, 1, vec![&batch]), None);
+    for _ in 0..2 {
+        storage.commit_batches(vec![batch_write(&batch), batch_write(&batch)]).await.expect("batches");
+        storage.commit_blocks(vec![block.clone()]).await.expect("blocks");
+    }
+    let next = block_write(header(2, 2, vec![]), None);
+    storage.commit_blocks(vec![block, next]).await.expect("one known, one new");
+    let mut other = header(1, 1, vec![&batch]);
+    other.time_ms += 1;
+    let outcome = storage.commit_blocks(vec![block_write(other, None)]).await;
+    assert!(matches!(&outcome, Err(StorageError::Corrupt(text)) if text.contains("block 1 is 0x")), "{outcome:?}");
+}
+
+async fn a_block_whose_batch_is_missing_is_refused(site: Site) {
+    let storage = site.ready().await;
+    let outcome = storage.commit_blocks(vec![block_write(header(1, 1, vec![&batch(1, 9, 1)]), None)]).await;
+    assert!(matches!(&outcome, Err(StorageError::Corrupt(text)) if text.contains("names 1 batches")), "{outcome:?}");
+    assert!(storage.block(1).await.expect("reads").is_none());
+}
+
+async fn batches_that_expired_outside_a_block_are_deleted(site: Site) {
+    let storage = site.ready().await;
+    let (final_one, late, open) = (batch(1, 4, 1), batch(2, 4, 1), batch(3, 5, 1));
+    storage.commit_batches([&final_one, &late, &open].map(batch_write).to_vec()).await.expect("batches");
+    storage.commit_blocks(vec![block_write(header(1, 1, vec![&final_one]), None)]).await.expect("blocks");
+    storage.prune(0, 5).await.expect("prunes");
+    let left = storage.batches(vec![final_one.digest(), late.digest(), open.digest()]).await.expect("reads");
+    let left: Vec<Hash> = left.into_iter().map(|(digest, _)| digest).collect();
+    assert_eq!(left, [final_one.digest(), open.digest()]);
+}
+
+async fn the_state_grows_by_height_and_never_goes_back(site: Site) {
+    let storage = site.ready().await;
+    storage.apply_state(state(2)).await.expect("applies");
+    for known in [1, 2] {
+        storage.apply_state(state(known)).await.expect("known already");
+    }
+    let found = storage.load_state().await.expect("loads").expect("applied");
+    assert_eq!((found.height, found.results_root), (2, state(2).results_root));
+    assert_eq!(sorted(found), sorted(state(2)));
+    assert!(storage.transaction(transaction_row(1, 0).id).await.expect("reads").is_none());
+    let new = StateWrite { accounts: vec![(address(99), 5, 0)], transactions: Vec::new(), ..state(3) };
+    storage.apply_state(new).await.expect("applies");
+    assert_eq!(storage.load_state().await.expect("loads").expect("applied").accounts.len(), 8);
+}
+
+async fn a_transaction_included_twice_keeps_its_first_outcome(site: Site) {
+    let storage = site.ready().await;
+    let first = transaction_row(1, 0);
+    let again = |height, index| aitbc_node::storage::TransactionRow { height, index, code: 9, ..first.clone() };
+    let write = |height, rows| StateWrite { transactions: rows, ..state(height) };
+    storage.apply_state(write(1, vec![first.clone(), again(1, 1)])).await.expect("twice in a block");
+    storage.apply_state(write(2, vec![again(2, 0), transaction_row(2, 1)])).await.expect("in the next one too");
+    let found = storage.transaction(first.id).await.expect("reads").expect("there");
+    assert_eq!((found.height, found.index, found.code), (1, 0, first.code));
+    assert_eq!(storage.transactions(None, 9, 0).await.expect("reads").len(), 2);
+}
+
+async fn a_reset_forgets_the_state_before(site: Site) {
+    let storage = site.ready().await;
+    storage.apply_state(state(5)).await.expect("applies");
+    let genesis = StateWrite { accounts: vec![(address(1), 7, 0)], ..state(0) };
+    storage.reset_state(genesis.clone()).await.expect("resets");
+    assert_eq!(storage.load_state().await.expect("loads").map(|s| (s.height, s.accounts)), Some((0, genesis.accounts)));
+    assert!(storage.transactions(None, 9, 0).await.expect("reads").is_empty());
+    storage.apply_state(state(1)).await.expect("grows again");
+}
+
+async fn transactions_are_listed_newest_first(site: Site) {
+    let storage = site.ready().await;
+    for height in 1..=3 {
+        let transactions = (0..1_000).map(|index| transaction_row(height, index)).collect();
+        storage.apply_state(StateWrite { transactions, ..state(height) }).await.expect("applies");
+    }
+    let place = |row: &aitbc_node::storage::TransactionRow| (row.height, row.index);
+    let all = storage.transactions(None, 3, 1).await.expect("reads");
+    assert_eq!(all.iter().map(place).collect::<Vec<_>>(), [(3, 998), (3, 997), (3, 996)]);
+    let own = storage.transactions(Some(address(2)), 2, 0).await.expect("reads");
+    assert_eq!(own.iter().map(place).collect::<Vec<_>>(), [(3, 996), (3, 989)]);
+    assert!(storage.transactions(Some(address(99)), 2, 0).await.expect("reads").is_empty());
+    let expected = transaction_row(2, 500);
+    let found = storage.transaction(expected.id).await.expect("reads").expect("there");
+    assert_eq!((found.height, found.index, found.code, found.nonce), (2, 500, 2, expected.nonce));
+    assert_eq!((found.sender, found.batch), (expected.sender, expected.batch));
+}
+
+async fn many_callers_at_once_are_all_served(site: Site) {
+    let storage = site.ready().await;
+    let calls = (1..=500u64).map(|slot| {
+        let storage = storage.clone();
+        tokio::spawn(async move {
+            storage.commit_votes(vec![vote_write(Kind::Skip, slot)]).await?;
+            storage.commit_batches(vec![batch_write(&batch(slot, 9, 20))]).await
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.expect("no panic").expect("stored");
+    }
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!((ledger.votes.len(), ledger.batches.len()), (500, 500));
+}
+
+async fn closing_flushes_and_then_refuses(site: Site) {
+    let storage = site.ready().await;
+    let calls = (1..=100u64).map(|slot| {
+        let storage = storage.clone();
+        tokio::spawn(async move { storage.commit_votes(vec![vote_write(Kind::Skip, slot)]).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    tokio::task::yield_now().await;
+    storage.close().await;
+    let mut stored = 0;
+    for call in calls {
+        stored += usize::from(call.await.expect("no panic").is_ok());
+    }
+    assert!(storage.commit_votes(vec![vote_write(Kind::Skip, 101)]).await.is_err(), "closed");
+    let storage = site.ready().await;
+    assert_eq!(storage.load_ledger().await.expect("loads").votes.len(), stored);
+}
+
+async fn calls_and_failures_are_measured(site: Site) {
+    let metrics = metrics();
+    let storage = aitbc_node::storage::open(&site.url(), owner(), metrics.clone()).await.expect("opens");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect_err("no lease");
+    storage.take_lease("test".to_owned()).await.expect("takes the lease");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("votes");
+    let text = metrics.render().expect("renders");
+    for line in [
+        "blockchain_database_seconds_count{operation=\"commit_votes\"} 2",
+        "blockchain_database_errors_total{operation=\"commit_votes\"} 1",
+        "blockchain_queue_depth{queue=\"storage_votes\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}

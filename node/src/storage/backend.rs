@@ -9,6 +9,10 @@ use std::future::Future;
 /// The only epoch until validator sets change (E1-E9).
 pub const EPOCH: i64 = 0;
 
+/// Newest transactions searched for those of one sender. An index would cost each transaction more than all its other
+/// columns, and a search without bound could be asked for by anybody.
+pub const SENDER_SCAN: i64 = 100_000;
+
 /// A write somebody waits for before speaking: its lane never waits for bulk data.
 pub enum VoteJob {
     /// Own votes.

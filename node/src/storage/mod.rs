@@ -208,7 +208,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Outcome of a final transaction (the state may lag: absent is not "never").
     fn transaction(&self, id: Hash) -> BoxFuture<'_, Result<Option<TransactionRow>>>;
 
-    /// Final transactions, newest first, of one sender or of all.
+    /// Final transactions, newest first, of all or, among the last 100,000, of one sender.
     fn transactions(
         &self,
         sender: Option<Address>,

@@ -1,6 +1,6 @@
 //! Reads, each on a connection of the readers' pool.
 
-use super::super::backend::BlockId;
+use super::super::backend::{BlockId, SENDER_SCAN};
 use super::super::rows::{self, sql};
 use super::super::{Result, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
@@ -70,12 +70,14 @@ pub(super) async fn transactions(
     let rows: Vec<rows::OutcomeRow> = match sender {
         Some(sender) => {
             sqlx::query_as(
-                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions \
+                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM \
+                 (SELECT * FROM state.transactions ORDER BY height DESC, idx DESC LIMIT $4) AS newest \
                  WHERE sender = $3 ORDER BY height DESC, idx DESC LIMIT $1 OFFSET $2",
             )
             .bind(i64::from(limit))
             .bind(i64::from(offset))
             .bind(sender.to_string())
+            .bind(SENDER_SCAN)
             .fetch_all(pool)
             .await?
         }

@@ -12,6 +12,9 @@ use sqlx::{Connection, Sqlite as Driver, Transaction};
 
 type Tx<'c> = Transaction<'c, Driver>;
 
+/// What a small commit adds to the log, about: the pages it touches, whole.
+const COMMIT_BYTES: usize = 16 << 10;
+
 const TAKE_LEASE: &str = "UPDATE lease SET generation = generation + 1, holder = ?1, \
     taken_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = 1 RETURNING generation";
 
@@ -132,18 +135,21 @@ impl Sqlite {
                 }
             }
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.checkpoints.wrote(COMMIT_BYTES);
+        Ok(())
     }
 
     pub(super) async fn write_data_jobs(&self, jobs: &[DataJob]) -> Result<()> {
         let mut connection = self.ledger.lock().await;
         let mut tx = connection.begin_with(BEGIN).await?;
         self.check_lease(&mut tx).await?;
+        let mut bytes = COMMIT_BYTES;
         for job in jobs {
             match job {
                 DataJob::Batches(batches) => {
                     for write in batches {
-                        insert_batch(&mut tx, write).await?;
+                        bytes += insert_batch(&mut tx, write).await?;
                     }
                 }
                 DataJob::Blocks(blocks) => {
@@ -154,7 +160,9 @@ impl Sqlite {
                 DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
             }
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.checkpoints.wrote(bytes);
+        Ok(())
     }
 
     async fn check_lease(&self, tx: &mut Tx<'_>) -> Result<()> {
@@ -249,8 +257,10 @@ async fn insert_cert(tx: &mut Tx<'_>, cert: &Cert) -> Result<()> {
     Ok(())
 }
 
-async fn insert_batch(tx: &mut Tx<'_>, write: &BatchWrite) -> Result<()> {
+/// Gives the bytes written.
+async fn insert_batch(tx: &mut Tx<'_>, write: &BatchWrite) -> Result<usize> {
     let row = BatchColumns::from(write);
+    let size = row.bytes.len();
     let id: Option<i64> = sqlx::query_scalar(BATCH)
         .bind(row.digest)
         .bind(row.epoch)
@@ -261,11 +271,10 @@ async fn insert_batch(tx: &mut Tx<'_>, write: &BatchWrite) -> Result<()> {
         .bind(row.size)
         .fetch_optional(&mut **tx)
         .await?;
-    if let Some(id) = id {
-        let bytes = sqlx::query("INSERT INTO batch_bytes (id, bytes) VALUES (?1, ?2)").bind(id).bind(row.bytes);
-        bytes.execute(&mut **tx).await?;
-    }
-    Ok(())
+    let Some(id) = id else { return Ok(0) };
+    let bytes = sqlx::query("INSERT INTO batch_bytes (id, bytes) VALUES (?1, ?2)").bind(id).bind(row.bytes);
+    bytes.execute(&mut **tx).await?;
+    Ok(size)
 }
 
 async fn insert_block(tx: &mut Tx<'_>, write: &BlockWrite) -> Result<()> {

@@ -6,10 +6,12 @@
 //! ```
 //! Fencing is by the lease's generation: another process may open the same files and take over.
 
+mod checkpoint;
 mod ledger;
 mod reads;
 mod state;
 
+use self::checkpoint::Checkpoints;
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
 use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
@@ -21,9 +23,11 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// How long a write waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +37,10 @@ const READERS: u32 = 4;
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reading connection without work for this long is closed.
 const READER_IDLE: Duration = Duration::from_secs(60);
+/// Pages in the state's log after which it is written back: the more, the more often a page changes in between.
+const STATE_LOG_PAGES: &str = "16384";
+/// KiB of the state's pages kept in memory, as SQLite wants it: negative.
+const STATE_CACHE: &str = "-16384";
 /// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -48,6 +56,8 @@ pub struct Sqlite {
     /// Of the own lease, −1 before it is taken.
     generation: AtomicI64,
     file: LedgerFile,
+    checkpoints: Arc<Checkpoints>,
+    checkpointing: JoinHandle<()>,
 }
 
 /// Which file the ledger's connection writes to.
@@ -60,8 +70,11 @@ impl Sqlite {
     /// Opens or makes both files.
     pub async fn open(path: &Path, owner: &Owner) -> Result<Self> {
         let state_path = state_path(path)?;
-        let ledger_options = options(path, SqliteSynchronous::Full);
-        let state_options = options(&state_path, SqliteSynchronous::Normal);
+        let ledger_options =
+            options(path, SqliteSynchronous::Full).pragma("wal_autocheckpoint", checkpoint::INLINE_PAGES);
+        let state_options = options(&state_path, SqliteSynchronous::Normal)
+            .pragma("wal_autocheckpoint", STATE_LOG_PAGES)
+            .pragma("cache_size", STATE_CACHE);
 
         let mut ledger = connect(&ledger_options, path).await?;
         migrate(&mut ledger, LEDGER).await?;
@@ -74,7 +87,10 @@ impl Sqlite {
         let rebuild = "it is the state of another ledger: move it away, it is rebuilt from the ledger";
         own(&mut state, &vec![("identity", identity, rebuild), ("chain", chain, rebuild)]).await?;
 
+        let checkpoints = Arc::new(Checkpoints::default());
         Ok(Sqlite {
+            checkpointing: checkpoints.clone().start(ledger_options.clone()),
+            checkpoints,
             ledger: Mutex::new(ledger),
             state: Mutex::new(state),
             ledger_reads: readers(ledger_options),
@@ -91,6 +107,12 @@ impl Sqlite {
     fn fenced(&self, found: i64) -> StorageError {
         let shown = |generation: i64| u32::try_from(generation).unwrap_or(0);
         StorageError::Fenced { ours: shown(self.generation()), found: shown(found) }
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.checkpointing.abort();
     }
 }
 
@@ -250,6 +272,7 @@ impl Backend for Sqlite {
     }
 
     async fn close(&self) {
+        self.checkpointing.abort();
         self.ledger_reads.close().await;
         self.state_reads.close().await;
         // Checkpoints, so that no log is left beside the files; closing itself happens at drop.

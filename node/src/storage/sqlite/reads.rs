@@ -1,6 +1,6 @@
 //! Reads, each on a connection of the readers' pools.
 
-use super::super::backend::BlockId;
+use super::super::backend::{BlockId, SENDER_SCAN};
 use super::super::rows::{self, sql};
 use super::super::{Result, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
@@ -69,12 +69,14 @@ pub(super) async fn transactions(
     let rows: Vec<rows::OutcomeRow> = match sender {
         Some(sender) => {
             sqlx::query_as(
-                "SELECT id, height, idx, code, sender, nonce, batch FROM transactions WHERE sender = ?3 \
-                 ORDER BY place DESC LIMIT ?1 OFFSET ?2",
+                "SELECT id, height, idx, code, sender, nonce, batch FROM \
+                 (SELECT * FROM transactions ORDER BY place DESC LIMIT ?4) \
+                 WHERE sender = ?3 ORDER BY place DESC LIMIT ?1 OFFSET ?2",
             )
             .bind(i64::from(limit))
             .bind(i64::from(offset))
             .bind(sender.to_string())
+            .bind(SENDER_SCAN)
             .fetch_all(pool)
             .await?
         }

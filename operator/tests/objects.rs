@@ -198,3 +198,18 @@ fn applied_again_with_the_same_keys_a_network_gets_the_same_genesis() {
     again.metadata.uid = Some("00000000-0000-0000-0000-000000000002".into());
     assert_eq!(validated(&again, &observed).genesis.expect("genesis").json, first.json);
 }
+
+#[test]
+fn a_sqlite_network_keeps_its_file_on_the_volume() {
+    let mut network = sample("devnet");
+    network.spec.database.mode = aitbc_operator::crd::database::DatabaseMode::Sqlite;
+    let set = objects(&network, &cluster(&network)).stateful_set.spec.expect("spec");
+    let pod = set.template.spec.expect("pod");
+    let url = pod.containers[0].env.iter().flatten().find(|variable| variable.name == "DATABASE_URL");
+    // Four slashes: an absolute path.
+    assert_eq!(url.and_then(|variable| variable.value.as_deref()), Some("sqlite:////data/blockchain.db"));
+    let mounted = pod.containers[0].volume_mounts.iter().flatten().find(|mount| mount.mount_path == "/data");
+    assert_eq!(mounted.map(|mount| mount.name.as_str()), Some("data"));
+    assert_eq!(pod.init_containers, None);
+    assert!(set.volume_claim_templates.is_some_and(|templates| templates.len() == 1));
+}

@@ -146,7 +146,7 @@ fn environment(settings: &Settings) -> Vec<EnvVar> {
     ];
     match settings.store {
         Store::Postgres { .. } => all.push(variable(name::DATABASE_URL, &postgres::url())),
-        Store::Sqlite { .. } => all.push(variable(name::DATABASE_URL, &format!("sqlite://{DATA_DIR}/blockchain.db"))),
+        Store::Sqlite { .. } => all.push(variable(name::DATABASE_URL, &format!("sqlite:///{DATA_DIR}/blockchain.db"))),
         Store::External => {}
     }
     for own in &settings.pod.env {

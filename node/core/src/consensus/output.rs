@@ -140,6 +140,13 @@ pub enum Output {
         /// Final certificate of the last one.
         cert: Cert,
     },
+    /// Send this durable batch to a peer that has to lead and may lack it (C12).
+    Announce {
+        /// The leader of the slot in progress.
+        to: Index,
+        /// Digest of the batch.
+        batch: Hash,
+    },
     /// Give a `Tick` at this monotonic time; replaces the last one.
     Timer(u64),
     /// Somebody voted twice (X2); recorded only.

@@ -1,0 +1,215 @@
+//! Batches that are durable here, by what may still become of them: pending, or in a final block (protocol.md C12, V6).
+
+use crate::batch::BatchRef;
+use crate::hash::Hash;
+use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS};
+use crate::validators::Index;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A durable batch that is in no final block.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) reference: BatchRef,
+    /// Author's number: its batches are proposed in this order.
+    seq: u64,
+    /// Last height that may include it.
+    pub(super) expiry_height: u64,
+}
+
+/// All batches that matter above the tip.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BatchBook {
+    known: BTreeMap<Hash, Known>,
+    /// The same, by author and in its order. Two batches with one number are told apart by digest.
+    queues: BTreeMap<Index, BTreeSet<(u64, Hash)>>,
+    known_by_expiry: BTreeSet<(u64, Hash)>,
+    /// In final blocks, with expiry heights: an older one cannot come again anyway.
+    included: BTreeMap<Hash, u64>,
+    included_by_expiry: BTreeSet<(u64, Hash)>,
+    /// Grows with each change, so that answers can be kept.
+    version: u64,
+}
+
+impl BatchBook {
+    /// A batch is durable. False if it was known, or is in a final block.
+    pub(super) fn add(&mut self, reference: BatchRef, seq: u64, expiry_height: u64) -> bool {
+        let digest = reference.digest;
+        if self.known.contains_key(&digest) || self.included.contains_key(&digest) {
+            return false;
+        }
+        self.version += 1;
+        self.queues.entry(reference.author).or_default().insert((seq, digest));
+        self.known_by_expiry.insert((expiry_height, digest));
+        self.known.insert(digest, Known { reference, seq, expiry_height });
+        true
+    }
+
+    /// A batch is in a final block.
+    pub(super) fn include(&mut self, digest: Hash) {
+        if let Some(known) = self.forget(&digest) {
+            self.include_until(digest, known.expiry_height);
+        }
+    }
+
+    /// A batch is in a final block, which is known from the ledger or by block sync.
+    pub(super) fn include_until(&mut self, digest: Hash, expiry_height: u64) {
+        self.forget(&digest);
+        self.included.insert(digest, expiry_height);
+        self.included_by_expiry.insert((expiry_height, digest));
+    }
+
+    /// Forgets what no block above `height` may include (V6).
+    pub(super) fn expire(&mut self, height: u64) {
+        while let Some((_, digest)) = self.known_by_expiry.first().copied().filter(|(expiry, _)| *expiry <= height) {
+            self.forget(&digest);
+        }
+        while let Some(old) = self.included_by_expiry.first().copied().filter(|(expiry, _)| *expiry <= height) {
+            self.included_by_expiry.remove(&old);
+            self.included.remove(&old.1);
+        }
+    }
+
+    fn forget(&mut self, digest: &Hash) -> Option<Known> {
+        let known = self.known.remove(digest)?;
+        self.version += 1;
+        self.known_by_expiry.remove(&(known.expiry_height, *digest));
+        if let Some(queue) = self.queues.get_mut(&known.reference.author) {
+            queue.remove(&(known.seq, *digest));
+            if queue.is_empty() {
+                self.queues.remove(&known.reference.author);
+            }
+        }
+        Some(known)
+    }
+
+    pub(super) fn get(&self, digest: &Hash) -> Option<&Known> {
+        self.known.get(digest)
+    }
+
+    /// True for a batch of a final block that could come again.
+    pub(super) fn is_included(&self, digest: &Hash) -> bool {
+        self.included.contains_key(digest)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The first batch that a block at `height` may include whose chain already has those in `taken` (C12).
+    pub(super) fn first_includable(&self, height: u64, taken: &BTreeSet<Hash>) -> Option<Hash> {
+        let fits = |known: &&Known| known.expiry_height >= height && !taken.contains(&known.reference.digest);
+        self.in_order().filter_map(|digest| self.known.get(&digest)).find(fits).map(|known| known.reference.digest)
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = Hash> + '_ {
+        self.queues.values().flat_map(|queue| queue.iter().map(|(_, digest)| *digest))
+    }
+
+    /// Batches for a block at `height` (C7, V6): each author's in its order, one of each author in turn beginning with
+    /// `first`, until a limit is met. An author whose next batch does not fit is done, or its order would break.
+    pub(super) fn pick(&self, height: u64, taken: &BTreeSet<Hash>, first: Index) -> Vec<BatchRef> {
+        let usable = |digest: &Hash| {
+            self.known.get(digest).filter(|known| known.expiry_height >= height && !taken.contains(digest))
+        };
+        let turn = self.queues.range(first..).chain(self.queues.range(..first));
+        let mut authors: Vec<_> =
+            turn.map(|(_, queue)| queue.iter().filter_map(move |(_, digest)| usable(digest))).collect();
+        let mut picked = Picked::default();
+        while !authors.is_empty() && picked.refs.len() < MAX_BLOCK_BATCHES {
+            authors.retain_mut(|batches| batches.next().is_some_and(|known| picked.push(&known.reference)));
+        }
+        picked.refs
+    }
+}
+
+/// A growing list of batches within the limits of V6.
+#[derive(Default)]
+struct Picked {
+    refs: Vec<BatchRef>,
+    bytes: u64,
+    txs: u64,
+}
+
+impl Picked {
+    /// False where it does not fit.
+    fn push(&mut self, reference: &BatchRef) -> bool {
+        let (bytes, txs) = (self.bytes + u64::from(reference.bytes), self.txs + u64::from(reference.txs));
+        if self.refs.len() >= MAX_BLOCK_BATCHES || bytes > MAX_BLOCK_BYTES || txs > MAX_BLOCK_TXS {
+            return false;
+        }
+        (self.bytes, self.txs) = (bytes, txs);
+        self.refs.push(reference.clone());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(author: Index, name: u8, bytes: u32) -> BatchRef {
+        BatchRef { digest: Hash([name; 32]), epoch: 0, author, bytes, txs: 10 }
+    }
+
+    fn book(items: &[(Index, u64, u8)]) -> BatchBook {
+        let mut book = BatchBook::default();
+        for (author, seq, name) in items {
+            assert!(book.add(reference(*author, *name, 1_000), *seq, 100));
+        }
+        book
+    }
+
+    fn names(refs: &[BatchRef]) -> Vec<u8> {
+        refs.iter().map(|r| r.digest.0[0]).collect()
+    }
+
+    #[test]
+    fn c7_authors_take_turns_and_keep_their_order() {
+        let book = book(&[(0, 9, 3), (0, 1, 1), (0, 2, 2), (2, 5, 7), (2, 4, 6)]);
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [1, 6, 2, 7, 3]);
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 1)), [6, 1, 7, 2, 3], "another author begins");
+    }
+
+    #[test]
+    fn v6_limits_end_an_authors_turn_without_breaking_its_order() {
+        let mut book = BatchBook::default();
+        for (seq, bytes) in [(1, 2 << 20), (2, 1), (3, 1)] {
+            book.add(reference(0, seq as u8, bytes), seq, 100);
+        }
+        book.add(reference(1, 9, 1), 1, 100);
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [1], "1 fills the block");
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 1)), [9], "so 1 does not fit, and 2 must not overtake it");
+    }
+
+    #[test]
+    fn v6_at_most_64_batches() {
+        let mut book = BatchBook::default();
+        for seq in 0..100 {
+            book.add(reference(0, seq as u8, 10), seq, 100);
+        }
+        assert_eq!(book.pick(1, &BTreeSet::new(), 0).len(), MAX_BLOCK_BATCHES);
+    }
+
+    #[test]
+    fn c12_taken_expired_and_included_batches_are_not_includable() {
+        let mut book = book(&[(0, 1, 1), (0, 2, 2)]);
+        let taken = BTreeSet::from([Hash([1; 32])]);
+        assert_eq!(book.first_includable(1, &taken), Some(Hash([2; 32])));
+        assert_eq!(book.first_includable(101, &BTreeSet::new()), None, "expired");
+        book.include(Hash([2; 32]));
+        assert_eq!(book.first_includable(1, &taken), None);
+        assert!(book.is_included(&Hash([2; 32])));
+        assert!(!book.add(reference(0, 2, 1_000), 2, 100), "never pending again");
+    }
+
+    #[test]
+    fn v6_expired_batches_are_forgotten() {
+        let mut book = book(&[(0, 1, 1), (0, 2, 2)]);
+        book.include(Hash([2; 32]));
+        book.expire(99);
+        assert!(book.get(&Hash([1; 32])).is_some());
+        book.expire(100);
+        assert!(book.get(&Hash([1; 32])).is_none() && !book.is_included(&Hash([2; 32])));
+        assert!(book.queues.is_empty());
+    }
+}

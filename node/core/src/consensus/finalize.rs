@@ -1,0 +1,82 @@
+//! Letting final blocks out in order, and going on from block sync (protocol.md C19, C20, S1).
+
+use super::input::Tip;
+use super::output::{Halt, Output, Rows};
+use super::state::{Core, Execution, facts_of};
+use crate::hash::Hash;
+use crate::vote::Cert;
+
+impl Core {
+    /// **C19.** Upon the Final certificate of s* held and the chain from the last block let out to it resolved: all its
+    /// blocks are final, in order.
+    pub(super) fn c19_finalize(&mut self) -> bool {
+        if self.top.digest == self.tip.digest || self.halted.is_some() {
+            return false;
+        }
+        let Some(chain) = self.resolved_chain() else { return false };
+        let Some(cert) = self.top.cert.clone() else { return false };
+        let block = |digest: &Hash| Some((*digest, self.candidates.get(digest)?.candidate.clone()));
+        let blocks = chain.iter().filter_map(block).collect();
+        self.emit(Output::Finalized { blocks, cert });
+        chain.into_iter().for_each(|digest| self.settle_block(digest));
+        self.forget_below_tip();
+        true
+    }
+
+    /// Digests from above the tip up to s*, if each is here and its execution was asked for, which needs its batches.
+    fn resolved_chain(&mut self) -> Option<Vec<Hash>> {
+        let mut chain = Vec::new();
+        let mut resolved = true;
+        let mut at = self.top.digest;
+        while at != self.tip.digest {
+            let entry = self.candidates.get(&at)?;
+            let header = &entry.candidate.header;
+            if header.height <= self.tip.height {
+                // C21: a final chain that does not go through the last final block (Theorem 1).
+                self.halt(Halt::ContradictingCerts { slot: self.tip.slot });
+                return None;
+            }
+            resolved &= entry.execution != Execution::No;
+            chain.push(at);
+            at = header.parent;
+        }
+        chain.reverse();
+        resolved.then_some(chain)
+    }
+
+    /// A block is final: it is the tip, its batches are spent, its candidate is kept for late peers.
+    fn settle_block(&mut self, digest: Hash) {
+        let Some(entry) = self.candidates.get(&digest) else { return };
+        self.tip = entry.facts(digest);
+        let batches: Vec<Hash> = entry.candidate.header.batches.iter().map(|batch| batch.digest).collect();
+        batches.into_iter().for_each(|batch| self.batches.include(batch));
+        if let Some(of_slot) = self.by_slot.get_mut(&self.tip.slot) {
+            of_slot.retain(|other| *other != digest);
+        }
+        self.keep_past(digest);
+    }
+
+    /// **C20.** What can matter no more: candidates that lost, wants for them, expired batches.
+    fn forget_below_tip(&mut self) {
+        self.drop_candidates_below_tip();
+        self.drop_wants_below_tip();
+        self.batches.expire(self.tip.height);
+    }
+
+    /// Final blocks came by block sync: s* and the tip move up, and what is certified above is linked to them (S1).
+    pub(super) fn on_synced(&mut self, tip: &Tip, cert: Cert, included: Vec<(Hash, u64)>) {
+        included.into_iter().for_each(|(digest, expiry)| self.batches.include_until(digest, expiry));
+        if cert.statement.slot > self.top.slot {
+            self.persist(Rows::FinalCert { cert: cert.clone() });
+            self.raise_top(cert);
+        }
+        // Consensus was faster.
+        if tip.height <= self.tip.height {
+            return;
+        }
+        self.tip = facts_of(tip);
+        self.forget_below_tip();
+        self.want_ancestors_of_top();
+        self.refresh_base();
+    }
+}

@@ -1,0 +1,78 @@
+//! The guards of voting, G1-G10, each with the reason it must hold (protocol.md C8-C10).
+//!
+//! A vote is cast only in `voting.rs`, and only where these say so. The ledger's primary key is the last guard of
+//! G1, G8 and G9 (P1, P2).
+
+use super::state::{Core, Slot};
+use crate::hash::Hash;
+use crate::vote::{Kind, Statement};
+
+impl Core {
+    fn slot_has(&self, slot: u64, test: impl Fn(&Slot) -> bool) -> bool {
+        self.slots.get(&slot).is_some_and(test)
+    }
+
+    /// **G1** No Notar row or reservation in the slot: two Notars of one honest validator could make two quorums
+    /// (Lemma 1).
+    pub(super) fn g1_no_own_notar(&self, slot: u64) -> bool {
+        !self.slot_has(slot, |s| s.own_notar.is_some())
+    }
+
+    /// **G2** Notar or Final of the base is held: the chain below every notarized block is notarized (Lemma 3).
+    pub(super) fn g2_base_held(&self, (slot, digest): (u64, Hash)) -> bool {
+        if slot == self.top.slot {
+            return digest == self.top.digest;
+        }
+        self.slot_has(slot, |s| s.notar.as_ref().is_some_and(|held| held.cert.statement.digest == digest))
+    }
+
+    /// **G3** Skip is held for every slot between base and candidate: a final block in between would be left out
+    /// (Theorem 1).
+    pub(super) fn g3_gap_skipped(&self, base: u64, slot: u64) -> bool {
+        self.first_unskipped(base, slot).is_none()
+    }
+
+    /// First slot between base and candidate whose Skip certificate is missing.
+    pub(super) fn first_unskipped(&self, base: u64, slot: u64) -> Option<u64> {
+        (base + 1..slot).find(|s| !self.slot_has(*s, |s| s.skip.is_some()))
+    }
+
+    /// **G5** The position is allowed: above s* and the vote floor (P9), and nothing has stopped voting (P6, C21).
+    pub(super) fn g5_position_allowed(&self, slot: u64) -> bool {
+        slot > self.top.slot && slot > self.vote_floor && self.may_vote()
+    }
+
+    /// **G6** The own Notar row is for this very candidate: with G7 it keeps Final apart from other candidates.
+    pub(super) fn g6_own_notar_is(&self, slot: u64, digest: Hash) -> bool {
+        self.slot_has(slot, |s| {
+            s.own_notar.is_some_and(|own| own.statement.digest == digest && own.signature.is_some())
+        })
+    }
+
+    /// **G7** The Notar certificate is held, to be written in the same commit (P4): else the slot may become
+    /// unclearable after a crash.
+    pub(super) fn g7_notar_held(&self, slot: u64) -> Option<Statement> {
+        self.slots.get(&slot)?.notar.as_ref().map(|held| held.cert.statement)
+    }
+
+    /// **G8** No Skip row or reservation in the slot: Final and Skip of one validator could make both quorums.
+    pub(super) fn g8_no_own_skip(&self, slot: u64) -> bool {
+        !self.slot_has(slot, |s| s.own_outcome.is_some_and(|own| own.statement.kind == Kind::Skip))
+    }
+
+    /// **G9** No Final row or reservation in the slot, for the same reason; and no Skip row, which would be the same
+    /// vote again.
+    pub(super) fn g9_no_own_outcome(&self, slot: u64) -> bool {
+        !self.slot_has(slot, |s| s.own_outcome.is_some())
+    }
+
+    /// **G10** The slot is the frontier: a cleared slot needs no Skip (D1).
+    pub(super) fn g10_is_frontier(&self, slot: u64) -> bool {
+        slot == self.frontier.slot
+    }
+
+    /// Nothing has stopped voting: no failed write (P6), no halt (C21), not told to pause.
+    pub(super) fn may_vote(&self) -> bool {
+        !self.stopped && self.halted.is_none() && self.ready
+    }
+}

@@ -1,0 +1,12 @@
+//! A test a rule, each named after it: one real core, its peers played by the test.
+
+mod candidates;
+mod data;
+mod finality;
+mod frontier;
+mod lead;
+mod persistence;
+mod rig;
+mod validity;
+mod vectors;
+mod votes;

@@ -5,17 +5,28 @@
 //! ```
 //! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc | node.
 
+pub mod batches;
 pub mod cli;
 pub mod client;
+pub mod commit;
 pub mod config;
+pub mod consensus;
+pub mod devnet;
+pub mod events;
+pub mod executor;
 pub mod gossip;
 pub mod mempool;
 pub mod metrics;
+pub mod node;
 pub mod pulse;
+pub mod recovery;
 pub mod rpc;
 pub mod shutdown;
+pub mod signer;
+pub mod status;
 pub mod storage;
 pub mod subscriptions;
+pub mod sync;
 pub mod telemetry;
 pub mod verify;
 pub mod view;

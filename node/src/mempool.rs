@@ -1,4 +1,6 @@
-//! The task that owns the pool: verifies what clients send in batches, admits, seals, tells outcomes.
+//! The pool as clients see it; the task that owns it is in `mempool/task.rs`.
+
+pub mod task;
 
 use aitbc_core::hash::Hash;
 use aitbc_core::mempool::{Reason, Rejected};

@@ -1,7 +1,8 @@
 //! The consensus loop's heartbeat and position, read by health, status and metrics.
 
+use aitbc_core::consensus::input::Now;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What the loop tells everybody else.
 pub struct Pulse {
@@ -26,5 +27,18 @@ impl Default for Pulse {
             final_slot: AtomicU64::new(0),
             last_signed_height: AtomicU64::new(0),
         }
+    }
+}
+
+impl Pulse {
+    /// Milliseconds since the start of the process.
+    pub fn mono_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Both clocks, for a step of the core.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms: self.mono_ms(), wall_ms: wall.as_millis() as u64 }
     }
 }

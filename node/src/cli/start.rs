@@ -3,6 +3,7 @@
 use super::fail;
 use super::genesis::time;
 use crate::config::Config;
+use crate::{devnet, node, telemetry};
 use aitbc_core::env::exit;
 use clap::Args;
 use std::path::PathBuf;
@@ -36,19 +37,54 @@ pub(super) struct DevnetArgs {
     block_time: Duration,
 }
 
-/// Settings, then the node; the exit code says how it ended.
-pub(super) async fn run(args: RunArgs) -> u8 {
-    let config = Config::load(args.config.as_deref(), |name| std::env::var(name).ok());
-    match config {
-        Ok(_) => fail(&anyhow::anyhow!("run: not in this build"), 1),
-        Err(error) => fail(&error.into(), exit::CONFIGURATION),
+impl DevnetArgs {
+    fn options(self) -> devnet::Options {
+        devnet::Options {
+            dir: self.dir,
+            validators: self.validators,
+            database: self.database,
+            port_offset: self.port_offset,
+            block_time_ms: u64::try_from(self.block_time.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 }
 
-pub(super) async fn devnet(_: DevnetArgs) -> u8 {
-    fail(&anyhow::anyhow!("devnet: not in this build"), 1)
+/// Settings, then the node; the exit code says how it ended.
+pub(super) async fn run(args: RunArgs) -> u8 {
+    let config = match Config::load(args.config.as_deref(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error.into(), exit::CONFIGURATION),
+    };
+    if let Err(error) = telemetry::start(&config) {
+        return fail(&anyhow::anyhow!("LOG_LEVEL \"{}\" is no filter: {error}", config.log_level), exit::CONFIGURATION);
+    }
+    match node::run(config).await {
+        Ok(()) => 0,
+        Err(error) => {
+            let code = error.exit_code();
+            fail(&error.into(), code)
+        }
+    }
 }
 
-pub(super) async fn init_devnet(_: DevnetArgs) -> u8 {
-    fail(&anyhow::anyhow!("init-devnet: not in this build"), 1)
+pub(super) async fn devnet(args: DevnetArgs) -> u8 {
+    match devnet::run(args.options()).await {
+        Ok(()) => 0,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+pub(super) async fn init_devnet(args: DevnetArgs) -> u8 {
+    let options = args.options();
+    match devnet::init(&options).await {
+        Ok(_) => {
+            let dir = options.dir.display();
+            println!(
+                "files of {} validators are in {dir}; start each: aitbc-node run --config {dir}/validator-0.yaml",
+                options.validators
+            );
+            0
+        }
+        Err(error) => fail(&error, 1),
+    }
 }

@@ -1,0 +1,210 @@
+//! Batches on their way to being votable: verified as a unit, durable, then told to the core (V6, H3).
+
+use crate::metrics::Metrics;
+use crate::storage::{BatchWrite, Storage, StorageError};
+use crate::verify::Verifier;
+use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::consensus::input::Input;
+use aitbc_core::hash::Hash;
+use aitbc_core::validators::{Index, ValidatorSet};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, error};
+
+/// Batches being verified at once; more wait in gossip's queue, which slows their senders.
+const VERIFYING: usize = 32;
+/// Batches waiting for the database.
+pub const QUEUE: usize = 256;
+/// Batches that share a commit.
+const GROUP: usize = 64;
+/// Bytes of one author's batches kept in memory; more are refused until some are final.
+const MAX_AUTHOR_BYTES: usize = 64 << 20;
+/// Heights for which an included batch stays in memory, for slow peers.
+const KEEP_HEIGHTS: u64 = 64;
+
+/// Batches in memory by digest.
+#[derive(Default)]
+pub struct BatchPool {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    batches: HashMap<Hash, VerifiedBatch>,
+    author_bytes: HashMap<Index, usize>,
+    included: Vec<(u64, Hash)>,
+}
+
+impl BatchPool {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves the maps usable: each change is complete before the lock is dropped.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch with this digest.
+    pub fn get(&self, digest: &Hash) -> Option<VerifiedBatch> {
+        self.lock().batches.get(digest).cloned()
+    }
+
+    /// Adds a batch; false where its author has too much here already.
+    pub fn insert(&self, batch: VerifiedBatch) -> bool {
+        let mut inner = self.lock();
+        if inner.batches.contains_key(&batch.digest) {
+            return true;
+        }
+        let bytes = batch.batch.encoded_len();
+        let held = inner.author_bytes.entry(batch.batch.author).or_default();
+        if *held + bytes > MAX_AUTHOR_BYTES {
+            return false;
+        }
+        *held += bytes;
+        inner.batches.insert(batch.digest, batch);
+        true
+    }
+
+    /// Forgets a batch.
+    pub fn remove(&self, digest: &Hash) {
+        self.lock().forget(digest);
+    }
+
+    /// Marks batches as part of the final block at `height` and forgets those of old blocks.
+    pub fn included(&self, height: u64, digests: impl Iterator<Item = Hash>) {
+        let mut inner = self.lock();
+        inner.included.extend(digests.map(|digest| (height, digest)));
+        let old = inner.included.iter().take_while(|(h, _)| h + KEEP_HEIGHTS < height).count();
+        let drained: Vec<Hash> = inner.included.drain(..old).map(|(_, digest)| digest).collect();
+        drained.iter().for_each(|digest| inner.forget(digest));
+    }
+
+    /// Forgets batches that no block may include any more.
+    pub fn expire(&self, height: u64) {
+        let mut inner = self.lock();
+        let expired: Vec<Hash> =
+            inner.batches.values().filter(|b| b.batch.expiry_height < height).map(|b| b.digest).collect();
+        expired.iter().for_each(|digest| inner.forget(digest));
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, digest: &Hash) {
+        if let Some(batch) = self.batches.remove(digest) {
+            let held = self.author_bytes.entry(batch.batch.author).or_default();
+            *held = held.saturating_sub(batch.batch.encoded_len());
+        }
+    }
+}
+
+/// The way of a batch from the wire, or the own pool, to the core. Cheap to clone.
+#[derive(Clone)]
+pub struct Batches {
+    shared: Arc<Shared>,
+    durable: mpsc::Sender<VerifiedBatch>,
+}
+
+struct Shared {
+    chain: Hash,
+    set: Arc<ValidatorSet>,
+    pool: Arc<BatchPool>,
+    verifier: Arc<Verifier>,
+    metrics: Arc<Metrics>,
+    verifying: Arc<Semaphore>,
+}
+
+impl Batches {
+    /// Starts the task that stores batches and tells the core.
+    pub fn start(
+        chain: Hash,
+        set: Arc<ValidatorSet>,
+        pool: Arc<BatchPool>,
+        verifier: Arc<Verifier>,
+        storage: Arc<dyn Storage>,
+        core: mpsc::Sender<Input>,
+        metrics: Arc<Metrics>,
+    ) -> Batches {
+        let (durable, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(store(waiting, pool.clone(), storage, core, metrics.clone()));
+        let verifying = Arc::new(Semaphore::new(VERIFYING));
+        let shared = Arc::new(Shared { chain, set, pool, verifier, metrics, verifying });
+        Batches { shared, durable }
+    }
+
+    /// A batch of our own, verified transaction by transaction before.
+    pub async fn own(&self, batch: VerifiedBatch) {
+        if self.shared.pool.insert(batch.clone()) {
+            // Fails only while the node stops.
+            let _ = self.durable.send(batch).await;
+        } else {
+            self.refuse("author_full");
+        }
+    }
+
+    /// A batch from the wire. Waits while too many are being verified, so the sender's channel slows down.
+    pub async fn receive(&self, batch: Batch) {
+        let Ok(permit) = self.shared.verifying.clone().acquire_owned().await else { return };
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.check(batch).await;
+            drop(permit);
+        });
+    }
+
+    async fn check(&self, batch: Batch) {
+        let shared = &self.shared;
+        let digest = batch.digest();
+        if shared.pool.get(&digest).is_some() {
+            return;
+        }
+        let Some(author) = shared.set.get(batch.author).map(|v| v.key) else {
+            return self.refuse("unknown_author");
+        };
+        if batch.epoch != 0 {
+            return self.refuse("epoch");
+        }
+        match shared.verifier.verify_batch(&shared.chain, Arc::new(batch), digest, &author).await {
+            Ok(batch) => self.own(batch).await,
+            Err(cause) => {
+                debug!(%cause, %digest, "batch refused");
+                self.refuse("invalid");
+            }
+        }
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.shared.metrics.batches_refused.with_label_values(&[reason]).inc();
+    }
+}
+
+/// Stores batches in groups and reports each to the core (H3).
+async fn store(
+    mut waiting: mpsc::Receiver<VerifiedBatch>,
+    pool: Arc<BatchPool>,
+    storage: Arc<dyn Storage>,
+    core: mpsc::Sender<Input>,
+    metrics: Arc<Metrics>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        let rows = group.iter().map(|b| BatchWrite { digest: b.digest, batch: b.batch.clone() }).collect();
+        let timer = metrics.database_seconds.with_label_values(&["batches"]).start_timer();
+        let result: Result<(), StorageError> = storage.commit_batches(rows).await;
+        timer.observe_duration();
+        if let Err(cause) = result {
+            // Not durable, so not votable: the authors' leaders see no vote of ours until it is fetched again (C14).
+            error!(%cause, batches = group.len(), "batches could not be stored");
+            metrics.database_errors.with_label_values(&["batches"]).inc();
+            group.drain(..).for_each(|batch| pool.remove(&batch.digest));
+            continue;
+        }
+        for batch in group.drain(..) {
+            let input = Input::BatchDurable {
+                reference: batch.batch.reference(batch.digest),
+                seq: batch.batch.seq,
+                expiry_height: batch.batch.expiry_height,
+            };
+            if core.send(input).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Final blocks on their way to the database: ledger first, then the state, folded (P11).
+
+use crate::metrics::Metrics;
+use crate::storage::{BlockWrite, StateWrite, Storage, TransactionRow};
+use aitbc_core::block::Candidate;
+use aitbc_core::consensus::input::Input;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use aitbc_core::params::KEEP_FINAL_SLOTS;
+use aitbc_core::vote::Cert;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+/// Final blocks waiting for the ledger.
+pub const QUEUE: usize = 256;
+/// Blocks that share a commit.
+const GROUP: usize = 32;
+/// Blocks in the ledger whose state is not applied; from here on the leader proposes empty blocks (C7).
+const MAX_LAG_BLOCKS: usize = 512;
+/// Transactions of such blocks.
+const MAX_LAG_TRANSACTIONS: usize = 60_000;
+/// Heights between two deletions of old votes and certificates (P9).
+const PRUNE_EVERY: u64 = 128;
+/// First and longest pause before a failed write is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A final block with what it changes.
+pub struct CommitJob {
+    /// Digest of its header.
+    pub digest: Hash,
+    /// Header and leader's signature.
+    pub candidate: Candidate,
+    /// Own Final certificate.
+    pub cert: Option<Cert>,
+    /// Changed accounts: address, balance, nonce.
+    pub accounts: Vec<(Address, u64, u64)>,
+    /// Its transactions' outcomes.
+    pub transactions: Arc<[TransactionRow]>,
+    /// State root after it.
+    pub state_root: Hash,
+    /// Root of its results.
+    pub results_root: Hash,
+}
+
+/// State changes of consecutive blocks, each account once.
+#[derive(Default)]
+struct Folded {
+    height: u64,
+    blocks: usize,
+    roots: (Hash, Hash),
+    accounts: BTreeMap<Address, (u64, u64)>,
+    transactions: Vec<TransactionRow>,
+}
+
+impl Folded {
+    fn add(&mut self, job: CommitJob) {
+        self.height = job.candidate.header.height;
+        self.blocks += 1;
+        self.roots = (job.state_root, job.results_root);
+        self.accounts.extend(job.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
+        self.transactions.extend(job.transactions.iter().cloned());
+    }
+
+    fn into_write(self) -> StateWrite {
+        StateWrite {
+            height: self.height,
+            state_root: self.roots.0,
+            results_root: self.roots.1,
+            accounts: self.accounts.into_iter().map(|(address, (balance, nonce))| (address, balance, nonce)).collect(),
+            transactions: self.transactions,
+        }
+    }
+}
+
+/// What the two writers need.
+pub struct Commit {
+    /// The database.
+    pub storage: Arc<dyn Storage>,
+    /// Told when the state lags, so that it leads with empty blocks.
+    pub core: mpsc::Sender<Input>,
+    /// Height of the last block in the ledger.
+    pub stored: watch::Sender<u64>,
+    /// Commit times and heights.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Commit {
+    /// Writes jobs until the channel closes, then flushes; the state is written beside the ledger, never ahead.
+    pub async fn run(self, mut jobs: mpsc::Receiver<CommitJob>) {
+        let (state_jobs, state_waiting) = mpsc::channel(QUEUE * 8);
+        let state =
+            tokio::spawn(write_state(self.storage.clone(), self.metrics.clone(), self.core.clone(), state_waiting));
+        let mut group = Vec::with_capacity(GROUP);
+        let mut pruned = 0;
+        while jobs.recv_many(&mut group, GROUP).await > 0 {
+            self.write_ledger(&group).await;
+            let Some(last) = group.last().map(|job| job.candidate.header.clone()) else { continue };
+            self.stored.send_replace(last.height);
+            if last.height >= pruned + PRUNE_EVERY {
+                pruned = last.height;
+                self.prune(last.slot, last.height).await;
+            }
+            for job in group.drain(..) {
+                if state_jobs.send(job).await.is_err() {
+                    return;
+                }
+            }
+        }
+        drop(state_jobs);
+        let _ = state.await;
+    }
+
+    /// Tries until it holds: nothing may be built on a ledger with a hole. The full queue stops execution meanwhile.
+    async fn write_ledger(&self, group: &[CommitJob]) {
+        let mut pause = RETRY.0;
+        loop {
+            let write = |job: &CommitJob| BlockWrite {
+                digest: job.digest,
+                candidate: job.candidate.clone(),
+                cert: job.cert.clone(),
+            };
+            let timer = self.metrics.database_seconds.with_label_values(&["blocks"]).start_timer();
+            let result = self.storage.commit_blocks(group.iter().map(write).collect()).await;
+            timer.observe_duration();
+            let Err(cause) = result else { return };
+            error!(%cause, blocks = group.len(), "final blocks could not be stored, trying again");
+            self.metrics.database_errors.with_label_values(&["blocks"]).inc();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    async fn prune(&self, slot: u64, height: u64) {
+        if let Err(cause) = self.storage.prune(slot.saturating_sub(KEEP_FINAL_SLOTS), height).await {
+            error!(%cause, "old votes and certificates could not be deleted");
+            self.metrics.database_errors.with_label_values(&["prune"]).inc();
+        }
+    }
+}
+
+/// Applies folded state, as many blocks at once as came during the last write.
+async fn write_state(
+    storage: Arc<dyn Storage>,
+    metrics: Arc<Metrics>,
+    core: mpsc::Sender<Input>,
+    mut waiting: mpsc::Receiver<CommitJob>,
+) {
+    let mut lagging = false;
+    while let Some(first) = waiting.recv().await {
+        let mut folded = Folded::default();
+        folded.add(first);
+        while let Ok(job) = waiting.try_recv() {
+            folded.add(job);
+            if folded.transactions.len() >= MAX_LAG_TRANSACTIONS {
+                break;
+            }
+        }
+        let behind = folded.blocks >= MAX_LAG_BLOCKS || folded.transactions.len() >= MAX_LAG_TRANSACTIONS;
+        if behind != lagging {
+            lagging = behind;
+            let _ = core.send(Input::Lagging(lagging)).await;
+        }
+        let height = folded.height;
+        let write = folded.into_write();
+        let mut pause = RETRY.0;
+        loop {
+            let timer = metrics.database_seconds.with_label_values(&["state"]).start_timer();
+            let result = storage.apply_state(write.clone()).await;
+            timer.observe_duration();
+            let Err(cause) = result else { break };
+            error!(%cause, height, "state could not be applied, trying again");
+            metrics.database_errors.with_label_values(&["state"]).inc();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+        metrics.state_height.set(height as i64);
+    }
+}

@@ -1,0 +1,314 @@
+//! The task that owns the core: inputs in, each output carried out; no await inside a step.
+
+use crate::batches::{BatchPool, Batches};
+use crate::events;
+use crate::executor::Command;
+use crate::gossip::{GossipEvent, GossipHandle};
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
+use crate::storage::Storage;
+use crate::subscriptions::Subscriptions;
+use crate::sync::SyncEvent;
+use crate::view::Identity;
+use aitbc_core::consensus::Core;
+use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::output::{Event, Halt, Output, Write};
+use aitbc_core::message::{MAX_REQUEST, Message};
+use aitbc_core::validators::Index;
+use aitbc_core::vote::Kind;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, warn};
+
+/// Inputs waiting for the core: from the signer, the batches, the executor.
+pub const QUEUE: usize = 4_096;
+/// Inputs taken between two looks at the clock.
+const BURST: usize = 64;
+/// Largest batch that a leader is reminded of.
+const ANNOUNCE_BYTES: usize = 8 << 10;
+/// The loop turns at least this often, so that liveness can be told.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+
+/// Channels and shared parts of the loop.
+pub struct Consensus {
+    /// The state machine.
+    pub core: Core,
+    /// Fixed facts.
+    pub identity: Arc<Identity>,
+    /// Own index.
+    pub index: Index,
+    /// Channels to peers.
+    pub gossip: GossipHandle,
+    /// Incoming batches.
+    pub batches: Batches,
+    /// Batches in memory, to answer requests.
+    pub pool: Arc<BatchPool>,
+    /// Batches in the ledger, to answer requests.
+    pub storage: Arc<dyn Storage>,
+    /// Votes to sign and store.
+    pub writes: Outbox<Write>,
+    /// Blocks to execute.
+    pub executor: Outbox<Command>,
+    /// Block sync.
+    pub sync: mpsc::Sender<SyncEvent>,
+    /// Subscribers.
+    pub subscriptions: Subscriptions,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Read by health, status and metrics.
+    pub pulse: Arc<Pulse>,
+    /// Told when the core will not vote any more.
+    pub halted: watch::Sender<Option<Halt>>,
+}
+
+impl Consensus {
+    /// Runs until `inputs` closes. Internal inputs go first: they are what peers wait for.
+    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut gossip: mpsc::Receiver<GossipEvent>) {
+        let mut outputs = Vec::new();
+        let mut timer = None;
+        self.core.start(self.pulse.now(), &mut outputs);
+        self.carry_out(&mut outputs, &mut timer);
+        let mut burst = Vec::with_capacity(BURST);
+        loop {
+            let wake = self.wake_up(timer);
+            tokio::select! {
+                biased;
+                count = inputs.recv_many(&mut burst, BURST) => if count == 0 { return },
+                event = gossip.recv() => match event {
+                    Some(event) => self.sort(event, &mut gossip, &mut burst).await,
+                    None => return,
+                },
+                () = self.executor.drain(), if self.executor.is_waiting() => {}
+                () = self.writes.drain(), if self.writes.is_waiting() => {}
+                () = tokio::time::sleep_until(wake.into()) => burst.push(Input::Tick),
+            }
+            self.pulse.last_turn_ms.store(self.pulse.mono_ms(), Ordering::Relaxed);
+            for input in burst.drain(..) {
+                let now = self.pulse.now();
+                self.core.step(now, input, &mut outputs);
+            }
+            self.carry_out(&mut outputs, &mut timer);
+        }
+    }
+
+    fn wake_up(&self, timer: Option<u64>) -> Instant {
+        let heartbeat = Instant::now() + HEARTBEAT;
+        timer.map_or(heartbeat, |at| heartbeat.min(self.pulse.started + Duration::from_millis(at)))
+    }
+
+    /// Turns what peers sent into inputs, as long as there is some and the burst is not full.
+    async fn sort(&self, first: GossipEvent, gossip: &mut mpsc::Receiver<GossipEvent>, burst: &mut Vec<Input>) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.input(event, burst).await;
+            next = if burst.len() < BURST { gossip.try_recv().ok() } else { None };
+        }
+    }
+
+    async fn input(&self, event: GossipEvent, burst: &mut Vec<Input>) {
+        let (from, message) = match event {
+            GossipEvent::Connected(peer) => {
+                self.tell_sync(SyncEvent::Connected(peer));
+                return burst.push(Input::Connected { peer });
+            }
+            GossipEvent::Disconnected(peer) => {
+                self.tell_sync(SyncEvent::Disconnected(peer));
+                return burst.push(Input::Disconnected { peer });
+            }
+            GossipEvent::Message(from, message) => (from, message),
+        };
+        match message {
+            Message::Status(status) => {
+                self.tell_sync(SyncEvent::Height { peer: from, height: status.height });
+                burst.push(Input::Status { from, status });
+            }
+            Message::Proposal(proposal) => burst.push(Input::Proposal { from, proposal: *proposal }),
+            Message::Vote(vote) => burst.push(Input::Vote { from, vote }),
+            Message::Cert(cert) => burst.push(Input::Cert { from, cert }),
+            Message::Certs { certs } => burst.extend(certs.into_iter().map(|cert| Input::Cert { from, cert })),
+            Message::CandReq { digests } => burst.push(Input::CandReq { from, digests }),
+            Message::Cand(candidate) => burst.push(Input::Cand { from, candidate: *candidate }),
+            Message::CertReq { slots } => burst.push(Input::CertReq { from, slots }),
+            Message::Batch(batch) => self.batches.receive(*batch).await,
+            Message::Batches { batches } => {
+                for batch in batches {
+                    self.batches.receive(batch).await;
+                }
+            }
+            Message::BatchReq { digests } => self.answer_batches(from, digests),
+            Message::BlocksReq { from: height, count } => {
+                self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
+            }
+            Message::Blocks { blocks, cert } => self.tell_sync(SyncEvent::Reply { peer: from, blocks, cert }),
+        }
+    }
+
+    fn tell_sync(&self, event: SyncEvent) {
+        if self.sync.try_send(event).is_err() {
+            // Sync asks again after its time-out.
+            self.metrics.network_dropped.with_label_values(&["sync"]).inc();
+        }
+    }
+
+    /// Everybody answers for batches it voted for (C14): from memory, else from the ledger, off this task.
+    fn answer_batches(&self, to: Index, mut digests: Vec<aitbc_core::hash::Hash>) {
+        digests.truncate(MAX_REQUEST);
+        let (pool, storage, gossip) = (self.pool.clone(), self.storage.clone(), self.gossip.clone());
+        tokio::spawn(async move {
+            let send = |batch: &aitbc_core::batch::Batch| {
+                // The asker asks again, or elsewhere (C14).
+                let _ = gossip.send(to, &Message::Batches { batches: vec![batch.clone()] });
+            };
+            let mut missing = Vec::new();
+            for digest in digests {
+                match pool.get(&digest) {
+                    Some(batch) => send(&batch.batch),
+                    None => missing.push(digest),
+                }
+            }
+            if missing.is_empty() {
+                return;
+            }
+            match storage.batches(missing).await {
+                Ok(found) => found.iter().for_each(|(_, batch)| send(batch)),
+                Err(cause) => warn!(%cause, "batches asked for could not be read"),
+            }
+        });
+    }
+
+    fn carry_out(&mut self, outputs: &mut Vec<Output>, timer: &mut Option<u64>) {
+        for output in outputs.drain(..) {
+            match output {
+                Output::Persist(write) => self.writes.push(write),
+                Output::Execute { digest, candidate } => self.executor.push(Command::Execute { digest, candidate }),
+                Output::Finalized { blocks, cert } => {
+                    self.note_final(&blocks, &cert);
+                    self.executor.push(Command::Finalize { blocks, cert });
+                }
+                Output::Send { to, message } => self.send(to, &message),
+                Output::Broadcast(message) => {
+                    if let Err(cause) = self.gossip.broadcast(&message) {
+                        error!(%cause, kind = message.name(), "a message of ours is over its cap");
+                    }
+                }
+                Output::Announce { to, batch } => self.announce(to, &batch),
+                Output::Timer(at) => *timer = Some(at),
+                Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
+                Output::Evidence(evidence) => {
+                    self.metrics.evidence.inc();
+                    let signer = self.identity.set.address(evidence.first.signer);
+                    warn!(validator = ?signer, slot = evidence.first.statement.slot, "validator voted twice");
+                }
+                Output::Halt(halt) => {
+                    error!(?halt, "consensus halted");
+                    self.halted.send_replace(Some(halt));
+                }
+                Output::Event(event) => self.note(&event),
+            }
+        }
+        self.pulse.frontier.store(self.core.frontier(), Ordering::Relaxed);
+        self.pulse.final_slot.store(self.core.final_slot(), Ordering::Relaxed);
+        self.metrics.frontier_slot.set(self.core.frontier() as i64);
+        self.metrics.final_slot.set(self.core.final_slot() as i64);
+    }
+
+    /// Reminds a leader of a small batch of ours (C12). Large ones were broadcast and can be asked for (C14): sending each
+    /// twice would cost more than it saves.
+    fn announce(&self, to: Index, digest: &aitbc_core::hash::Hash) {
+        if let Some(found) = self.pool.get(digest)
+            && found.batch.author == self.index
+            && found.batch.encoded_len() <= ANNOUNCE_BYTES
+        {
+            self.send(to, &Message::Batch(Box::new((*found.batch).clone())));
+        }
+    }
+
+    fn send(&self, to: Index, message: &Message) {
+        // A peer that left gets what it missed when it is back (C17, C18).
+        if let Err(cause) = self.gossip.send(to, message) {
+            debug!(%cause, kind = message.name(), "not sent");
+        }
+    }
+
+    fn note_final(
+        &self,
+        blocks: &[(aitbc_core::hash::Hash, aitbc_core::block::Candidate)],
+        cert: &aitbc_core::vote::Cert,
+    ) {
+        let Some((digest, candidate)) = blocks.last() else { return };
+        debug!(height = candidate.header.height, slot = cert.statement.slot, block = %digest, "final");
+    }
+
+    fn note(&self, event: &Event) {
+        let metrics = &self.metrics;
+        match event {
+            Event::SlotStarted { .. } | Event::Proposed { .. } => {}
+            Event::Voted { statement } => {
+                metrics.votes.with_label_values(&[statement.kind.name()]).inc();
+                if statement.kind == Kind::Final {
+                    let height = self.core.height_of(&statement.digest).unwrap_or_default();
+                    self.pulse.last_signed_height.fetch_max(height, Ordering::Relaxed);
+                    metrics.last_signed_height.set(self.pulse.last_signed_height.load(Ordering::Relaxed) as i64);
+                }
+            }
+            Event::Certified { statement } => {
+                if statement.kind != Kind::Final {
+                    metrics.consensus_rounds.inc();
+                }
+            }
+            Event::Missed { slot, leader } => {
+                let address = self.identity.set.address(*leader).map(|a| a.to_string()).unwrap_or_default();
+                metrics.missed_slots.with_label_values(&[&address]).inc();
+                debug!(slot, leader = address, "slot passed without a block");
+            }
+            Event::Dropped { reason } => metrics.consensus_dropped.with_label_values(&[reason]).inc(),
+        }
+        events::consensus(&self.subscriptions, &self.identity.set, metrics.height.get() as u64, event);
+    }
+}
+
+/// The way to a task that answers the core. Never waits: the task may be waiting to hand the core an answer,
+/// and two tasks that wait for each other stop for good.
+pub struct Outbox<T> {
+    sender: mpsc::Sender<T>,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Outbox<T> {
+    /// An outbox before a channel.
+    pub fn new(sender: mpsc::Sender<T>) -> Self {
+        Outbox { sender, waiting: VecDeque::new() }
+    }
+
+    /// Sends, or keeps until there is room: the core itself has few writes and blocks open at a time.
+    pub fn push(&mut self, item: T) {
+        self.waiting.push_back(item);
+        while let Some(item) = self.waiting.pop_front() {
+            match self.sender.try_send(item) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(item)) => return self.waiting.push_front(item),
+                // The node is stopping.
+                Err(mpsc::error::TrySendError::Closed(_)) => return self.waiting.clear(),
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends what waits, one item at each room; may be cancelled at any time.
+    async fn drain(&mut self) {
+        match self.sender.reserve().await {
+            Ok(permit) => {
+                if let Some(item) = self.waiting.pop_front() {
+                    permit.send(item);
+                }
+            }
+            Err(_) => self.waiting.clear(),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The thread that executes blocks: ahead of finality, once each; and lets final ones out, in order.
+//!
+//! ```text
+//! core --Execute--> overlay by digest --Executed{roots}--> core
+//! core --Finalized--> snapshot, outcomes, subscriptions --CommitJob--> commit
+//! ```
+
+use crate::batches::BatchPool;
+use crate::commit::CommitJob;
+use crate::events;
+use crate::mempool::task::FinalBlock;
+use crate::metrics::Metrics;
+use crate::storage::{Storage, TransactionRow};
+use crate::subscriptions::Subscriptions;
+use crate::view::{BlockSummary, Identity, Snapshot};
+use aitbc_core::batch::VerifiedBatch;
+use aitbc_core::block::{Candidate, Header};
+use aitbc_core::consensus::input::{Input, Roots, Tip};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use aitbc_core::ledger::{self, Executed, ResultCode, Rules, TxResult};
+use aitbc_core::state::State;
+use aitbc_core::transaction::SignedTransaction;
+use aitbc_core::vote::Cert;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+
+/// Blocks waiting to be executed or let out.
+pub const QUEUE: usize = 256;
+
+/// What the thread is asked to do.
+pub enum Command {
+    /// Execute on the parent, which was executed before.
+    Execute {
+        /// Digest of the candidate.
+        digest: Hash,
+        /// The candidate.
+        candidate: Box<Candidate>,
+    },
+    /// These are final, in order.
+    Finalize {
+        /// Digest and candidate of each.
+        blocks: Vec<(Hash, Candidate)>,
+        /// Final certificate of the last.
+        cert: Cert,
+    },
+    /// Final blocks from block sync, linked and certified; execute and let out.
+    Sync {
+        /// Digest, candidate and batches of each.
+        blocks: Vec<SyncedBlock>,
+        /// Final certificate of the last.
+        cert: Cert,
+        /// The new end, or which block's roots differ from what the next header says.
+        reply: oneshot::Sender<Result<Tip, RootsDiffer>>,
+    },
+}
+
+/// A block that came by block sync, its batches verified.
+pub struct SyncedBlock {
+    /// Digest of its header.
+    pub digest: Hash,
+    /// Header; the leader's signature is not part of synced blocks and not needed: a certificate covers them.
+    pub candidate: Candidate,
+    /// Its batches.
+    pub batches: Vec<VerifiedBatch>,
+}
+
+/// The own execution disagrees with a certified header (C21).
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("executing block {height} gives other roots than the certified header after it says")]
+pub struct RootsDiffer {
+    /// The block whose result differs.
+    pub height: u64,
+}
+
+/// A block that is executed and perhaps not final.
+struct Done {
+    height: u64,
+    batches: Vec<VerifiedBatch>,
+    executed: Executed,
+}
+
+/// State of the thread.
+pub struct Executor {
+    /// Fixed facts.
+    pub identity: Arc<Identity>,
+    /// Rules of execution.
+    pub rules: Rules,
+    /// Batches by digest.
+    pub pool: Arc<BatchPool>,
+    /// For batches that left memory.
+    pub storage: Arc<dyn Storage>,
+    /// Inputs of the core.
+    pub core: mpsc::Sender<Input>,
+    /// Final blocks on their way to the database.
+    pub commits: mpsc::Sender<CommitJob>,
+    /// Outcomes for the pool.
+    pub outcomes: mpsc::Sender<FinalBlock>,
+    /// What readers see.
+    pub chain: watch::Sender<Arc<Snapshot>>,
+    /// Subscribers.
+    pub subscriptions: Subscriptions,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Runtime for the rare read of the database.
+    pub runtime: tokio::runtime::Handle,
+    done: HashMap<Hash, Done>,
+    tip: Hash,
+    tip_state: State,
+    tip_height: u64,
+}
+
+impl Executor {
+    /// An executor at the end of the ledger, taken from `chain`.
+    #[expect(clippy::too_many_arguments, reason = "called once, by the wiring")]
+    pub fn new(
+        identity: Arc<Identity>,
+        rules: Rules,
+        pool: Arc<BatchPool>,
+        storage: Arc<dyn Storage>,
+        core: mpsc::Sender<Input>,
+        commits: mpsc::Sender<CommitJob>,
+        outcomes: mpsc::Sender<FinalBlock>,
+        chain: watch::Sender<Arc<Snapshot>>,
+        subscriptions: Subscriptions,
+        metrics: Arc<Metrics>,
+        runtime: tokio::runtime::Handle,
+    ) -> Executor {
+        let end = chain.borrow().clone();
+        Executor {
+            identity,
+            rules,
+            pool,
+            storage,
+            core,
+            commits,
+            outcomes,
+            chain,
+            subscriptions,
+            metrics,
+            runtime,
+            done: HashMap::new(),
+            tip: end.head.hash,
+            tip_state: end.state.clone(),
+            tip_height: end.head.height,
+        }
+    }
+
+    /// Serves commands until the channel closes. Runs on a thread of its own: execution is all computation.
+    pub fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            match command {
+                Command::Execute { digest, candidate } => self.execute(digest, &candidate),
+                Command::Finalize { blocks, cert } => self.finalize(blocks, &cert),
+                Command::Sync { blocks, cert, reply } => {
+                    // The asker is gone only while the node stops.
+                    let _ = reply.send(self.sync(blocks, &cert));
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, digest: Hash, candidate: &Candidate) {
+        if self.done.contains_key(&digest) {
+            return;
+        }
+        let Some(state) = self.state_after(&candidate.header.parent) else {
+            error!(%digest, parent = %candidate.header.parent, "asked to execute a block whose parent is not executed");
+            return;
+        };
+        let Some(batches) = self.batches(&candidate.header) else {
+            error!(%digest, "asked to execute a block whose batches are not here");
+            return;
+        };
+        let executed = self.apply(&state, &candidate.header, &batches);
+        let roots = Roots { state: executed.state_root, results: executed.results_root };
+        self.done.insert(digest, Done { height: candidate.header.height, batches, executed });
+        // Fails only while the node stops.
+        let _ = self.core.blocking_send(Input::Executed { digest, roots });
+    }
+
+    fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
+        // A leader outside the set has no header that passes V1; the zero address only satisfies the type.
+        let proposer = self.identity.set.address(header.proposer).unwrap_or(Address([0; 20]));
+        ledger::execute(state, &self.rules, header.height, proposer, batches)
+    }
+
+    fn state_after(&self, digest: &Hash) -> Option<State> {
+        if *digest == self.tip {
+            return Some(self.tip_state.clone());
+        }
+        self.done.get(digest).map(|done| done.executed.state.clone())
+    }
+
+    fn batches(&self, header: &Header) -> Option<Vec<VerifiedBatch>> {
+        header.batches.iter().map(|reference| self.batch(&reference.digest)).collect()
+    }
+
+    /// From memory, else from the ledger, where only verified batches are.
+    fn batch(&self, digest: &Hash) -> Option<VerifiedBatch> {
+        if let Some(batch) = self.pool.get(digest) {
+            return Some(batch);
+        }
+        let stored = self.runtime.block_on(self.storage.batches(vec![*digest])).ok()?;
+        let (_, batch) = stored.into_iter().next()?;
+        Some(VerifiedBatch::trusted(batch, *digest, &self.identity.chain))
+    }
+
+    fn finalize(&mut self, blocks: Vec<(Hash, Candidate)>, cert: &Cert) {
+        for (digest, candidate) in blocks {
+            // Block sync was faster.
+            if candidate.header.height <= self.tip_height {
+                continue;
+            }
+            let Some(done) = self.done.remove(&digest) else {
+                error!(%digest, height = candidate.header.height, "a final block was never executed");
+                return;
+            };
+            let own = (cert.statement.digest == digest).then(|| cert.clone());
+            self.let_out(digest, candidate, own, done);
+        }
+        self.forget_losers();
+        if self.tip_height.is_multiple_of(64) {
+            self.pool.expire(self.tip_height);
+        }
+    }
+
+    /// Whatever was executed at or below the final height lost.
+    fn forget_losers(&mut self) {
+        let height = self.tip_height;
+        self.done.retain(|_, done| done.height > height);
+    }
+
+    fn sync(&mut self, blocks: Vec<SyncedBlock>, cert: &Cert) -> Result<Tip, RootsDiffer> {
+        let last = blocks.len().saturating_sub(1);
+        for (i, block) in blocks.into_iter().enumerate() {
+            let header = &block.candidate.header;
+            // Consensus was faster.
+            if header.height <= self.tip_height {
+                continue;
+            }
+            let snapshot = self.chain.borrow().clone();
+            let (state, results) = (snapshot.head.state_root, snapshot.head.results_root);
+            if header.parent_state_root != state || header.parent_results_root != results {
+                return Err(RootsDiffer { height: header.height - 1 });
+            }
+            let executed = self.apply(&self.tip_state, header, &block.batches);
+            let own = (i == last).then(|| cert.clone());
+            let done = Done { height: header.height, batches: block.batches, executed };
+            self.let_out(block.digest, block.candidate, own, done);
+        }
+        self.forget_losers();
+        Ok(tip(&self.chain.borrow().head))
+    }
+
+    /// Makes a final block visible and sends it to the database.
+    fn let_out(&mut self, digest: Hash, candidate: Candidate, cert: Option<Cert>, done: Done) {
+        let header = &candidate.header;
+        let summary = summary(&self.identity, digest, header, &done.executed);
+        let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
+        self.count(&summary, &rows);
+        let batches: Vec<Hash> = header.batches.iter().map(|b| b.digest).collect();
+        self.pool.included(header.height, batches.iter().copied());
+        self.tip = digest;
+        self.tip_height = header.height;
+        self.tip_state = done.executed.state.clone();
+        // Readers first see the state, then hear of it.
+        self.chain.send_replace(Arc::new(Snapshot { head: summary.clone(), state: done.executed.state }));
+        events::block_final(&self.subscriptions, &summary);
+        events::transactions_final(&self.subscriptions, &rows);
+        let changed = done.executed.changed;
+        let job = CommitJob {
+            digest,
+            candidate,
+            cert,
+            accounts: changed.iter().map(|(address, account)| (*address, account.balance, account.nonce)).collect(),
+            transactions: rows.clone(),
+            state_root: summary.state_root,
+            results_root: summary.results_root,
+        };
+        let block = FinalBlock { height: summary.height, results: done.executed.results, changed, rows, batches };
+        // Either fails only while the node stops; the ledger of another start has the block by sync.
+        let _ = self.outcomes.blocking_send(block);
+        if self.commits.blocking_send(job).is_err() {
+            info!(height = summary.height, "final block not stored here: the node is stopping");
+        }
+    }
+
+    fn count(&self, summary: &BlockSummary, rows: &[TransactionRow]) {
+        let metrics = &self.metrics;
+        metrics.blocks.inc();
+        metrics.transactions.inc_by(rows.len() as u64);
+        metrics.height.set(summary.height as i64);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        metrics.finality_seconds.observe(now.saturating_sub(summary.time_ms) as f64 / 1_000.0);
+        for row in rows.iter().filter(|row| row.code != 0) {
+            let code = ResultCode::from_number(row.code).map_or("UNKNOWN", ResultCode::name);
+            metrics.transaction_results.with_label_values(&[code]).inc();
+        }
+    }
+}
+
+/// The end of the chain as the core wants it.
+pub fn tip(head: &BlockSummary) -> Tip {
+    Tip {
+        digest: head.hash,
+        slot: head.slot,
+        height: head.height,
+        time_ms: head.time_ms,
+        roots: Roots { state: head.state_root, results: head.results_root },
+    }
+}
+
+/// A block in a few words.
+pub fn summary(identity: &Identity, digest: Hash, header: &Header, executed: &Executed) -> BlockSummary {
+    BlockSummary {
+        height: header.height,
+        slot: header.slot,
+        hash: digest,
+        parent_hash: header.parent,
+        time_ms: header.time_ms,
+        proposer: identity.set.address(header.proposer),
+        tx_count: header.tx_count(),
+        state_root: executed.state_root,
+        results_root: executed.results_root,
+    }
+}
+
+/// Rows of a block's transactions: one result a transaction, in order (the ledger's contract).
+pub fn transaction_rows(height: u64, batches: &[VerifiedBatch], results: &[TxResult]) -> Vec<TransactionRow> {
+    let txs = batches.iter().flat_map(|b| b.batch.txs.iter().map(move |tx| (b.digest, tx)));
+    let row = |(index, ((batch, tx), result)): (usize, ((Hash, &SignedTransaction), &TxResult))| TransactionRow {
+        id: result.id,
+        height,
+        index: index as u32,
+        code: result.code as u16,
+        sender: tx.transaction.sender.address(),
+        nonce: tx.transaction.nonce,
+        batch,
+    };
+    txs.zip(results).enumerate().map(row).collect()
+}

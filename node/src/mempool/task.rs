@@ -1,0 +1,410 @@
+//! The task that owns the pool: admits what was verified, seals batches, remembers outcomes.
+
+use super::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
+use crate::batches::Batches;
+use crate::events;
+use crate::gossip::GossipHandle;
+use crate::metrics::Metrics;
+use crate::storage::TransactionRow;
+use crate::subscriptions::Subscriptions;
+use crate::verify::Verifier;
+use crate::view::Snapshot;
+use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::ledger::TxResult;
+use aitbc_core::mempool::{Dropped, Mempool as Pool, Place, Reason, Rejected, VerifiedTx};
+use aitbc_core::message::Message;
+use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_TXS, MAX_EXPIRY_AHEAD};
+use aitbc_core::state::Account;
+use aitbc_core::transaction::{SignedTransaction, TransactionError};
+use aitbc_core::validators::Index;
+use futures_util::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::error;
+
+/// Requests waiting for the pool's task.
+const COMMANDS: usize = 1_024;
+/// Final blocks waiting for the pool's task.
+pub const FINAL_QUEUE: usize = 256;
+/// Longest time a transaction waits for others to share its batch, while another batch of ours is on its way.
+const SEAL_AFTER: Duration = Duration::from_millis(3);
+/// Batches of ours in no final block yet; beyond, transactions wait in the pool.
+const MAX_OUTSTANDING: usize = 48;
+/// Outcomes remembered for who asks after the fact, before the database has them.
+const REMEMBERED: usize = 200_000;
+/// Transactions remembered that left the pool without a result.
+const REMEMBERED_DROPS: usize = 20_000;
+/// Requests taken at once.
+const BURST: usize = 64;
+
+/// What a final block means to the pool.
+pub struct FinalBlock {
+    /// Its height.
+    pub height: u64,
+    /// Results, in order.
+    pub results: Vec<TxResult>,
+    /// Accounts it changed.
+    pub changed: Vec<(Address, Account)>,
+    /// Its transactions, in order.
+    pub rows: Arc<[TransactionRow]>,
+    /// Its batches.
+    pub batches: Vec<Hash>,
+}
+
+enum Command {
+    Submit { transactions: Vec<VerifiedTx>, reply: oneshot::Sender<Vec<Result<Hash, Rejected>>> },
+    Standing { id: Hash, reply: oneshot::Sender<Standing> },
+    List { limit: usize, reply: oneshot::Sender<Vec<PendingTransaction>> },
+    NextNonce { sender: Address, reply: oneshot::Sender<Option<u64>> },
+    Outcome { id: Hash, reply: oneshot::Sender<Outcome> },
+}
+
+/// What the task works with.
+pub struct Parts {
+    /// Genesis hash.
+    pub chain: Hash,
+    /// Own key: it signs batches.
+    pub key: Arc<SecretKey>,
+    /// Own index.
+    pub index: Index,
+    /// Lease generation: the high half of batch numbers.
+    pub generation: u32,
+    /// State for admission.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Where own batches go to become durable.
+    pub batches: Batches,
+    /// Where own batches go to be seen.
+    pub gossip: GossipHandle,
+    /// Checks signatures.
+    pub verifier: Arc<Verifier>,
+    /// Subscribers.
+    pub subscriptions: Subscriptions,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Access to the task.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    verifier: Arc<Verifier>,
+    chain: Hash,
+}
+
+/// A sealed batch of ours in no final block yet.
+struct Outstanding {
+    digest: Hash,
+    expiry_height: u64,
+    ids: Arc<[Hash]>,
+}
+
+/// The task.
+struct Task {
+    parts: Parts,
+    pool: Pool,
+    height: u64,
+    counter: u32,
+    outstanding: Vec<Outstanding>,
+    /// Bytes admitted and ready since the last look; an estimate that decides when to seal.
+    ready_bytes: usize,
+    /// When the oldest ready transaction must be sealed.
+    seal_at: Option<Instant>,
+    waiters: HashMap<Hash, Vec<oneshot::Sender<Outcome>>>,
+    outcomes: HashMap<Hash, Outcome>,
+    remembered: VecDeque<Hash>,
+    dropped: HashMap<Hash, Reason>,
+    dropped_order: VecDeque<Hash>,
+}
+
+/// Starts the task; it ends when all handles and the channel of final blocks are gone.
+pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>) -> Handle {
+    let (commands, waiting) = mpsc::channel(COMMANDS);
+    let handle = Handle { commands, verifier: parts.verifier.clone(), chain: parts.chain };
+    let height = parts.snapshot.borrow().head.height;
+    let task = Task {
+        parts,
+        pool,
+        height,
+        counter: 0,
+        outstanding: Vec::new(),
+        ready_bytes: 0,
+        seal_at: None,
+        waiters: HashMap::new(),
+        outcomes: HashMap::new(),
+        remembered: VecDeque::new(),
+        dropped: HashMap::new(),
+        dropped_order: VecDeque::new(),
+    };
+    tokio::spawn(task.run(waiting, final_blocks));
+    handle
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut final_blocks: mpsc::Receiver<FinalBlock>) {
+        let mut burst = Vec::with_capacity(BURST);
+        loop {
+            let seal_at = self.seal_at;
+            let timer = async {
+                match seal_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                block = final_blocks.recv() => match block {
+                    Some(block) => self.on_final(block),
+                    None => return,
+                },
+                count = commands.recv_many(&mut burst, BURST) => if count == 0 { return },
+                () = timer => {}
+            }
+            for command in burst.drain(..) {
+                self.serve(command);
+            }
+            self.seal().await;
+            self.report();
+        }
+    }
+
+    fn serve(&mut self, command: Command) {
+        // Each reply fails only where the asker left.
+        match command {
+            Command::Submit { transactions, reply } => {
+                let _ = reply.send(transactions.into_iter().map(|tx| self.admit(tx)).collect());
+            }
+            Command::Standing { id, reply } => {
+                let _ = reply.send(self.standing(&id));
+            }
+            Command::List { limit, reply } => {
+                let list = self.pool.iter().take(limit).map(|(tx, place)| PendingTransaction {
+                    id: tx.id,
+                    transaction: (*tx.tx).clone(),
+                    state: pending(place),
+                });
+                let _ = reply.send(list.collect());
+            }
+            Command::NextNonce { sender, reply } => {
+                let _ = reply.send(self.pool.next_nonce(&sender));
+            }
+            Command::Outcome { id, reply } => match self.outcomes.get(&id) {
+                Some(outcome) => drop(reply.send(*outcome)),
+                None => self.waiters.entry(id).or_default().push(reply),
+            },
+        }
+    }
+
+    fn admit(&mut self, tx: VerifiedTx) -> Result<Hash, Rejected> {
+        let snapshot = self.parts.snapshot.borrow().clone();
+        let account = snapshot.state.get(&tx.sender).unwrap_or_default();
+        let (id, sender, nonce, bytes) = (tx.id, tx.sender, tx.tx.transaction.nonce, tx.bytes);
+        let admitted = self.pool.admit(snapshot.head.height, tx, account).inspect_err(|rejected| {
+            self.parts.metrics.mempool_rejected.with_label_values(&[rejected.code()]).inc();
+        })?;
+        self.forget(&admitted.dropped);
+        if admitted.ready {
+            self.ready_bytes += bytes;
+        }
+        events::transaction_pending(&self.parts.subscriptions, snapshot.head.height, id, sender, nonce);
+        Ok(id)
+    }
+
+    fn on_final(&mut self, block: FinalBlock) {
+        self.height = block.height;
+        self.outstanding.retain(|own| !block.batches.contains(&own.digest));
+        let dropped = self.pool.on_executed(block.height, &block.results, &block.changed);
+        self.forget(&dropped);
+        let (pool, height) = (&mut self.pool, self.height);
+        self.outstanding.retain(|own| {
+            let alive = own.expiry_height >= height;
+            if !alive {
+                // No block can hold it any more: its transactions go into another batch.
+                pool.requeue(own.ids.iter());
+            }
+            alive
+        });
+        for (row, result) in block.rows.iter().zip(&block.results) {
+            // A nonce gap is no end: the transaction is queued again.
+            if result.code.is_final() {
+                self.remember(row);
+            }
+        }
+        self.waiters.retain(|_, waiting| waiting.iter().any(|reply| !reply.is_closed()));
+    }
+
+    fn standing(&self, id: &Hash) -> Standing {
+        if let Some(outcome) = self.outcomes.get(id) {
+            return Standing::Final(*outcome);
+        }
+        match self.pool.get(id) {
+            Some((_, place)) => Standing::Pending(pending(place)),
+            None => self.dropped.get(id).map_or(Standing::Unknown, |reason| Standing::Dropped(*reason)),
+        }
+    }
+
+    /// Remembers why transactions left without a result; who waits for them waits no more.
+    fn forget(&mut self, dropped: &[Dropped]) {
+        for Dropped { id, reason } in dropped {
+            self.parts.metrics.mempool_rejected.with_label_values(&[reason.name()]).inc();
+            self.waiters.remove(id);
+            if self.dropped.insert(*id, *reason).is_none() {
+                self.dropped_order.push_back(*id);
+            }
+        }
+        while self.dropped_order.len() > REMEMBERED_DROPS {
+            if let Some(old) = self.dropped_order.pop_front() {
+                self.dropped.remove(&old);
+            }
+        }
+    }
+
+    /// At most one outcome of an id had an effect; that one stands.
+    fn remember(&mut self, row: &TransactionRow) {
+        let outcome = Outcome { height: row.height, index: row.index, code: row.code };
+        match self.outcomes.get_mut(&row.id) {
+            Some(known) if known.code == 0 => return,
+            Some(known) => *known = outcome,
+            None => {
+                self.outcomes.insert(row.id, outcome);
+                self.remembered.push_back(row.id);
+            }
+        }
+        if self.remembered.len() > REMEMBERED
+            && let Some(old) = self.remembered.pop_front()
+        {
+            self.outcomes.remove(&old);
+        }
+        for reply in self.waiters.remove(&row.id).unwrap_or_default() {
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Seals at once where no batch of ours is on its way, else when enough is there or has waited long enough.
+    async fn seal(&mut self) {
+        let now = Instant::now();
+        while self.pool.has_ready() && self.outstanding.len() < MAX_OUTSTANDING {
+            let due = self.seal_at.is_some_and(|at| at <= now);
+            if !(due || self.outstanding.is_empty() || self.ready_bytes >= BATCH_TARGET_BYTES) {
+                break;
+            }
+            let txs = self.pool.take(BATCH_TARGET_BYTES, MAX_BATCH_TXS);
+            if txs.is_empty() {
+                break;
+            }
+            self.ready_bytes = self.ready_bytes.saturating_sub(txs.iter().map(|tx| tx.bytes).sum());
+            self.seal_at = None;
+            self.send_batch(txs).await;
+        }
+        if !self.pool.has_ready() {
+            (self.ready_bytes, self.seal_at) = (0, None);
+        } else if self.outstanding.len() >= MAX_OUTSTANDING {
+            self.seal_at = None;
+        } else if self.seal_at.is_none() {
+            self.seal_at = Some(now + SEAL_AFTER);
+        }
+    }
+
+    async fn send_batch(&mut self, txs: Vec<VerifiedTx>) {
+        let parts = &self.parts;
+        self.counter += 1;
+        let seq = (u64::from(parts.generation) << 32) | u64::from(self.counter);
+        let ids: Arc<[Hash]> = txs.iter().map(|tx| tx.id).collect();
+        let expiry_height = self.height + MAX_EXPIRY_AHEAD / 2;
+        // Cloned: the pool keeps its own until they are final.
+        let txs = txs.iter().map(|tx| (*tx.tx).clone()).collect();
+        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (0, parts.index), seq, expiry_height, txs));
+        let digest = batch.digest();
+        if let Err(cause) = parts.gossip.broadcast(&Message::Batch(Box::new((*batch).clone()))) {
+            error!(%cause, "a batch of ours is over its cap");
+        }
+        self.outstanding.push(Outstanding { digest, expiry_height, ids: ids.clone() });
+        parts.batches.own(VerifiedBatch { batch, digest, ids }).await;
+    }
+
+    fn report(&self) {
+        let (counters, metrics) = (self.pool.counters(), &self.parts.metrics);
+        metrics.mempool_bytes.set(counters.bytes as i64);
+        metrics.mempool_transactions.set(counters.count as i64);
+    }
+}
+
+fn pending(place: Place) -> Pending {
+    match place {
+        Place::Queued => Pending::Queued,
+        Place::InFlight => Pending::Sealed,
+    }
+}
+
+impl Handle {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Stateless checks first, then all signatures together, then the pool; answers in the order of the question.
+    async fn submit_all(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, SubmitError>> {
+        let checks: Vec<Result<(), TransactionError>> = transactions.iter().map(SignedTransaction::check).collect();
+        let sound =
+            transactions.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(tx, _)| tx).collect();
+        let verified = match self.verifier.verify_transactions(&self.chain, sound).await {
+            Ok(verified) => verified,
+            Err(_) => {
+                return checks.into_iter().map(|check| check.map_err(Into::into).and(Err(SubmitError::Busy))).collect();
+            }
+        };
+        let good = verified.iter().flatten().cloned().collect();
+        let answers = self.ask(|reply| Command::Submit { transactions: good, reply }).await;
+        let mut answers = answers.map(Vec::into_iter);
+        let mut verified = verified.into_iter();
+        let answer = |check: Result<(), TransactionError>| {
+            check?;
+            match verified.next().flatten() {
+                None => Err(SubmitError::InvalidSignature),
+                Some(_) => match answers.as_mut().and_then(Iterator::next) {
+                    Some(answer) => Ok(answer?),
+                    None => Err(SubmitError::Stopping),
+                },
+            }
+        };
+        checks.into_iter().map(answer).collect()
+    }
+}
+
+impl Mempool for Handle {
+    fn submit(&self, transactions: Vec<SignedTransaction>) -> BoxFuture<'_, Vec<Result<Hash, SubmitError>>> {
+        Box::pin(self.submit_all(transactions))
+    }
+
+    fn pending(&self, id: Hash) -> BoxFuture<'_, Option<Pending>> {
+        Box::pin(async move {
+            match self.standing(id).await {
+                Standing::Pending(place) => Some(place),
+                Standing::Unknown | Standing::Final(_) | Standing::Dropped(_) => None,
+            }
+        })
+    }
+
+    fn standing(&self, id: Hash) -> BoxFuture<'_, Standing> {
+        Box::pin(async move { self.ask(|reply| Command::Standing { id, reply }).await.unwrap_or(Standing::Unknown) })
+    }
+
+    fn list(&self, limit: usize) -> BoxFuture<'_, Vec<PendingTransaction>> {
+        Box::pin(async move { self.ask(|reply| Command::List { limit, reply }).await.unwrap_or_default() })
+    }
+
+    fn next_nonce(&self, sender: Address) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async move { self.ask(|reply| Command::NextNonce { sender, reply }).await.flatten() })
+    }
+
+    fn outcome(&self, id: Hash, timeout: Duration) -> BoxFuture<'_, Option<Outcome>> {
+        Box::pin(async move {
+            tokio::time::timeout(timeout, self.ask(|reply| Command::Outcome { id, reply })).await.ok().flatten()
+        })
+    }
+}

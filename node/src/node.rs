@@ -1,0 +1,389 @@
+//! Wiring: the only file that knows all parts. Start and stop order stand here.
+//!
+//! ```text
+//! gossip ─┬─ votes, proposals ─────────▶ consensus ──▶ signer ──▶ storage (votes)
+//!         ├─ batches ──▶ verify ──▶ storage ──▶ ┘  └──▶ executor ──▶ commit ──▶ storage (blocks, state)
+//!         └─ blocks ──▶ sync ──▶ executor                    └──▶ mempool, subscriptions, view
+//! rpc ──▶ mempool ──▶ verify ──▶ batch ──▶ gossip, storage
+//! ```
+
+use crate::batches::{BatchPool, Batches};
+use crate::commit::{self, Commit};
+use crate::config::Config;
+use crate::consensus::{self, Consensus, Outbox};
+use crate::executor::{self, Executor};
+use crate::gossip::{Gossip, GossipConfig};
+use crate::mempool::task as mempool;
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
+use crate::recovery::{self, RecoveryError};
+use crate::rpc;
+use crate::shutdown::{self, Shutdown};
+use crate::signer::{self, Signer};
+use crate::status::StatusTask;
+use crate::storage::{self, Owner, StorageError};
+use crate::subscriptions::Subscriptions;
+use crate::sync::{self, Heights, Sync};
+use crate::verify::Verifier;
+use crate::view::{Identity, NodeStatus, View};
+use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::output::Halt;
+use aitbc_core::consensus::{Config as CoreConfig, Core};
+use aitbc_core::env::exit;
+use aitbc_core::genesis::Genesis;
+use aitbc_core::key::SecretKey;
+use aitbc_core::ledger::Rules;
+use aitbc_core::mempool::{Limits, Mempool as Pool};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+/// Messages from peers waiting for the consensus loop.
+const GOSSIP_QUEUE: usize = 1_024;
+/// How long stopping may take; Kubernetes waits longer, then kills.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+/// Why a node did not start, or stopped; [`NodeError::exit_code`] is what the process ends with.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A setting, or a file it names, is wrong.
+    #[error("{0}")]
+    Configuration(String),
+    /// The database failed at start.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The database does not agree with itself or with the chain.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A port or a thread could not be had.
+    #[error("{what}: {cause}")]
+    Start {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        cause: String,
+    },
+    /// The core stopped voting for good.
+    #[error("{}", explain(.0))]
+    Halted(Halt),
+}
+
+impl NodeError {
+    /// Exit code of the process (design.md §4).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            NodeError::Configuration(_) | NodeError::Storage(StorageError::Foreign(_)) => exit::CONFIGURATION,
+            NodeError::Storage(StorageError::Fenced { .. }) | NodeError::Halted(Halt::Fenced) => exit::FENCED,
+            NodeError::Storage(StorageError::ConflictingVote { .. }) | NodeError::Halted(Halt::ConflictingVote) => {
+                exit::CONFLICTING_VOTE
+            }
+            NodeError::Recovery(RecoveryError::Storage(StorageError::Fenced { .. })) => exit::FENCED,
+            NodeError::Recovery(RecoveryError::Storage(_)) | NodeError::Storage(_) | NodeError::Start { .. } => 1,
+            NodeError::Recovery(_) | NodeError::Halted(Halt::Diverged { .. } | Halt::ContradictingCerts { .. }) => {
+                exit::DIVERGED
+            }
+            NodeError::Halted(Halt::Twin) => exit::TWIN,
+        }
+    }
+}
+
+fn explain(halt: &Halt) -> String {
+    match halt {
+        Halt::Fenced => "fenced: another process started with this key and database and took the lease; \
+                         this one signs nothing any more"
+            .into(),
+        Halt::ConflictingVote => {
+            "the database holds another vote of ours in this slot: is it shared or was it restored?".into()
+        }
+        Halt::Diverged { height, digest } => {
+            format!("own execution of block {height} disagrees with certified header {digest}: voting stopped")
+        }
+        Halt::ContradictingCerts { slot } => {
+            format!("two certificates of slot {slot} contradict: more than a third of the voting power is faulty")
+        }
+        Halt::Twin => "the own key votes elsewhere with another database".into(),
+    }
+}
+
+/// Runs a node until a signal, or until it may not go on.
+///
+/// # Errors
+/// See [`NodeError`].
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    let (trigger, shutdown) = shutdown::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let node = tokio::spawn(run_until(config, shutdown, stop));
+    tokio::select! {
+        signal = shutdown::signal() => match signal {
+            Ok(name) => info!(signal = name, "stopping"),
+            Err(cause) => warn!(%cause, "signals cannot be listened to"),
+        },
+        _ = stopped => {}
+    }
+    trigger.trigger();
+    node.await.unwrap_or_else(|cause| Err(NodeError::Start { what: "run the node", cause: cause.to_string() }))
+}
+
+/// The key and what genesis says of it.
+struct Own {
+    key: Arc<SecretKey>,
+    index: aitbc_core::validators::Index,
+    identity: Arc<Identity>,
+}
+
+fn read(path: &Path, setting: &str) -> Result<String, NodeError> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| NodeError::Configuration(format!("{setting}: cannot read {}: {cause}", path.display())))
+}
+
+fn own(config: &Config) -> Result<Own, NodeError> {
+    let wrong = |text: String| NodeError::Configuration(text);
+    let genesis = Genesis::from_json(&read(&config.genesis_file, "GENESIS_FILE")?)
+        .map_err(|cause| wrong(format!("GENESIS_FILE {}: {cause}", config.genesis_file.display())))?;
+    config.check_genesis(&genesis).map_err(|cause| wrong(cause.to_string()))?;
+    let file = config.validator_key_file.as_ref().ok_or_else(|| {
+        wrong(
+            "VALIDATOR_KEY_FILE is not set: a validator needs its key, as \"aitbc-node keys generate\" makes it".into(),
+        )
+    })?;
+    let key = SecretKey::from_pkcs8_pem(&read(file, "VALIDATOR_KEY_FILE")?)
+        .map_err(|cause| wrong(format!("VALIDATOR_KEY_FILE {}: {cause}", file.display())))?;
+    let address = key.public().address();
+    if let Some(expected) = &config.validator_address
+        && *expected != address
+    {
+        return Err(wrong(format!(
+            "VALIDATOR_ADDRESS is {expected}, but the key in {} is that of {address}",
+            file.display()
+        )));
+    }
+    let set = genesis.validator_set().map_err(|cause| wrong(format!("GENESIS_FILE: {cause}")))?;
+    let index = set
+        .index_of(&key.public())
+        .ok_or_else(|| wrong(format!("{address} is not a validator of genesis: use one of its keys")))?;
+    let identity = Identity { chain: genesis.hash(), genesis, set, key: Some(key.public()) };
+    Ok(Own { key: Arc::new(key), index, identity: Arc::new(identity) })
+}
+
+/// Starts everything, waits for the wish to stop or a halt, stops in order. `ended` is dropped at the end.
+async fn run_until(
+    config: Config,
+    shutdown: Shutdown,
+    ended: tokio::sync::oneshot::Sender<()>,
+) -> Result<(), NodeError> {
+    let own = own(&config)?;
+    let identity = own.identity.clone();
+    let metrics =
+        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
+
+    // Database first: lease, then rows, then state (P8).
+    let owner = Owner { chain: identity.chain, key: identity.key };
+    let storage = tokio::select! {
+        storage = storage::open(&config.database_url, owner, metrics.clone()) => storage?,
+        () = shutdown.asked() => return Ok(()),
+    };
+    let holder = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".into()) + "/" + &std::process::id().to_string();
+    let generation = storage.take_lease(holder).await?;
+    let rules = Rules::of(&identity.genesis);
+    let start = recovery::recover(&storage, &identity, &rules).await?;
+    let height = start.snapshot.head.height;
+    info!(height, generation, database = storage.kind(), validator = %own.key.public().address(), "database ready");
+
+    let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
+    let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
+    let (stored, _) = watch::channel(height);
+    let (halted, mut halt) = watch::channel(None);
+    let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
+    let (gossip_sender, gossip_events) = mpsc::channel(GOSSIP_QUEUE);
+    let (writes_sender, writes) = mpsc::channel(signer::QUEUE);
+    let (commands_sender, commands) = mpsc::channel(executor::QUEUE);
+    let (commits_sender, commits) = mpsc::channel(commit::QUEUE);
+    let (outcomes_sender, outcomes) = mpsc::channel(mempool::FINAL_QUEUE);
+    let (sync_sender, sync_events) = mpsc::channel(sync::QUEUE);
+    let subscriptions = Subscriptions::default();
+    let pulse = Arc::new(Pulse::default());
+    let pool = Arc::new(BatchPool::default());
+    let set = Arc::new(identity.set.clone());
+    let verifier = Verifier::new(None, metrics.clone())
+        .map_err(|cause| NodeError::Start { what: "start the verifier's threads", cause: chain_of(&cause) })?;
+    let verifier = Arc::new(verifier);
+
+    let gossip = Gossip::start(
+        GossipConfig {
+            listen: config.p2p,
+            peers: config.peers.clone(),
+            chain: identity.chain,
+            set: set.clone(),
+            key: own.key.clone(),
+            generation,
+            metrics: metrics.clone(),
+        },
+        gossip_sender,
+        shutdown.receiver(),
+    )
+    .map_err(|cause| NodeError::Start { what: "listen for peers (P2P_HOST, P2P_PORT)", cause: chain_of(&cause) })?;
+
+    let batches = Batches::start(
+        identity.chain,
+        set.clone(),
+        pool.clone(),
+        verifier.clone(),
+        storage.clone(),
+        inputs_sender.clone(),
+        metrics.clone(),
+    );
+    let signer = Signer {
+        key: own.key.clone(),
+        chain: identity.chain,
+        index: own.index,
+        storage: storage.clone(),
+        metrics: metrics.clone(),
+    };
+    let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
+    let commit = Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone() };
+    let committing = tokio::spawn(commit.run(commits));
+
+    let executor = Executor::new(
+        identity.clone(),
+        rules.clone(),
+        pool.clone(),
+        storage.clone(),
+        inputs_sender.clone(),
+        commits_sender,
+        outcomes_sender,
+        chain_sender,
+        subscriptions.clone(),
+        metrics.clone(),
+        tokio::runtime::Handle::current(),
+    );
+    let executing = std::thread::Builder::new()
+        .name("executor".into())
+        .spawn(move || executor.run(commands))
+        .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
+
+    let mempool = mempool::start(
+        mempool::Parts {
+            chain: identity.chain,
+            key: own.key.clone(),
+            index: own.index,
+            generation,
+            snapshot: chain.clone(),
+            batches: batches.clone(),
+            gossip: gossip.clone(),
+            verifier: verifier.clone(),
+            subscriptions: subscriptions.clone(),
+            metrics: metrics.clone(),
+        },
+        Pool::new(rules, Limits { bytes: config.mempool_max_bytes, ..Limits::default() }),
+        outcomes,
+    );
+
+    let heights = Arc::new(Heights::default());
+    let sync = Sync {
+        identity: identity.clone(),
+        chain: chain.clone(),
+        storage: storage.clone(),
+        gossip: gossip.clone(),
+        heights: heights.clone(),
+        executor: commands_sender.clone(),
+        core: inputs_sender.clone(),
+        metrics: metrics.clone(),
+    };
+    tokio::spawn(sync.run(sync_events));
+
+    let seed = u64::from(generation) << 16 | u64::from(own.index);
+    let parameters = identity.genesis.parameters.clone();
+    let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, seed);
+    let consensus = Consensus {
+        core: Core::new(core_config, start.recovered, pulse.now()),
+        identity: identity.clone(),
+        index: own.index,
+        gossip: gossip.clone(),
+        batches,
+        pool,
+        storage: storage.clone(),
+        writes: Outbox::new(writes_sender),
+        executor: Outbox::new(commands_sender),
+        sync: sync_sender,
+        subscriptions: subscriptions.clone(),
+        metrics: metrics.clone(),
+        pulse: pulse.clone(),
+        halted,
+    };
+    let deciding = tokio::spawn(consensus.run(inputs, gossip_events));
+
+    tokio::spawn(
+        StatusTask {
+            identity: identity.clone(),
+            index: own.index,
+            chain: chain.clone(),
+            storage: storage.clone(),
+            gossip: gossip.clone(),
+            heights,
+            pulse: pulse.clone(),
+            core: inputs_sender.clone(),
+            metrics: metrics.clone(),
+            halted: halt.clone(),
+        }
+        .run(status_sender, shutdown.clone()),
+    );
+
+    let view = View { identity, chain, status, storage: storage.clone(), pulse };
+    let servers = rpc::start(&config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone())
+        .await
+        .map_err(|cause| NodeError::Start {
+            what: "listen for clients (RPC_HOST, RPC_PORT, WS_PORT, METRICS_PORT)",
+            cause: cause.to_string(),
+        })?;
+    info!(rpc = %config.rpc, ws = %config.ws, p2p = %config.p2p, metrics = %config.metrics, "node started");
+
+    let outcome = tokio::select! {
+        () = shutdown.asked() => Ok(()),
+        halt = wait_for_halt(&mut halt) => Err(NodeError::Halted(halt)),
+    };
+    if let Err(cause) = &outcome {
+        error!(%cause, "stopping");
+    }
+    // Lead and vote no more, then let what is final reach the disk.
+    let _ = inputs_sender.send(Input::Ready(false)).await;
+    drop(ended);
+    let flush = async {
+        servers.stopped().await;
+        deciding.abort();
+        let _ = deciding.await;
+        // Without the loop nobody sends to the executor, the signer and, through them, to commit.
+        let _ = tokio::task::spawn_blocking(move || executing.join()).await;
+        let _ = signing.await;
+        let _ = committing.await;
+        storage.close().await;
+    };
+    if tokio::time::timeout(STOP_LIMIT, flush).await.is_err() {
+        warn!("stopped before everything was flushed; the next start replays it");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// An error and its causes in one line.
+fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn wait_for_halt(halt: &mut watch::Receiver<Option<Halt>>) -> Halt {
+    loop {
+        if let Some(halt) = halt.borrow_and_update().clone() {
+            return halt;
+        }
+        if halt.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

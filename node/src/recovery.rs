@@ -1,0 +1,202 @@
+//! From what is durable to where the node goes on: state rebuilt, root compared, blocks replayed (protocol.md P8).
+
+use crate::executor::tip;
+use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
+use crate::view::{BlockSummary, Identity, Snapshot};
+use aitbc_core::batch::VerifiedBatch;
+use aitbc_core::block::Block;
+use aitbc_core::consensus::input::Recovered;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use aitbc_core::ledger::{self, Executed, Rules};
+use aitbc_core::params::KEEP_FINAL_SLOTS;
+use aitbc_core::state::{Account, State};
+use std::sync::Arc;
+use tracing::info;
+
+/// Blocks read at once when replaying.
+const REPLAY_BLOCKS: u64 = 128;
+/// Bytes of batches read at once when replaying.
+const REPLAY_BYTES: usize = 16 << 20;
+
+/// Why a node cannot go on from its database.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The accounts do not hash to the root stored with them.
+    #[error(
+        "state at height {height} has root {found}, {expected} was stored with it: it was changed by hand or is damaged"
+    )]
+    StateRoot {
+        /// Applied height.
+        height: u64,
+        /// Of the accounts.
+        found: Hash,
+        /// Stored.
+        expected: Hash,
+    },
+    /// Executing a block of the ledger gives other roots than the next header says (C21).
+    #[error("replaying block {height} gives other roots than the certified header after it says")]
+    Diverged {
+        /// The block.
+        height: u64,
+    },
+    /// The ledger lacks a block that must be there.
+    #[error("block {height} is missing in the ledger, whose head is {head}")]
+    Hole {
+        /// The block.
+        height: u64,
+        /// The head.
+        head: u64,
+    },
+}
+
+/// What a start goes on from.
+pub struct Start {
+    /// What readers see first.
+    pub snapshot: Snapshot,
+    /// What the core needs.
+    pub recovered: Recovered,
+}
+
+/// Reads the ledger (after the lease was taken), brings the state to its head and describes both.
+///
+/// # Errors
+/// Where the database fails, or does not agree with itself.
+pub async fn recover(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rules) -> Result<Start, RecoveryError> {
+    let ledger = storage.load_ledger().await?;
+    let head = ledger.head.as_ref().map_or(0, |b| b.candidate.header.height);
+    let mut end = load_state(storage, identity).await?;
+    if end.head.height > head {
+        // Cannot happen: the state is written after the ledger. It would mean a restored ledger.
+        return Err(RecoveryError::Hole { height: end.head.height, head });
+    }
+    if end.head.height < head {
+        info!(from = end.head.height + 1, to = head, "replaying blocks whose state was not stored");
+    }
+    while end.head.height < head {
+        end = replay(storage, identity, rules, end, head).await?;
+    }
+    let recent = storage.blocks(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head, usize::MAX).await?;
+    let recovered = recovered(ledger, &end, &recent);
+    Ok(Start { snapshot: end, recovered })
+}
+
+/// The state as applied, or genesis.
+async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<Snapshot, RecoveryError> {
+    let Some(applied) = storage.load_state().await? else {
+        let state = State::from_genesis(&identity.genesis);
+        let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
+        let (state_root, results_root) = (state.root(), Hash::ZERO);
+        storage
+            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, transactions: Vec::new() })
+            .await?;
+        return Ok(Snapshot { head: genesis_summary(identity, state_root), state });
+    };
+    let accounts =
+        applied.accounts.iter().map(|(a, balance, nonce)| (*a, Account { balance: *balance, nonce: *nonce }));
+    let state = State::from_accounts(accounts);
+    let found = state.root();
+    if found != applied.state_root {
+        return Err(RecoveryError::StateRoot { height: applied.height, found, expected: applied.state_root });
+    }
+    if applied.height == 0 {
+        return Ok(Snapshot { head: genesis_summary(identity, found), state });
+    }
+    let stored = storage.block(applied.height).await?;
+    let Some(stored) = stored else { return Err(RecoveryError::Hole { height: applied.height, head: 0 }) };
+    let head = stored_summary(identity, &stored, applied.state_root, applied.results_root);
+    Ok(Snapshot { head, state })
+}
+
+/// Executes some blocks beyond `end` and applies them.
+async fn replay(
+    storage: &Arc<dyn Storage>,
+    identity: &Identity,
+    rules: &Rules,
+    mut end: Snapshot,
+    head: u64,
+) -> Result<Snapshot, RecoveryError> {
+    let from = end.head.height + 1;
+    let blocks = storage.blocks(from, head.min(from + REPLAY_BLOCKS - 1), REPLAY_BYTES).await?;
+    if blocks.is_empty() {
+        return Err(RecoveryError::Hole { height: from, head });
+    }
+    for (stored, block) in blocks {
+        let header = &stored.candidate.header;
+        if header.height != end.head.height + 1 {
+            return Err(RecoveryError::Hole { height: end.head.height + 1, head });
+        }
+        if (header.parent_state_root, header.parent_results_root) != (end.head.state_root, end.head.results_root) {
+            return Err(RecoveryError::Diverged { height: end.head.height });
+        }
+        let (executed, transactions) = execute(identity, rules, &end.state, &block);
+        let summary = stored_summary(identity, &stored, executed.state_root, executed.results_root);
+        let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
+        let (state_root, results_root) = (executed.state_root, executed.results_root);
+        storage
+            .apply_state(StateWrite { height: header.height, state_root, results_root, accounts, transactions })
+            .await?;
+        end = Snapshot { head: summary, state: executed.state };
+    }
+    Ok(end)
+}
+
+fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> (Executed, Vec<TransactionRow>) {
+    let verified: Vec<VerifiedBatch> = block
+        .batches
+        .iter()
+        .zip(&block.header.batches)
+        // The ledger holds verified batches only.
+        .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
+        .collect();
+    let proposer = identity.set.address(block.header.proposer).unwrap_or(Address([0; 20]));
+    let executed = ledger::execute(state, rules, block.header.height, proposer, &verified);
+    let rows = crate::executor::transaction_rows(block.header.height, &verified, &executed.results);
+    (executed, rows)
+}
+
+fn recovered(ledger: LedgerSnapshot, end: &Snapshot, recent: &[(StoredBlock, Block)]) -> Recovered {
+    Recovered {
+        tip: tip(&end.head),
+        final_cert: ledger.final_cert,
+        votes: ledger.votes,
+        certs: ledger.certs,
+        candidates: ledger.candidates,
+        batches: ledger.batches,
+        included: ledger.included,
+        vote_floor: ledger.vote_floor,
+        recent: crate::storage::headers(recent),
+    }
+}
+
+fn genesis_summary(identity: &Identity, state_root: Hash) -> BlockSummary {
+    BlockSummary {
+        height: 0,
+        slot: 0,
+        hash: identity.chain,
+        parent_hash: Hash::ZERO,
+        time_ms: 0,
+        proposer: None,
+        tx_count: 0,
+        state_root,
+        results_root: Hash::ZERO,
+    }
+}
+
+fn stored_summary(identity: &Identity, stored: &StoredBlock, state_root: Hash, results_root: Hash) -> BlockSummary {
+    let header = &stored.candidate.header;
+    BlockSummary {
+        height: header.height,
+        slot: header.slot,
+        hash: stored.digest,
+        parent_hash: header.parent,
+        time_ms: header.time_ms,
+        proposer: identity.set.address(header.proposer),
+        tx_count: header.tx_count(),
+        state_root,
+        results_root,
+    }
+}

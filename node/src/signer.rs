@@ -1,0 +1,116 @@
+//! Signs votes and makes them durable before anybody sees them (protocol.md P1-P7).
+
+use crate::metrics::Metrics;
+use crate::storage::{Storage, StorageError, VoteWrite};
+use aitbc_core::consensus::input::{Input, WriteFailure, WriteId};
+use aitbc_core::consensus::output::{Rows, Write};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{SecretKey, Signature};
+use aitbc_core::validators::Index;
+use aitbc_core::vote::{Cert, Statement, Vote};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+/// Writes waiting for the database. The core has at most two open a slot and waits for each.
+pub const QUEUE: usize = 256;
+/// Writes that share a commit.
+const GROUP: usize = 64;
+
+/// The own key with what its rows need.
+pub struct Signer {
+    /// Consensus key.
+    pub key: Arc<SecretKey>,
+    /// Genesis hash.
+    pub chain: Hash,
+    /// Own index in the set.
+    pub index: Index,
+    /// Where votes become durable.
+    pub storage: Arc<dyn Storage>,
+    /// Commit times.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Signer {
+    /// Serves writes until the channel closes; answers each with `Durable` or `WriteFailed`.
+    pub async fn run(self, mut writes: mpsc::Receiver<Write>, core: mpsc::Sender<Input>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while writes.recv_many(&mut group, GROUP).await > 0 {
+            let mut votes = Vec::new();
+            let mut certs = Vec::new();
+            for write in group.drain(..) {
+                match write.rows {
+                    Rows::FinalCert { cert } => certs.push((write.id, cert)),
+                    Rows::Notar { statement, candidate } => {
+                        let mut row = self.sign(statement);
+                        let mut candidate = *candidate;
+                        // The own proposal is signed by this very vote (F6).
+                        if candidate.header.proposer == self.index {
+                            candidate.signature = row.vote.signature;
+                        }
+                        row.candidate = Some(candidate);
+                        votes.push((write.id, row));
+                    }
+                    Rows::Final { statement, cert } => {
+                        votes.push((write.id, VoteWrite { cert: Some(cert), ..self.sign(statement) }));
+                    }
+                    Rows::Skip { statement } => votes.push((write.id, self.sign(statement))),
+                }
+            }
+            let answers = self.commit(votes, certs).await;
+            for answer in answers {
+                if core.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn sign(&self, statement: Statement) -> VoteWrite {
+        let vote = Vote::sign(statement, &self.chain, self.index, &self.key);
+        VoteWrite { vote, candidate: None, cert: None }
+    }
+
+    /// Votes first: somebody waits for them. Only the highest certificate matters.
+    async fn commit(&self, votes: Vec<(WriteId, VoteWrite)>, certs: Vec<(WriteId, Cert)>) -> Vec<Input> {
+        let mut answers = Vec::new();
+        if !votes.is_empty() {
+            let ids: Vec<(WriteId, Option<Signature>)> =
+                votes.iter().map(|(id, row)| (*id, Some(row.vote.signature))).collect();
+            let rows = votes.into_iter().map(|(_, row)| row).collect();
+            let timer = self.metrics.database_seconds.with_label_values(&["votes"]).start_timer();
+            let result = self.storage.commit_votes(rows).await;
+            timer.observe_duration();
+            answers.extend(self.answers(ids, result));
+        }
+        let highest = certs.iter().max_by_key(|(_, cert)| cert.statement.slot).map(|(_, cert)| cert.clone());
+        if let Some(cert) = highest {
+            let ids = certs.iter().map(|(id, _)| (*id, None)).collect();
+            let result = self.storage.commit_cert(cert).await;
+            answers.extend(self.answers(ids, result));
+        }
+        answers
+    }
+
+    fn answers(&self, ids: Vec<(WriteId, Option<Signature>)>, result: Result<(), StorageError>) -> Vec<Input> {
+        let failure = match result {
+            Ok(()) => {
+                return ids.into_iter().map(|(write, signature)| Input::Durable { write, signature }).collect();
+            }
+            Err(cause @ StorageError::Fenced { .. }) => {
+                error!(%cause, "fenced: this process stops signing");
+                WriteFailure::Fenced
+            }
+            Err(cause @ StorageError::ConflictingVote { .. }) => {
+                error!(%cause, "conflicting vote refused");
+                WriteFailure::Conflict
+            }
+            Err(cause) => {
+                error!(%cause, "a vote could not be stored: no vote until restart");
+                info!("the votes stored are read again at the next start (P6)");
+                WriteFailure::Unknown
+            }
+        };
+        ids.into_iter().map(|(write, _)| Input::WriteFailed { write, failure }).collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! Every few hundred milliseconds: is the database there, how far are the peers, may this node be called ready?
+
+use crate::gossip::GossipHandle;
+use crate::metrics::Metrics;
+use crate::pulse::Pulse;
+use crate::shutdown::Shutdown;
+use crate::storage::Storage;
+use crate::sync::Heights;
+use crate::view::{Identity, NodeStatus, PeerInfo, Snapshot};
+use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::output::Halt;
+use aitbc_core::validators::Index;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+/// Pause between two looks.
+const EVERY: Duration = Duration::from_millis(200);
+/// Looks between two pings of the database.
+const PING_EVERY: u32 = 5;
+/// A ping that takes longer counts as failed.
+const PING_LIMIT: Duration = Duration::from_secs(2);
+/// Blocks behind the best peer at which a node is still caught up.
+const CAUGHT_UP_WITHIN: u64 = 5;
+
+/// What the task looks at.
+pub struct StatusTask {
+    /// Fixed facts.
+    pub identity: Arc<Identity>,
+    /// Own index.
+    pub index: Index,
+    /// Own end of the chain.
+    pub chain: watch::Receiver<Arc<Snapshot>>,
+    /// Database to ping.
+    pub storage: Arc<dyn Storage>,
+    /// Channels to peers.
+    pub gossip: GossipHandle,
+    /// What peers said of their heights.
+    pub heights: Arc<Heights>,
+    /// The consensus loop.
+    pub pulse: Arc<Pulse>,
+    /// Told when the database comes and goes.
+    pub core: mpsc::Sender<Input>,
+    /// Gauges.
+    pub metrics: Arc<Metrics>,
+    /// Whether voting stopped for good.
+    pub halted: watch::Receiver<Option<Halt>>,
+}
+
+impl StatusTask {
+    /// Looks until the wish to stop.
+    pub async fn run(self, status: watch::Sender<Arc<NodeStatus>>, shutdown: Shutdown) {
+        let mut looks: u32 = 0;
+        let mut database_ready = true;
+        let mut last_reason = Some("starting".to_owned());
+        loop {
+            if looks.is_multiple_of(PING_EVERY) {
+                let before = database_ready;
+                database_ready = self.ping().await;
+                if before != database_ready {
+                    // Without a database nothing can be voted, so nobody should wait for our proposals.
+                    let _ = self.core.send(Input::Ready(database_ready)).await;
+                }
+            }
+            looks = looks.wrapping_add(1);
+            let now = self.look(database_ready, shutdown.is_asked());
+            if now.not_ready != last_reason {
+                match &now.not_ready {
+                    Some(reason) => warn!(reason, height = self.chain.borrow().head.height, "not ready"),
+                    None => info!(height = self.chain.borrow().head.height, "ready"),
+                }
+                last_reason.clone_from(&now.not_ready);
+            }
+            status.send_replace(Arc::new(now));
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = shutdown.asked() => {
+                    status.send_replace(Arc::new(self.look(database_ready, true)));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn ping(&self) -> bool {
+        let start = Instant::now();
+        let answered = matches!(tokio::time::timeout(PING_LIMIT, self.storage.ping()).await, Ok(Ok(())));
+        self.metrics.database_seconds.with_label_values(&["ping"]).observe(start.elapsed().as_secs_f64());
+        answered
+    }
+
+    fn look(&self, database_ready: bool, stopping: bool) -> NodeStatus {
+        let head = self.chain.borrow().head.clone();
+        let peers = self.peers();
+        let connected = peers.iter().filter(|peer| peer.connected).count();
+        self.metrics.network_peers.set(connected as i64);
+        let best = peers.iter().filter(|peer| peer.connected).map(|peer| peer.height).max().unwrap_or(0);
+        let best_peer_height = best.max(head.height);
+        let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
+        let reason = if stopping {
+            Some("stopping".to_owned())
+        } else if let Some(halt) = &*self.halted.borrow() {
+            Some(format!("voting stopped: {halt:?}"))
+        } else if !database_ready {
+            Some("the database does not answer".to_owned())
+        } else if peers.len() > 0 && connected == 0 {
+            Some("no peer is connected".to_owned())
+        } else if catching_up {
+            Some(format!("catching up: height {} of {best_peer_height}", head.height))
+        } else {
+            None
+        };
+        NodeStatus {
+            best_peer_height,
+            catching_up,
+            database_ready,
+            not_ready: reason,
+            last_signed_height: self.pulse.last_signed_height.load(Ordering::Relaxed),
+            frontier: self.pulse.frontier.load(Ordering::Relaxed),
+            final_slot: self.pulse.final_slot.load(Ordering::Relaxed),
+            peers,
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        let connected = self.gossip.connected();
+        let members = self.identity.set.members().iter().enumerate();
+        members
+            .filter(|(index, _)| *index != usize::from(self.index))
+            .map(|(index, member)| {
+                let seen = self.heights.get(index as Index);
+                PeerInfo {
+                    address: member.key.address(),
+                    public_key: member.key,
+                    weight: member.weight,
+                    connected: connected.contains(&(index as Index)),
+                    height: seen.map_or(0, |(height, _)| height),
+                    last_seen_ms: seen.map(|(_, at)| at),
+                }
+            })
+            .collect()
+    }
+}

@@ -71,6 +71,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: u32,
         offset: u32,
     ) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
+    /// By position.
+    fn block_transactions(&self, height: u64) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -225,6 +225,10 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("transactions", self.backend.transactions(sender, limit.min(MAX_TRANSACTIONS), offset))
     }
 
+    fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>> {
+        self.timed("transactions", self.backend.block_transactions(height))
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
         self.timed("ping", async {
             let answer = timeout(PING_TIMEOUT, self.backend.ping()).await;

@@ -216,6 +216,10 @@ pub trait Storage: Send + Sync + 'static {
         offset: u32,
     ) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
 
+    /// Outcomes recorded under a block, by position. Fewer than it has transactions where the state lags, or where an id
+    /// took effect in another place.
+    fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
+
     /// A round trip, for readiness; the time it took is measured by the caller.
     fn ping(&self) -> BoxFuture<'_, Result<()>>;
 

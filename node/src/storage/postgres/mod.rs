@@ -312,6 +312,10 @@ impl Backend for Postgres {
         self.read(|| reads::transactions(&self.reads, sender, limit, offset)).await
     }
 
+    async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
+        self.read(|| reads::block_transactions(&self.reads, height)).await
+    }
+
     async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").fetch_one(&self.reads).await?;
         Ok(())

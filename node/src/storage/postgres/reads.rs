@@ -94,3 +94,14 @@ pub(super) async fn transactions(
     };
     rows.into_iter().map(rows::transaction).collect()
 }
+
+pub(super) async fn block_transactions(pool: &PgPool, height: u64) -> Result<Vec<TransactionRow>> {
+    let rows: Vec<rows::OutcomeRow> = sqlx::query_as(
+        "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions \
+         WHERE height = $1 ORDER BY idx",
+    )
+    .bind(sql(height))
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(rows::transaction).collect()
+}

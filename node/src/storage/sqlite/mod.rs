@@ -265,6 +265,10 @@ impl Backend for Sqlite {
         reads::transactions(&self.state_reads, sender, limit, offset).await
     }
 
+    async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
+        reads::block_transactions(&self.state_reads, height).await
+    }
+
     async fn ping(&self) -> Result<()> {
         self.file.check()?;
         sqlx::query("SELECT generation FROM lease").fetch_one(&self.ledger_reads).await?;

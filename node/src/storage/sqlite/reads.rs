@@ -93,3 +93,15 @@ pub(super) async fn transactions(
     };
     rows.into_iter().map(rows::transaction).collect()
 }
+
+pub(super) async fn block_transactions(pool: &SqlitePool, height: u64) -> Result<Vec<TransactionRow>> {
+    // A range of `place`, which is the key; `height` is computed from it and has no index.
+    let rows: Vec<rows::OutcomeRow> = sqlx::query_as(
+        "SELECT id, height, idx, code, sender, nonce, batch FROM transactions \
+         WHERE place BETWEEN ?1 << 20 AND (?1 << 20) + 1048575 ORDER BY place",
+    )
+    .bind(sql(height))
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(rows::transaction).collect()
+}

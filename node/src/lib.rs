@@ -5,10 +5,14 @@
 //! ```
 //! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc | node.
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod gossip;
+pub mod mempool;
 pub mod metrics;
 pub mod pulse;
+pub mod rpc;
 pub mod shutdown;
 pub mod storage;
 pub mod subscriptions;

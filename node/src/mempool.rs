@@ -1,7 +1,7 @@
 //! The task that owns the pool: verifies what clients send in batches, admits, seals, tells outcomes.
 
 use aitbc_core::hash::Hash;
-use aitbc_core::mempool::Rejected;
+use aitbc_core::mempool::{Reason, Rejected};
 use aitbc_core::transaction::{SignedTransaction, TransactionError};
 use std::time::Duration;
 
@@ -45,6 +45,19 @@ pub struct Outcome {
     pub code: u16,
 }
 
+/// What the pool knows of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: never seen here, or too long ago.
+    Unknown,
+    /// It waits.
+    Pending(Pending),
+    /// It is in one of the last final blocks.
+    Final(Outcome),
+    /// It left the pool without a result, lately.
+    Dropped(Reason),
+}
+
 /// A transaction waiting in the pool, as `/rpc/mempool` lists it.
 #[derive(Clone, Debug)]
 pub struct PendingTransaction {
@@ -66,6 +79,9 @@ pub trait Mempool: Send + Sync + 'static {
 
     /// Where a transaction is, if it is pending here.
     fn pending(&self, id: Hash) -> futures_util::future::BoxFuture<'_, Option<Pending>>;
+
+    /// What is known of a transaction, without waiting for anything to happen.
+    fn standing(&self, id: Hash) -> futures_util::future::BoxFuture<'_, Standing>;
 
     /// Pending transactions, at most `limit`.
     fn list(&self, limit: usize) -> futures_util::future::BoxFuture<'_, Vec<PendingTransaction>>;

@@ -1,0 +1,127 @@
+//! The command line: what can be asked of `aitbc-node`, one file a group of commands.
+//!
+//! `run`, `devnet` and `init-devnet` become a node or several (`start.rs`); everything else is a client and ends at once.
+
+mod genesis;
+mod keys;
+mod output;
+mod query;
+mod start;
+mod tx;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use start::{DevnetArgs, RunArgs};
+
+/// A validator of an AITBC blockchain, and the tools around it.
+#[derive(Debug, Parser)]
+#[command(name = "aitbc-node", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For programs.
+    Json,
+    /// For people.
+    Table,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a validator.
+    Run(RunArgs),
+    /// Run a whole chain on this machine: keys, genesis, validators, a funded account.
+    Devnet(DevnetArgs),
+    /// Only write the files of a devnet; then `run --config DIR/validator-0.yaml`.
+    InitDevnet(DevnetArgs),
+    /// Make and look at keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Make and check genesis files.
+    #[command(subcommand)]
+    Genesis(genesis::Command),
+    /// Sign transactions here and send them to a node.
+    #[command(subcommand)]
+    Tx(tx::Command),
+    /// Ask a node.
+    Query(query::Args),
+}
+
+/// Does it; answers the exit code of the process.
+pub async fn run(cli: Cli) -> u8 {
+    let format = cli.output;
+    let outcome = match cli.command {
+        Command::Run(args) => return start::run(args).await,
+        Command::Devnet(args) => return start::devnet(args).await,
+        Command::InitDevnet(args) => return start::init_devnet(args).await,
+        Command::Keys(command) => keys::run(command, format),
+        Command::Genesis(command) => genesis::run(command, format),
+        Command::Tx(command) => tx::run(command, format).await,
+        Command::Query(args) => query::run(args, format).await,
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// One line with the whole chain of causes.
+fn fail(error: &anyhow::Error, code: u8) -> u8 {
+    eprintln!("aitbc-node: {error:#}");
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_commands_are_understood() {
+        let tx = "--rpc http://h:1 --key k.pem --fee 1 --nonce 2 --wait final";
+        for line in [
+            "run --config f.yaml",
+            "run",
+            "devnet --validators 4 --dir d --database sqlite",
+            "init-devnet --dir d",
+            "keys generate --out k.pem",
+            "keys show k.pem --output json",
+            "keys import --from - --out k.pem",
+            "genesis build --chain-id x --validator aa --account ait1=5 --faucet 10:1 --out g.json",
+            "genesis verify g.json",
+            &format!("tx transfer {tx} --to ait1 --amount 5"),
+            &format!("tx transfer-many {tx} --pay a=1 --pay b=2"),
+            &format!("tx faucet {tx} --amount 5"),
+            "query head",
+            "query block",
+            "query block 7 --full",
+            "query balance ait1 --proof",
+            "query tx 0x00",
+            "query validators",
+            "query peers",
+            "query mempool",
+            "query sync",
+            "query genesis",
+            "query head --rpc http://h:1 --output json",
+        ] {
+            let words = std::iter::once("aitbc-node").chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                // Values are checked while the line is read, so placeholders fail, but by their value only.
+                assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line}: {error}");
+            }
+        }
+    }
+}

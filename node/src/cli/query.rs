@@ -1,0 +1,77 @@
+//! `query`: asks a node and prints the answer.
+
+use super::{Format, output};
+use crate::client::Client;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Where `--rpc` is not given.
+pub(super) const DEFAULT_RPC: &str = "http://127.0.0.1:9080";
+
+/// What to ask, and whom.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// REST address of the node.
+    #[arg(long, global = true, env = "AITBC_RPC", default_value = DEFAULT_RPC)]
+    rpc: String,
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// The last final block.
+    Head,
+    /// A block by height; the last one without.
+    Block {
+        /// Height.
+        height: Option<u64>,
+        /// With whole transactions.
+        #[arg(long)]
+        full: bool,
+    },
+    /// An account.
+    Balance {
+        /// Whose.
+        address: Address,
+        /// With a proof of it.
+        #[arg(long)]
+        proof: bool,
+    },
+    /// What became of a transaction.
+    Tx {
+        /// Its id.
+        id: Hash,
+    },
+    /// The validator set.
+    Validators,
+    /// The other validators, as this node sees them.
+    Peers,
+    /// Pending transactions.
+    Mempool {
+        /// Most that are shown.
+        #[arg(long, default_value_t = 100)]
+        limit: u64,
+    },
+    /// Where the node is and how it does.
+    Sync,
+    /// Genesis and its hash.
+    Genesis,
+}
+
+pub(super) async fn run(args: Args, format: Format) -> Result<()> {
+    let client = Client::new(&args.rpc)?;
+    match args.question {
+        Question::Head => output::print(format, &client.get_head().await?),
+        Question::Block { height, full } => output::print(format, &client.get_block(height, full).await?),
+        Question::Balance { address, proof } => output::print(format, &client.get_balance(&address, proof).await?),
+        Question::Tx { id } => output::print(format, &client.transaction(&id).await?),
+        Question::Validators => output::print(format, &client.validators().await?),
+        Question::Peers => output::print(format, &client.peers().await?),
+        Question::Mempool { limit } => output::print(format, &client.mempool(limit).await?),
+        Question::Sync => output::print(format, &client.sync_status().await?),
+        Question::Genesis => output::print(format, &client.genesis().await?),
+    }
+}

@@ -1,0 +1,157 @@
+//! `tx`: builds a transaction from what the node says, signs it here, sends it.
+
+use super::genesis::time;
+use super::query::DEFAULT_RPC;
+use super::{Format, keys, output};
+use crate::client::Client;
+use crate::rpc::transaction::{Status, TransactionStatus};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::params::MAX_EXPIRY_AHEAD;
+use aitbc_core::transaction::{Action, Payment, Transaction};
+use anyhow::{Result, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Kinds of transactions.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Pay one account.
+    Transfer {
+        /// Who receives.
+        #[arg(long)]
+        to: Address,
+        /// Smallest units.
+        #[arg(long)]
+        amount: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Pay up to 64 accounts, all or none.
+    TransferMany {
+        /// ADDRESS=AMOUNT; once for each.
+        #[arg(long = "pay", required = true, value_parser = payment)]
+        payments: Vec<Payment>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take units from the faucet, where the chain has one.
+    Faucet {
+        /// Who receives; without it, the signer.
+        #[arg(long)]
+        to: Option<Address>,
+        /// Smallest units.
+        #[arg(long)]
+        amount: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// What all kinds have in common.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// REST address of the node.
+    #[arg(long, env = "AITBC_RPC", default_value = DEFAULT_RPC)]
+    rpc: String,
+    /// Key file of the sender.
+    #[arg(long)]
+    key: PathBuf,
+    /// Smallest units for the proposer; without it, the chain's least fee.
+    #[arg(long)]
+    fee: Option<u64>,
+    /// Without it, the sender's next as the node says.
+    #[arg(long)]
+    nonce: Option<u64>,
+    /// Blocks after which it may not be included any more.
+    #[arg(long, default_value_t = MAX_EXPIRY_AHEAD / 2, value_parser = clap::value_parser!(u64).range(1..=MAX_EXPIRY_AHEAD))]
+    expires_in: u64,
+    /// Refuse to sign for any other chain than the one with this genesis hash.
+    #[arg(long)]
+    genesis_hash: Option<Hash>,
+    /// What to wait for.
+    #[arg(long, value_enum, default_value_t = Wait::None)]
+    wait: Wait,
+    /// How long to wait.
+    #[arg(long, default_value = "30s", value_parser = time)]
+    timeout: Duration,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// Until the node has taken it.
+    None,
+    /// Until it is final.
+    #[value(alias = "finalized")]
+    Final,
+}
+
+fn payment(text: &str) -> Result<Payment, String> {
+    let parts = text.split_once('=').and_then(|(to, amount)| Some((to.parse().ok()?, amount.parse().ok()?)));
+    parts.map(|(to, amount)| Payment { to, amount }).ok_or_else(|| "ADDRESS=AMOUNT expected".to_owned())
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: TransactionStatus,
+    sender: Address,
+    nonce: u64,
+    fee: u64,
+    expiry_height: u64,
+}
+
+pub(super) async fn run(command: Command, format: Format) -> Result<()> {
+    match command {
+        Command::Transfer { to, amount, common } => {
+            send(common, format, |_| Action::Transfer(Payment { to, amount })).await
+        }
+        Command::TransferMany { payments, common } => send(common, format, |_| Action::TransferMany { payments }).await,
+        Command::Faucet { to, amount, common } => {
+            send(common, format, |signer| Action::Faucet(Payment { to: to.unwrap_or(signer), amount })).await
+        }
+    }
+}
+
+async fn send(common: Common, format: Format, action: impl FnOnce(Address) -> Action) -> Result<()> {
+    let client = Client::new(&common.rpc)?;
+    let key = keys::read(&common.key)?;
+    let sender = key.public().address();
+    let (chain, transaction) = prepare(&common, &client, &key, action(sender)).await?;
+    transaction.check()?;
+    let (nonce, fee, expiry_height) = (transaction.nonce, transaction.fee, transaction.expiry_height);
+    let signed = transaction.sign(&chain, &key);
+    let status = match common.wait {
+        Wait::None => client.send(&signed).await?,
+        Wait::Final => client.send_and_wait(&signed, common.timeout).await?,
+    };
+    let rejected = status.status == Status::Rejected;
+    let code = status.code.clone().unwrap_or_default();
+    output::print(format, &Shown { status, sender, nonce, fee, expiry_height })?;
+    if rejected {
+        bail!("the transaction was rejected: {code}");
+    }
+    Ok(())
+}
+
+/// Chain, fee, nonce and expiry as the node says, where they were not given.
+async fn prepare(common: &Common, client: &Client, key: &SecretKey, action: Action) -> Result<(Hash, Transaction)> {
+    let info = client.genesis().await?;
+    let chain = info.genesis.hash();
+    ensure!(chain == info.genesis_hash, "{} tells a genesis hash that is not that of its genesis", common.rpc);
+    if let Some(expected) = common.genesis_hash {
+        ensure!(chain == expected, "{} is on chain {chain}, not on {expected}", common.rpc);
+    }
+    let height = client.get_head().await?.height;
+    let nonce = match common.nonce {
+        Some(nonce) => nonce,
+        None => client.get_balance(&key.public().address(), false).await?.next_nonce,
+    };
+    let free = matches!(action, Action::Faucet(_));
+    let fee = common.fee.unwrap_or(if free { 0 } else { info.genesis.parameters.min_fee });
+    let expiry_height = height + common.expires_in;
+    Ok((chain, Transaction { sender: key.public(), nonce, fee, expiry_height, action }))
+}

@@ -1,0 +1,272 @@
+//! `GET /rpc/get_block/{height}`: a final block by height, or `latest`, with ids and results of its transactions.
+
+use super::Api;
+use super::error::ApiError;
+use super::query::{self, Parameters};
+use super::transaction::{Status, code_name};
+use crate::storage::{StoredBlock, TransactionRow};
+use crate::view::Identity;
+use aitbc_core::block::{Block, Header};
+use aitbc_core::hash::Hash;
+use aitbc_core::json;
+use aitbc_core::key::Address;
+use aitbc_core::vote::Cert;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a reader waits for a block that is final but not in the database yet, and for its results.
+const WRITE_WAIT: Duration = Duration::from_secs(2);
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A final block. Fields of the header are `None` or zero for genesis, height 0, which has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockInfo {
+    /// Height.
+    pub height: u64,
+    /// Digest of its header; the genesis hash at height 0.
+    pub hash: Hash,
+    /// Digest of its parent.
+    pub parent_hash: Hash,
+    /// Format of the header.
+    pub version: u16,
+    /// Epoch.
+    pub epoch: u64,
+    /// Slot it was proposed in.
+    pub slot: u64,
+    /// Slot of its parent.
+    pub parent_slot: u64,
+    /// Milliseconds since 1970, by the proposer's clock.
+    pub time_ms: u64,
+    /// The same as RFC 3339.
+    pub timestamp: Option<String>,
+    /// Who proposed it.
+    pub proposer: Option<Address>,
+    /// State root after its parent.
+    pub parent_state_root: Hash,
+    /// Root of its parent's results.
+    pub parent_results_root: Hash,
+    /// Hash of the validator set.
+    pub set_hash: Hash,
+    /// Hash of the next epoch's set.
+    pub next_set_hash: Hash,
+    /// Number of transactions.
+    pub tx_count: u64,
+    /// Batches, in order.
+    pub batches: Vec<BatchInfo>,
+    /// Transactions, in order over all batches.
+    pub transactions: Vec<BlockTransaction>,
+    /// What makes it final; `None` where a later block's certificate does, as an ancestor is final with it.
+    pub certificate: Option<Certificate>,
+}
+
+/// A batch as the header names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchInfo {
+    /// Digest.
+    pub digest: Hash,
+    /// Who sealed it.
+    pub author: Option<Address>,
+    /// Encoded bytes.
+    pub bytes: u32,
+    /// Number of transactions.
+    pub txs: u16,
+}
+
+/// A transaction of a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockTransaction {
+    /// Id.
+    pub tx_hash: Hash,
+    /// Position in the block.
+    pub index: u32,
+    /// `final` or `rejected`; `None` where no result is recorded under this block: the same transaction's stands at
+    /// another height.
+    pub status: Option<Status>,
+    /// Stable name of the result.
+    pub code: Option<String>,
+    /// With `?full=true`, in the form in which it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<Value>,
+}
+
+/// Votes of a quorum for the block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// `final`.
+    pub kind: String,
+    /// Slot.
+    pub slot: u64,
+    /// Addresses of the signers, by index.
+    pub signers: Vec<Address>,
+    /// Their voting power.
+    pub weight: u64,
+    /// Power that was needed.
+    pub quorum: u64,
+}
+
+pub(super) async fn get_block(
+    State(api): State<Api>,
+    Path(height): Path<String>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let full = Parameters::read(&uri, &["full"])?.flag("full")?;
+    let head = api.view.snapshot().head.clone();
+    let height = query::height(&height)?.unwrap_or(head.height);
+    if height > head.height {
+        let hint = "heights up to that of /rpc/get_head are there";
+        return Err(ApiError::NotFound { what: format!("block {height}"), hint });
+    }
+    let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
+    if height == 0 {
+        return Ok(Json(genesis_block(&api.view.identity)).into_response());
+    }
+    let (stored, block) = read(&api, height).await?;
+    let rows = results(&api, height, block.header.tx_count()).await?;
+    let identity = api.view.identity.clone();
+    // Megabytes of transactions take tens of milliseconds to hash and write: not on the threads that serve everybody.
+    let text =
+        tokio::task::spawn_blocking(move || serde_json::to_vec(&describe(&identity, &stored, &block, &rows, full)));
+    let text = text.await.map_err(|cause| cause.to_string()).and_then(|text| text.map_err(|cause| cause.to_string()));
+    let text = text.map_err(|cause| ApiError::Internal(format!("get_block: {cause}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response())
+}
+
+/// Readers are told of a block before it is in the database, so the last few may take a moment.
+async fn read(api: &Api, height: u64) -> Result<(StoredBlock, Block), ApiError> {
+    let found = within(WRITE_WAIT, || async {
+        Ok(api.view.storage.blocks(height, height, usize::MAX).await?.into_iter().next())
+    });
+    found.await?.ok_or(ApiError::Busy("the block is final but not in the database yet"))
+}
+
+/// Results of a block, by id. The state lags behind the ledger by a few blocks.
+async fn results(api: &Api, height: u64, tx_count: u64) -> Result<HashMap<Hash, TransactionRow>, ApiError> {
+    if tx_count == 0 {
+        return Ok(HashMap::new());
+    }
+    let found = within(WRITE_WAIT, || async {
+        let rows = api.view.storage.block_transactions(height).await?;
+        Ok(Some(rows).filter(|rows| !rows.is_empty()))
+    });
+    Ok(found.await?.unwrap_or_default().into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// Looks again and again until something is there, or time is up.
+async fn within<T, F>(limit: Duration, look: impl Fn() -> F) -> Result<Option<T>, ApiError>
+where
+    F: Future<Output = Result<Option<T>, ApiError>>,
+{
+    let start = tokio::time::Instant::now();
+    loop {
+        let found = look().await?;
+        if found.is_some() || start.elapsed() >= limit {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn genesis_block(identity: &Identity) -> BlockInfo {
+    let set_hash = identity.set.hash();
+    BlockInfo {
+        height: 0,
+        hash: identity.chain,
+        parent_hash: Hash::ZERO,
+        version: 0,
+        epoch: 0,
+        slot: 0,
+        parent_slot: 0,
+        time_ms: 0,
+        timestamp: None,
+        proposer: None,
+        parent_state_root: Hash::ZERO,
+        parent_results_root: Hash::ZERO,
+        set_hash,
+        next_set_hash: set_hash,
+        tx_count: 0,
+        batches: Vec::new(),
+        transactions: Vec::new(),
+        certificate: None,
+    }
+}
+
+fn describe(
+    identity: &Identity,
+    stored: &StoredBlock,
+    block: &Block,
+    rows: &HashMap<Hash, TransactionRow>,
+    full: bool,
+) -> BlockInfo {
+    let header = &block.header;
+    BlockInfo {
+        height: header.height,
+        hash: stored.digest,
+        parent_hash: header.parent,
+        version: header.version,
+        epoch: header.epoch,
+        slot: header.slot,
+        parent_slot: header.parent_slot,
+        time_ms: header.time_ms,
+        timestamp: super::timestamp(header.time_ms),
+        proposer: identity.set.address(header.proposer),
+        parent_state_root: header.parent_state_root,
+        parent_results_root: header.parent_results_root,
+        set_hash: header.set_hash,
+        next_set_hash: header.next_set_hash,
+        tx_count: header.tx_count(),
+        batches: batches(identity, header),
+        transactions: transactions(identity, block, rows, full),
+        certificate: stored.cert.as_ref().map(|cert| certificate(identity, cert)),
+    }
+}
+
+fn batches(identity: &Identity, header: &Header) -> Vec<BatchInfo> {
+    let info = |batch: &aitbc_core::batch::BatchRef| BatchInfo {
+        digest: batch.digest,
+        author: identity.set.address(batch.author),
+        bytes: batch.bytes,
+        txs: batch.txs,
+    };
+    header.batches.iter().map(info).collect()
+}
+
+fn transactions(
+    identity: &Identity,
+    block: &Block,
+    rows: &HashMap<Hash, TransactionRow>,
+    full: bool,
+) -> Vec<BlockTransaction> {
+    let all = block.batches.iter().flat_map(|batch| &batch.txs);
+    let info = |(index, tx): (u32, &aitbc_core::transaction::SignedTransaction)| {
+        let tx_hash = tx.id(&identity.chain);
+        // A transaction may stand in two batches; its result is recorded at one place.
+        let row = rows.get(&tx_hash).filter(|row| row.index == index);
+        BlockTransaction {
+            tx_hash,
+            index,
+            status: row.map(|row| if row.code == 0 { Status::Final } else { Status::Rejected }),
+            code: row.map(|row| code_name(row.code)),
+            transaction: full.then(|| json::to_value(tx, &identity.chain)),
+        }
+    };
+    (0..).zip(all).map(info).collect()
+}
+
+fn certificate(identity: &Identity, cert: &Cert) -> Certificate {
+    let set = &identity.set;
+    Certificate {
+        kind: cert.statement.kind.name().to_owned(),
+        slot: cert.statement.slot,
+        signers: cert.signer_indices().filter_map(|index| set.address(index)).collect(),
+        weight: cert.signer_indices().map(|index| set.weight(index)).sum(),
+        quorum: set.quorum(),
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /health`: alive as long as the consensus loop turns; blocks, peers and the database do not matter.
+
+use super::Api;
+use super::error::ApiError;
+use super::query::Parameters;
+use crate::pulse::Pulse;
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A loop that has not turned for this long hangs; it ticks several times a second.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
+
+/// The node is alive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always `ok`: anything else is an error answer.
+    pub status: String,
+    /// Name of the chain.
+    pub chain_id: String,
+    /// Milliseconds since the loop turned.
+    pub last_turn_ms_ago: u64,
+}
+
+pub(super) async fn health(State(api): State<Api>, uri: Uri) -> Result<Json<Health>, ApiError> {
+    Parameters::read(&uri, &[])?;
+    let age = age(&api.view.pulse);
+    if age > STALLED_AFTER {
+        return Err(ApiError::Stalled { age });
+    }
+    let chain_id = api.view.identity.genesis.chain_id.clone();
+    Ok(Json(Health { status: "ok".into(), chain_id, last_turn_ms_ago: age.as_millis() as u64 }))
+}
+
+/// Time since the last turn of the loop.
+fn age(pulse: &Pulse) -> Duration {
+    pulse.started.elapsed().saturating_sub(Duration::from_millis(pulse.last_turn_ms.load(Ordering::Relaxed)))
+}

@@ -1,0 +1,94 @@
+//! Path and query parameters: read strictly, so that a misspelt one is not lost in silence.
+
+use super::error::ApiError;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Address;
+use axum::extract::Query;
+use axum::http::Uri;
+use std::ops::RangeInclusive;
+
+/// Characters of a wrong value that an answer repeats.
+const SHOWN: usize = 100;
+
+/// A wrong value, cut short.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
+}
+
+/// Query parameters of a request, all of them known.
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Reads the query of `uri`, in which only `known` names may stand, each once.
+    pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, ApiError> {
+        let allowed = || if known.is_empty() { "none here".to_owned() } else { known.join(", ") };
+        let wrong = |name: &str, found: &str, allowed: String| ApiError::InvalidQuery {
+            name: shown(name),
+            found: shown(found),
+            allowed,
+        };
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|_| wrong("query", uri.query().unwrap_or_default(), "name=value, separated by &".into()))?;
+        for (i, (name, value)) in pairs.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                return Err(wrong(name, value, format!("only these parameters: {}", allowed())));
+            }
+            if pairs[..i].iter().any(|(other, _)| other == name) {
+                return Err(wrong(name, value, "given once".into()));
+            }
+        }
+        Ok(Parameters(pairs))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn wrong(&self, name: &str, allowed: String) -> ApiError {
+        ApiError::InvalidQuery { name: name.to_owned(), found: shown(self.get(name).unwrap_or_default()), allowed }
+    }
+
+    /// `true` or `false`; false where it is not given.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(self.wrong(name, "true, false".into())),
+        }
+    }
+
+    /// A whole number.
+    pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let allowed = || format!("a whole number from {} to {}", range.start(), range.end());
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.map(Some).ok_or_else(|| self.wrong(name, allowed()))
+    }
+
+    /// One of some words.
+    pub(super) fn word<'a>(&self, name: &str, words: &[&'a str]) -> Result<Option<&'a str>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let word = words.iter().find(|word| **word == text);
+        word.map(|word| Some(*word)).ok_or_else(|| self.wrong(name, words.join(", ")))
+    }
+}
+
+/// An address in a path.
+pub(super) fn address(text: &str) -> Result<Address, ApiError> {
+    text.parse().map_err(|_| ApiError::UnknownAddressForm(shown(text)))
+}
+
+/// A transaction id in a path.
+pub(super) fn transaction_id(text: &str) -> Result<Hash, ApiError> {
+    text.parse().map_err(|_| ApiError::MalformedHash(shown(text)))
+}
+
+/// A height in a path; `None` for `latest`.
+pub(super) fn height(text: &str) -> Result<Option<u64>, ApiError> {
+    if text == "latest" {
+        return Ok(None);
+    }
+    // "+1" parses as a number, but is none here.
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).map(Some).ok_or_else(|| ApiError::MalformedHeight(shown(text)))
+}

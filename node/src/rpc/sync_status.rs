@@ -1,0 +1,85 @@
+//! `GET /sync_status`: where this node is and how it does; the operator plans by it. Always 200 while it can answer.
+
+use super::Api;
+use super::error::ApiError;
+use super::query::Parameters;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, PublicKey};
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use serde::{Deserialize, Serialize};
+
+/// Where the node is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Name of the chain.
+    pub chain_id: String,
+    /// Height of the last final block here.
+    pub height: u64,
+    /// Highest height a peer told of, or the own one.
+    pub best_peer_height: u64,
+    /// Whether it is more than a few blocks behind.
+    pub catching_up: bool,
+    /// Whether clients should be sent here.
+    pub ready: bool,
+    /// Header time of the last final block, milliseconds since 1970.
+    pub last_block_time_ms: u64,
+    /// The chain's identity.
+    pub genesis_hash: Hash,
+    /// State root after the last final block.
+    pub state_root: Hash,
+    /// Of this program.
+    pub version: String,
+    /// `None` where this node has no key of the set.
+    pub validator: Option<ValidatorStatus>,
+    /// Whether the database answered lately.
+    pub database_ready: bool,
+    /// Connected peers.
+    pub peers: u64,
+    /// Why it is not ready; `None` where it is.
+    pub reason: Option<String>,
+}
+
+/// This node as a validator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidatorStatus {
+    /// Its address.
+    pub address: Address,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Its voting power.
+    pub weight: u64,
+    /// Last height it helped to finalize: the operator waits for this to grow before it takes the next pod.
+    pub last_signed_height: u64,
+}
+
+pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json<SyncStatus>, ApiError> {
+    Parameters::read(&uri, &[])?;
+    let (identity, status, snapshot) = (&api.view.identity, api.view.condition(), api.view.snapshot());
+    let head = &snapshot.head;
+    let validator = identity.key.and_then(|public_key| {
+        let index = identity.set.index_of(&public_key)?;
+        Some(ValidatorStatus {
+            address: public_key.address(),
+            public_key,
+            weight: identity.set.weight(index),
+            last_signed_height: status.last_signed_height,
+        })
+    });
+    Ok(Json(SyncStatus {
+        chain_id: identity.genesis.chain_id.clone(),
+        height: head.height,
+        best_peer_height: status.best_peer_height.max(head.height),
+        catching_up: status.catching_up,
+        ready: status.not_ready.is_none(),
+        last_block_time_ms: head.time_ms,
+        genesis_hash: identity.chain,
+        state_root: head.state_root,
+        version: env!("CARGO_PKG_VERSION").into(),
+        validator,
+        database_ready: status.database_ready,
+        peers: status.peers.iter().filter(|peer| peer.connected).count() as u64,
+        reason: status.not_ready.clone(),
+    }))
+}

@@ -1,0 +1,153 @@
+//! `GET /rpc/transaction/{id}`: pending, final or rejected, and why.
+
+use super::Api;
+use super::error::ApiError;
+use super::query::{self, Parameters};
+use crate::mempool::{Outcome, Pending, Standing};
+use aitbc_core::hash::Hash;
+use aitbc_core::ledger::ResultCode;
+use aitbc_core::mempool::Reason;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use serde::{Deserialize, Serialize};
+
+/// Whether a transaction took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It waits, on this node.
+    Pending,
+    /// It is in a final block and took effect.
+    Final,
+    /// It is in a final block and did not take effect, or it left the pool.
+    Rejected,
+}
+
+/// Where a pending transaction waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In the pool.
+    Queued,
+    /// In a sealed batch, on its way into a block.
+    Sealed,
+}
+
+impl From<Pending> for Place {
+    fn from(pending: Pending) -> Self {
+        match pending {
+            Pending::Queued => Place::Queued,
+            Pending::Sealed => Place::Sealed,
+        }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransactionStatus {
+    /// Id.
+    pub tx_hash: Hash,
+    /// Whether it took effect.
+    pub status: Status,
+    /// `OK`, or why it was rejected: a result's or a drop's stable name; `None` while pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same for people; `None` unless rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Height of its block, where it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// Position in the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// While pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+impl TransactionStatus {
+    /// It waits.
+    pub(super) fn pending(tx_hash: Hash, place: Option<Place>) -> Self {
+        TransactionStatus {
+            tx_hash,
+            status: Status::Pending,
+            code: None,
+            reason: None,
+            height: None,
+            index: None,
+            place,
+        }
+    }
+
+    /// It is in a final block.
+    pub(super) fn in_block(tx_hash: Hash, outcome: Outcome) -> Self {
+        let code = ResultCode::from_number(outcome.code);
+        let ok = code == Some(ResultCode::Ok);
+        TransactionStatus {
+            tx_hash,
+            status: if ok { Status::Final } else { Status::Rejected },
+            code: Some(code_name(outcome.code)),
+            reason: code.filter(|_| !ok).map(|code| code.explanation().to_owned()),
+            height: Some(outcome.height),
+            index: Some(outcome.index),
+            place: None,
+        }
+    }
+
+    /// It left the pool.
+    pub(super) fn dropped(tx_hash: Hash, reason: Reason) -> Self {
+        let why = match reason {
+            Reason::Expired => "no block up to its expiry_height took it; sign it again with a later one",
+            Reason::NonceUsed => "another transaction of the sender used this nonce",
+            Reason::Replaced => "the sender replaced it by one with a higher fee",
+            Reason::Evicted => "the pool was full and others pay more; send it again with a higher fee",
+        };
+        TransactionStatus {
+            status: Status::Rejected,
+            code: Some(reason.name().to_owned()),
+            reason: Some(why.to_owned()),
+            ..TransactionStatus::pending(tx_hash, None)
+        }
+    }
+}
+
+/// Stable name of a result's number.
+pub(super) fn code_name(number: u16) -> String {
+    ResultCode::from_number(number).map_or_else(|| format!("UNKNOWN_{number}"), |code| code.name().to_owned())
+}
+
+pub(super) async fn transaction(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<TransactionStatus>, ApiError> {
+    Parameters::read(&uri, &[])?;
+    let id = query::transaction_id(&id)?;
+    look_up(&api, id).await?.map(Json).ok_or_else(|| ApiError::NotFound {
+        what: format!("transaction {id}"),
+        hint: "a pending one is known only to the node it was sent to, and a dropped one not for ever",
+    })
+}
+
+/// The pool first, then the database, then the pool again: a block may have become final in between.
+pub(super) async fn look_up(api: &Api, id: Hash) -> Result<Option<TransactionStatus>, ApiError> {
+    if let Some(status) = in_pool(api, id).await.filter(|status| status.status != Status::Rejected) {
+        return Ok(Some(status));
+    }
+    if let Some(row) = api.view.storage.transaction(id).await? {
+        let outcome = Outcome { height: row.height, index: row.index, code: row.code };
+        return Ok(Some(TransactionStatus::in_block(id, outcome)));
+    }
+    Ok(in_pool(api, id).await)
+}
+
+async fn in_pool(api: &Api, id: Hash) -> Option<TransactionStatus> {
+    match api.mempool.standing(id).await {
+        Standing::Unknown => None,
+        Standing::Pending(place) => Some(TransactionStatus::pending(id, Some(place.into()))),
+        Standing::Final(outcome) => Some(TransactionStatus::in_block(id, outcome)),
+        Standing::Dropped(reason) => Some(TransactionStatus::dropped(id, reason)),
+    }
+}

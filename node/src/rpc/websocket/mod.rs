@@ -1,0 +1,73 @@
+//! Subscriptions on WS_PORT: `/ws` with subscribe messages, or one topic at once by `/ws/new_blocks` and its like.
+//!
+//! ```text
+//! client  {"subscribe": ["new_blocks", …], "from_height": 7}   {"unsubscribe": ["new_blocks"]}   {"ping": 1}
+//! node    {"subscribed": [...], "height": 9}                   {"unsubscribed": [...]}           {"pong": 1}
+//!         {"topic": "new_blocks", "height": 10, "data": {…}}   {"error": {"code", "message", "detail"}}
+//! ```
+//! One connection is three tasks: a session that sorts what comes in, a writer that alone waits for the socket, and
+//! while blocks are replayed a replay. They meet in [`outgoing::Outgoing`], which is bounded.
+
+mod message;
+mod outgoing;
+mod replay;
+mod session;
+
+use super::error::ApiError;
+use super::limits::MAX_SUBSCRIBERS;
+use super::query::{Parameters, shown};
+use super::{Api, WS_ROUTES};
+use crate::subscriptions::Topic;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Response;
+
+/// Bytes of a client's message.
+const MAX_MESSAGE_BYTES: usize = 4_096;
+
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// What a connection starts with.
+struct First {
+    topic: Topic,
+    from_height: Option<u64>,
+}
+
+/// `/ws`: nothing is subscribed until the client says so.
+pub(super) async fn any_topic(State(api): State<Api>, uri: Uri, upgrade: Upgrade) -> Result<Response, ApiError> {
+    Parameters::read(&uri, &[])?;
+    open(&api, upgrade, None)
+}
+
+/// `/ws/{topic}`: that topic, from the first message on.
+pub(super) async fn one_topic(
+    State(api): State<Api>,
+    Path(topic): Path<String>,
+    uri: Uri,
+    upgrade: Upgrade,
+) -> Result<Response, ApiError> {
+    let unknown = || ApiError::UnknownRoute { path: shown(uri.path()), routes: WS_ROUTES };
+    let topic = Topic::from_name(&topic).ok_or_else(unknown)?;
+    // Only blocks can be replayed.
+    let known: &[&str] = if topic == Topic::NewBlocks { &["from_height"] } else { &[] };
+    let from_height = Parameters::read(&uri, known)?.number("from_height", 0..=u64::MAX)?;
+    open(&api, upgrade, Some(First { topic, from_height }))
+}
+
+fn open(api: &Api, upgrade: Upgrade, first: Option<First>) -> Result<Response, ApiError> {
+    let upgrade = upgrade.map_err(|cause| ApiError::WebSocketExpected(cause.to_string()))?;
+    if api.shutdown.is_asked() {
+        return Err(ApiError::Stopping);
+    }
+    let permit = api.subscribers.clone().try_acquire_owned().map_err(|_| {
+        api.count_limited("subscribers");
+        ApiError::TooManySubscribers { allowed: MAX_SUBSCRIBERS }
+    })?;
+    // Before the answer leaves: who is connected misses nothing.
+    let live = first.is_some().then(|| api.subscriptions.subscribe());
+    let api = api.clone();
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    Ok(upgrade.on_upgrade(move |socket| session::run(socket, api, first, live, permit)))
+}

@@ -24,7 +24,8 @@ use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A validator signs if its last signature is at most this many blocks behind the best height.
+/// A validator signs if its last signature is at most this many blocks behind its own height: both come from one answer, while heights
+/// of several nodes, asked one after the other, differ under load.
 const SIGNED_LAG_BLOCKS: i64 = 10;
 /// A chain is halted after ten block times without a block, but not before this.
 const HALTED_AFTER_MIN: Duration = Duration::from_secs(15);
@@ -169,16 +170,17 @@ fn template_too_small(settings: &Settings, set: &StatefulSet) -> bool {
 /// Condenses the observation to what the rules need.
 pub fn chain(settings: &Settings, observed: &Observed) -> Chain {
     let best = observed.best();
-    let height = best.map_or(0, |sync| sync.height);
     let revision = observed.stateful_set.as_ref().and_then(revision);
+    let newest_ms = observed.sync.values().map(|sync| sync.last_block_time_ms).max().unwrap_or(0);
     let one = |ordinal: i32| {
         let sync = observed.sync.get(&ordinal);
-        let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, height, revision.as_deref()));
+        let takes_part = sync.is_some_and(|sync| takes_part(settings, sync, newest_ms));
+        let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, takes_part, revision.as_deref()));
         (ordinal, view.unwrap_or_default())
     };
     Chain {
         validators: (0..settings.replicas).map(one).collect(),
-        height,
+        height: best.map_or(0, |sync| sync.height),
         advancing: best.is_some_and(|sync| is_advancing(settings, sync, observed.now)),
     }
 }
@@ -201,19 +203,28 @@ pub fn halted_after(settings: &Settings) -> Duration {
     (settings.block_time * 10).max(HALTED_AFTER_MIN)
 }
 
-fn view(pod: &Pod, sync: Option<&SyncStatus>, best: i64, revision: Option<&str>) -> View {
+/// True where a node keeps up with the newest block and signs what it has.
+fn takes_part(settings: &Settings, sync: &SyncStatus, newest_ms: i64) -> bool {
+    let behind_ms = u128::try_from(newest_ms.saturating_sub(sync.last_block_time_ms)).unwrap_or(0);
+    let keeps_up = !sync.catching_up && behind_ms <= halted_after(settings).as_millis();
+    keeps_up && signed_height(sync) + SIGNED_LAG_BLOCKS >= sync.height
+}
+
+fn signed_height(sync: &SyncStatus) -> i64 {
+    sync.validator.as_ref().map_or(0, |validator| validator.last_signed_height)
+}
+
+fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option<&str>) -> View {
     let ready = is_ready(pod);
-    let signed_height = sync.and_then(|s| s.validator.as_ref()).map_or(0, |v| v.last_signed_height);
     let terminating = pod.metadata.deletion_timestamp.is_some();
-    let follows = sync.is_some_and(|s| !s.catching_up) && signed_height + SIGNED_LAG_BLOCKS >= best;
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
     View {
         uid: pod.metadata.uid.clone(),
         terminating,
         running: is_running(pod),
         ready,
-        signing: ready && !terminating && follows,
-        signed_height,
+        signing: ready && !terminating && takes_part,
+        signed_height: sync.map_or(0, signed_height),
         current: revision.map(|revision| label.is_some_and(|label| label == revision)),
     }
 }

@@ -245,9 +245,7 @@ pub fn execute<'a>(
     }
     let changed = block.accounts.into_changed();
     let mut state = parent.clone();
-    for (address, account) in &changed {
-        state.set(*address, *account);
-    }
+    state.set_many(&changed);
     let (state_root, results_root) = (state.root(), results_root(&results));
     Executed { state, results, state_root, results_root, changed, fees }
 }

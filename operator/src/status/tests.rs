@@ -120,6 +120,23 @@ fn a_chain_without_new_blocks_is_halted_whatever_the_pods_say() {
 }
 
 #[test]
+fn one_that_stands_still_while_the_others_go_on_does_not_sign() {
+    let mut situation = running();
+    if let Some(sync) = situation.observed.sync.get_mut(&1) {
+        sync.last_block_time_ms -= 60_000;
+    }
+    says(&situation, "Ready", "False", "ValidatorsNotSigning");
+    assert_eq!(status_of(&situation).validator_statuses[1].state, ValidatorState::Syncing);
+}
+
+#[test]
+fn answers_of_different_moments_on_a_fast_chain_are_no_lag() {
+    let mut situation = running();
+    situation.observed.sync.insert(0, sync(150));
+    says(&situation, "Ready", "True", "Ready");
+}
+
+#[test]
 fn a_database_that_is_down_is_named() {
     let mut situation = running();
     if let Some(sync) = situation.observed.sync.get_mut(&1) {

@@ -65,6 +65,9 @@ pub enum NodeError {
         /// Why it failed.
         cause: String,
     },
+    /// A vote could not be stored, or whether it was is unknown: a restart reads the rows again (P6).
+    #[error("a vote could not be stored ({0}): restarting reads the votes again before any new one")]
+    VoteNotStored(String),
     /// The core stopped voting for good.
     #[error("{}", explain(.0))]
     Halted(Halt),
@@ -80,7 +83,10 @@ impl NodeError {
                 exit::CONFLICTING_VOTE
             }
             NodeError::Recovery(RecoveryError::Storage(StorageError::Fenced { .. })) => exit::FENCED,
-            NodeError::Recovery(RecoveryError::Storage(_)) | NodeError::Storage(_) | NodeError::Start { .. } => 1,
+            NodeError::Recovery(RecoveryError::Storage(_))
+            | NodeError::Storage(_)
+            | NodeError::Start { .. }
+            | NodeError::VoteNotStored(_) => 1,
             NodeError::Recovery(_) | NodeError::Halted(Halt::Diverged { .. } | Halt::ContradictingCerts { .. }) => {
                 exit::DIVERGED
             }
@@ -195,6 +201,7 @@ async fn run_until(
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
     let (stored, _) = watch::channel(height);
     let (halted, mut halt) = watch::channel(None);
+    let (failed, mut failure) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
     let (gossip_sender, gossip_events) = mpsc::channel(GOSSIP_QUEUE);
     let (writes_sender, writes) = mpsc::channel(signer::QUEUE);
@@ -240,6 +247,7 @@ async fn run_until(
         index: own.index,
         storage: storage.clone(),
         metrics: metrics.clone(),
+        failed,
     };
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
     let commit = Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone() };
@@ -341,7 +349,8 @@ async fn run_until(
 
     let outcome = tokio::select! {
         () = shutdown.asked() => Ok(()),
-        halt = wait_for_halt(&mut halt) => Err(NodeError::Halted(halt)),
+        halt = told(&mut halt) => Err(NodeError::Halted(halt)),
+        cause = told(&mut failure) => Err(NodeError::VoteNotStored(cause)),
     };
     if let Err(cause) = &outcome {
         error!(%cause, "stopping");
@@ -377,12 +386,13 @@ fn chain_of(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn wait_for_halt(halt: &mut watch::Receiver<Option<Halt>>) -> Halt {
+/// Waits until a channel holds something.
+async fn told<T: Clone>(channel: &mut watch::Receiver<Option<T>>) -> T {
     loop {
-        if let Some(halt) = halt.borrow_and_update().clone() {
-            return halt;
+        if let Some(value) = channel.borrow_and_update().clone() {
+            return value;
         }
-        if halt.changed().await.is_err() {
+        if channel.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }

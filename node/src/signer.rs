@@ -9,8 +9,8 @@ use aitbc_core::key::{SecretKey, Signature};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::{Cert, Statement, Vote};
 use std::sync::Arc;
-use tokio::sync::mpsc;
-use tracing::{error, info};
+use tokio::sync::{mpsc, watch};
+use tracing::error;
 
 /// Writes waiting for the database. The core has at most two open a slot and waits for each.
 pub const QUEUE: usize = 256;
@@ -29,6 +29,8 @@ pub struct Signer {
     pub storage: Arc<dyn Storage>,
     /// Commit times.
     pub metrics: Arc<Metrics>,
+    /// Told why a vote could not be stored: the process must end, for only a restart reads the rows again (P6).
+    pub failed: watch::Sender<Option<String>>,
 }
 
 impl Signer {
@@ -107,7 +109,7 @@ impl Signer {
             }
             Err(cause) => {
                 error!(%cause, "a vote could not be stored: no vote until restart");
-                info!("the votes stored are read again at the next start (P6)");
+                self.failed.send_replace(Some(cause.to_string()));
                 WriteFailure::Unknown
             }
         };

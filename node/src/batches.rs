@@ -208,3 +208,53 @@ async fn store(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BatchPool, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
+    use aitbc_core::batch::{Batch, VerifiedBatch};
+    use aitbc_core::hash::{Hash, plain};
+    use aitbc_core::key::{Address, SecretKey};
+    use aitbc_core::transaction::{Action, Payment, Transaction};
+    use std::sync::Arc;
+
+    fn batch(author: u16, seq: u64, txs: usize) -> VerifiedBatch {
+        let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]));
+        let action = Action::Transfer(Payment { to: Address([2; 20]), amount: 1 });
+        let tx = Transaction { sender: key.public(), nonce: 0, fee: 1, expiry_height: 9, action }.sign(&chain, &key);
+        let batch = Arc::new(Batch::seal(&chain, &key, (0, author), seq, 100, vec![tx; txs]));
+        let digest = batch.digest();
+        VerifiedBatch::trusted(batch, digest, &chain)
+    }
+
+    #[test]
+    fn an_author_that_holds_too_much_is_refused_until_some_is_final() {
+        let pool = BatchPool::default();
+        let size = batch(0, 0, 1_000).batch.encoded_len();
+        let fit = (MAX_AUTHOR_BYTES / size) as u64;
+        let digests: Vec<Hash> = (0..fit)
+            .map(|seq| {
+                let mut one = batch(0, 0, 1_000);
+                one.digest = plain(&seq.to_le_bytes());
+                assert!(pool.insert(one.clone()));
+                one.digest
+            })
+            .collect();
+        assert!(!pool.insert(batch(0, fit, 1_000)), "one more of the same author");
+        assert!(pool.insert(batch(1, 0, 1_000)), "another author has a share of its own");
+        pool.included(1, digests.into_iter());
+        pool.included(KEEP_HEIGHTS + 2, std::iter::empty());
+        assert!(pool.insert(batch(0, fit, 1_000)));
+    }
+
+    #[test]
+    fn an_expired_batch_is_forgotten_and_another_is_not() {
+        let pool = BatchPool::default();
+        let one = batch(0, 1, 1);
+        pool.insert(one.clone());
+        pool.expire(100);
+        assert!(pool.get(&one.digest).is_some());
+        pool.expire(101);
+        assert!(pool.get(&one.digest).is_none());
+    }
+}

@@ -179,3 +179,52 @@ async fn write_state(
         metrics.state_height.set(height as i64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CommitJob, Folded};
+    use aitbc_core::block::{Candidate, Header, VERSION};
+    use aitbc_core::hash::{Hash, plain};
+    use aitbc_core::key::{Address, Signature};
+
+    fn job(height: u64, accounts: Vec<(Address, u64, u64)>) -> CommitJob {
+        let header = Header {
+            version: VERSION,
+            epoch: 0,
+            slot: height,
+            height,
+            parent_slot: height - 1,
+            parent: Hash::ZERO,
+            parent_state_root: Hash::ZERO,
+            parent_results_root: Hash::ZERO,
+            time_ms: height,
+            proposer: 0,
+            set_hash: Hash::ZERO,
+            next_set_hash: Hash::ZERO,
+            batches: Vec::new(),
+            evidence: Vec::new(),
+        };
+        let roots = (plain(&height.to_le_bytes()), plain(b"results"));
+        CommitJob {
+            digest: header.digest(),
+            candidate: Candidate { header, signature: Signature([0; 64]) },
+            cert: None,
+            accounts,
+            transactions: Vec::new().into(),
+            state_root: roots.0,
+            results_root: roots.1,
+        }
+    }
+
+    #[test]
+    fn folded_blocks_hold_each_account_once_as_the_last_block_left_it() {
+        let (a, b) = (Address([1; 20]), Address([2; 20]));
+        let mut folded = Folded::default();
+        folded.add(job(1, vec![(a, 10, 1), (b, 5, 0)]));
+        folded.add(job(2, vec![(a, 7, 2)]));
+        let write = folded.into_write();
+        assert_eq!(write.height, 2);
+        assert_eq!(write.state_root, plain(&2u64.to_le_bytes()));
+        assert_eq!(write.accounts, vec![(a, 7, 2), (b, 5, 0)]);
+    }
+}

@@ -312,3 +312,32 @@ impl<T> Outbox<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Outbox;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn an_outbox_keeps_order_through_a_full_channel_and_never_waits() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let mut outbox = Outbox::new(sender);
+        (0..5).for_each(|i| outbox.push(i));
+        assert!(outbox.is_waiting());
+        let mut got = vec![receiver.recv().await, receiver.recv().await];
+        while outbox.is_waiting() {
+            outbox.drain().await;
+            got.push(receiver.recv().await);
+        }
+        assert_eq!(got, (0..5).map(Some).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_outbox_before_a_closed_channel_drops_what_it_holds() {
+        let (sender, receiver) = mpsc::channel(1);
+        drop(receiver);
+        let mut outbox = Outbox::new(sender);
+        outbox.push(1);
+        assert!(!outbox.is_waiting());
+    }
+}

@@ -68,9 +68,7 @@ impl Core {
                 if facts.is_some() {
                     return facts;
                 }
-                if state.skip.is_none() {
-                    return None;
-                }
+                state.skip.as_ref()?;
                 if self.now.mono_ms < patient_until {
                     self.wake_at(patient_until);
                     return None;

@@ -194,22 +194,16 @@ impl Slot {
     /// A stored vote of the same signer that contradicts this one (X2 a-d).
     fn rival(&self, vote: &Vote) -> Option<Vote> {
         let Statement { kind, digest, .. } = vote.statement;
-        let other = |kind: Kind, contradicts: fn(&Hash, &Hash) -> bool| {
+        let other = |kind: Kind| {
             let stored = self.votes.get(&(kind, vote.signer))?;
             let statement = Statement { kind, digest: stored.digest, ..vote.statement };
-            contradicts(&stored.digest, &digest).then_some(Vote {
-                statement,
-                signature: stored.signature,
-                ..vote.clone()
-            })
+            Some(Vote { statement, signature: stored.signature, ..vote.clone() })
         };
-        let (differs, always): (fn(&Hash, &Hash) -> bool, fn(&Hash, &Hash) -> bool) = (|a, b| a != b, |_, _| true);
+        let differing = |kind: Kind| other(kind).filter(|rival| rival.statement.digest != digest);
         match kind {
-            Kind::Notar => other(Kind::Notar, differs).or_else(|| other(Kind::Final, differs)),
-            Kind::Skip => other(Kind::Final, always),
-            Kind::Final => other(Kind::Final, differs)
-                .or_else(|| other(Kind::Skip, always))
-                .or_else(|| other(Kind::Notar, differs)),
+            Kind::Notar => differing(Kind::Notar).or_else(|| differing(Kind::Final)),
+            Kind::Skip => other(Kind::Final),
+            Kind::Final => differing(Kind::Final).or_else(|| other(Kind::Skip)).or_else(|| differing(Kind::Notar)),
         }
     }
 

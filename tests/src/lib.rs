@@ -6,3 +6,10 @@ pub mod seed;
 
 pub mod ports;
 pub mod postgres;
+
+pub mod metrics;
+pub mod node_process;
+pub mod process_stats;
+pub mod rpc;
+pub mod subscriber;
+pub mod wallet;

@@ -1,0 +1,49 @@
+//! An account that signs: its key and the nonce it uses next.
+
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+
+/// Fee of every transaction of the tests, in smallest units.
+pub const FEE: u64 = 1;
+
+/// A funded account.
+pub struct Wallet {
+    key: SecretKey,
+    /// Of the next transaction.
+    pub nonce: u64,
+}
+
+impl Wallet {
+    /// At nonce 0.
+    pub fn new(key: SecretKey) -> Wallet {
+        Wallet { key, nonce: 0 }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Address {
+        self.key.public().address()
+    }
+
+    /// Its key, for transactions that are wrong on purpose.
+    pub fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
+    /// A transfer at the next nonce, which it uses up.
+    pub fn transfer(&mut self, chain: &Hash, to: Address, amount: u64, expiry_height: u64) -> SignedTransaction {
+        self.sign(chain, Action::Transfer(Payment { to, amount }), expiry_height)
+    }
+
+    /// Payments to many at the next nonce, which it uses up.
+    pub fn pay_all(&mut self, chain: &Hash, to: &[Address], amount: u64, expiry_height: u64) -> SignedTransaction {
+        let payments = to.iter().map(|to| Payment { to: *to, amount }).collect();
+        self.sign(chain, Action::TransferMany { payments }, expiry_height)
+    }
+
+    fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
+        let nonce = self.nonce;
+        self.nonce += 1;
+        Transaction { sender: self.key.public(), nonce, fee: FEE, expiry_height, action }.sign(chain, &self.key)
+    }
+}

@@ -13,3 +13,6 @@ pub mod process_stats;
 pub mod rpc;
 pub mod subscriber;
 pub mod wallet;
+
+pub mod ledger_reader;
+pub mod vote_archive;

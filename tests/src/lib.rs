@@ -16,3 +16,5 @@ pub mod wallet;
 
 pub mod ledger_reader;
 pub mod vote_archive;
+
+pub mod localnet;

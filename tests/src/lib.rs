@@ -18,3 +18,6 @@ pub mod ledger_reader;
 pub mod vote_archive;
 
 pub mod localnet;
+
+pub mod bench;
+pub mod load;

@@ -1,0 +1,71 @@
+//! The one-command chain.
+
+use aitbc_tests::localnet::run;
+use aitbc_tests::node_process::NodeProcess;
+use aitbc_tests::ports::PortBlock;
+use aitbc_tests::rpc::Rpc;
+use aitbc_tests::wait;
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// RPC port of the first validator without an offset.
+const RPC_PORT: u16 = aitbc_core::env::RPC_PORT;
+/// Ports of a devnet of four: the documented ones, plus 100 for each validator after the first.
+const PORTS: u16 = 320;
+
+#[test]
+fn a_devnet_makes_blocks_within_three_seconds_and_goes_on_with_the_same_chain_after_ctrl_c() {
+    run("devnet", async {
+        let dir = tempfile::tempdir()?;
+        let ports = PortBlock::take(PORTS)?;
+        let offset = (ports.base() - RPC_PORT).to_string();
+        let data = dir.path().join("data").display().to_string();
+        let arguments = ["devnet", "--validators", "4", "--dir", &data, "--port-offset", &offset];
+        let mut process = NodeProcess::new("devnet", &arguments, dir.path().join("devnet.log"));
+        let nodes = (0..4).map(|i| Rpc::new(format!("http://127.0.0.1:{}", ports.base() + 100 * i)));
+        let nodes: Vec<Rpc> = nodes.collect::<Result<_>>()?;
+        let outcome = stop_and_start(&mut process, &nodes).await;
+        outcome.with_context(|| process.tail())
+    });
+}
+
+async fn stop_and_start(process: &mut NodeProcess, nodes: &[Rpc]) -> Result<()> {
+    process.start()?;
+    let took = first_block(process, nodes, 1).await?;
+    ensure!(took < Duration::from_secs(3), "first block after {took:?}");
+    println!("first block after {took:?}");
+    let genesis = nodes[0].block_hash(0).await?;
+    let height = nodes[0].height().await?;
+    let block = nodes[0].block_hash(height).await?;
+    ensure!(process.log_text().contains("validator 0") || took < Duration::from_secs(3));
+
+    process.stop_by(Signal::INT, Duration::from_secs(12)).await?;
+    for node in nodes {
+        ensure!(node.height().await.is_err(), "{} answers after Ctrl-C", node.base());
+    }
+
+    process.start()?;
+    let took = first_block(process, nodes, height + 1).await?;
+    println!("next block {took:?} after the second start");
+    for node in nodes {
+        ensure!(node.block_hash(0).await? == genesis, "{}: another genesis", node.base());
+        ensure!(node.block_hash(height).await? == block, "{}: another block {height}", node.base());
+    }
+    process.stop_by(Signal::INT, Duration::from_secs(12)).await.map(|_| ())
+}
+
+/// Waits until every validator is at a height and never below one it had; time since the command was given.
+async fn first_block(process: &NodeProcess, nodes: &[Rpc], height: u64) -> Result<Duration> {
+    let start: Instant = process.started();
+    for node in nodes {
+        wait::until_ok(Duration::from_millis(20), "the next block", Duration::from_secs(20), || async {
+            let found = node.height().await?;
+            ensure!(found + 1 >= height, "{} fell from {} to {found}", node.base(), height - 1);
+            ensure!(found >= height, "{} is at {found}", node.base());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(start.elapsed())
+}

@@ -1,0 +1,44 @@
+//! Two processes with one key: the database decides who signs.
+
+use aitbc_core::env::exit;
+use aitbc_tests::localnet::{Database, Localnet, scenario};
+use aitbc_tests::node_process::NodeProcess;
+use aitbc_tests::ports::PortBlock;
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+#[test]
+fn of_two_nodes_with_one_key_on_one_postgres_database_one_signs_and_the_other_exits_70() {
+    scenario("double start postgres", 4, Database::Postgres, second_process_takes_over);
+}
+
+#[test]
+fn of_two_nodes_with_one_key_on_one_sqlite_file_one_signs_and_the_other_exits_70() {
+    scenario("double start sqlite", 4, Database::Sqlite, second_process_takes_over);
+}
+
+/// The one that starts later holds the lease: it is what Kubernetes wants to run.
+async fn second_process_takes_over(net: &mut Localnet) -> Result<()> {
+    net.wait_until_signs(3, Duration::from_secs(10)).await?;
+    let ports = PortBlock::take(5)?;
+    let config = net.nodes[3].config.display().to_string();
+    let mut twin = NodeProcess::new("twin", &["run", "--config", &config], net.dir().join("twin.log"));
+    let names = ["RPC_PORT", "WS_PORT", "P2P_PORT", "METRICS_PORT", "ADMIN_PORT"];
+    names.iter().zip(ports.base()..).for_each(|(name, port)| twin.set_env(name, &port.to_string()));
+    twin.start()?;
+
+    let status = net.nodes[3].process.exit(Duration::from_secs(20)).await?;
+    ensure!(status.code() == Some(exit::FENCED.into()), "{status}");
+    let log = net.nodes[3].process.log_text();
+    ensure!(log.contains("lease"), "the log must say why it stopped\n{}", net.nodes[3].process.tail());
+    ensure!(twin.ended().is_none(), "the twin stopped too\n{}", twin.tail());
+    net.wait_until_votes(3, Duration::from_secs(20)).await?;
+    let generations = net.votes.generations(3);
+    ensure!(generations.len() == 2, "votes under the leases {generations:?}, two expected");
+
+    // And back: the twin gives way to the first in the same manner.
+    net.start_all()?;
+    let status = twin.exit(Duration::from_secs(20)).await?;
+    ensure!(status.code() == Some(exit::FENCED.into()), "{status}\n{}", twin.tail());
+    net.wait_until_signs(3, Duration::from_secs(20)).await
+}

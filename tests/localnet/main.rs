@@ -1,0 +1,20 @@
+//! Real `aitbc-node` processes on this machine, on SQLite and on a real Postgres.
+
+/// A transfer from the pool to final, as subscribers and all validators see it; metrics and readiness.
+mod a_transfer;
+/// Wrong requests get the right status and code, and the node goes on.
+mod bad_input;
+/// The measuring tool measures.
+mod bench;
+/// Nodes that were away catch up and sign again.
+mod catch_up;
+/// Wrong settings end the process with one line.
+mod configuration;
+/// Validators and databases killed, one or all.
+mod crashes;
+/// The one-command chain.
+mod devnet;
+/// Two processes with one key.
+mod double_start;
+/// Asked to stop, a node stops.
+mod stopping;

@@ -19,5 +19,7 @@ pub mod vote_archive;
 
 pub mod localnet;
 
+pub mod cluster;
+
 pub mod bench;
 pub mod load;

@@ -292,6 +292,7 @@ impl Localnet {
         if seen == 0 || !conflicts.is_empty() {
             bail!("{seen} votes seen; of one signer, slot and class: {conflicts:#?}");
         }
+        println!("{seen} votes seen, none against another");
         let supply = self.genesis.supply().map(|s| s as i64);
         let mut chain: BTreeMap<i64, (usize, String)> = BTreeMap::new();
         for node in &self.nodes {

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, error};
 
-/// Batches being verified at once; more wait in gossip's queue, which slows their senders.
+/// Batches being verified at once.
 const VERIFYING: usize = 32;
+/// Batches from peers waiting to be verified; beyond, they are dropped, and fetched again if a header names them (C14).
+const INTAKE: usize = 256;
 /// Batches waiting for the database.
 pub const QUEUE: usize = 256;
 /// Batches that share a commit.
@@ -31,9 +33,16 @@ pub struct BatchPool {
 
 #[derive(Default)]
 struct Inner {
-    batches: HashMap<Hash, VerifiedBatch>,
+    batches: HashMap<Hash, Held>,
+    /// Of batches that are in no final block.
     author_bytes: HashMap<Index, usize>,
     included: Vec<(u64, Hash)>,
+}
+
+struct Held {
+    batch: VerifiedBatch,
+    /// In a final block: it no longer counts against its author.
+    included: bool,
 }
 
 impl BatchPool {
@@ -44,7 +53,7 @@ impl BatchPool {
 
     /// The batch with this digest.
     pub fn get(&self, digest: &Hash) -> Option<VerifiedBatch> {
-        self.lock().batches.get(digest).cloned()
+        self.lock().batches.get(digest).map(|held| held.batch.clone())
     }
 
     /// Adds a batch; false where its author has too much here already.
@@ -59,7 +68,7 @@ impl BatchPool {
             return false;
         }
         *held += bytes;
-        inner.batches.insert(batch.digest, batch);
+        inner.batches.insert(batch.digest, Held { batch, included: false });
         true
     }
 
@@ -71,7 +80,10 @@ impl BatchPool {
     /// Marks batches as part of the final block at `height` and forgets those of old blocks.
     pub fn included(&self, height: u64, digests: impl Iterator<Item = Hash>) {
         let mut inner = self.lock();
-        inner.included.extend(digests.map(|digest| (height, digest)));
+        for digest in digests {
+            inner.release(&digest);
+            inner.included.push((height, digest));
+        }
         let old = inner.included.iter().take_while(|(h, _)| h + KEEP_HEIGHTS < height).count();
         let drained: Vec<Hash> = inner.included.drain(..old).map(|(_, digest)| digest).collect();
         drained.iter().for_each(|digest| inner.forget(digest));
@@ -80,18 +92,29 @@ impl BatchPool {
     /// Forgets batches that no block may include any more.
     pub fn expire(&self, height: u64) {
         let mut inner = self.lock();
-        let expired: Vec<Hash> =
-            inner.batches.values().filter(|b| b.batch.expiry_height < height).map(|b| b.digest).collect();
+        let expired: Vec<Hash> = inner
+            .batches
+            .values()
+            .map(|held| &held.batch)
+            .filter(|b| b.batch.expiry_height < height)
+            .map(|b| b.digest)
+            .collect();
         expired.iter().for_each(|digest| inner.forget(digest));
     }
 }
 
 impl Inner {
     fn forget(&mut self, digest: &Hash) {
-        if let Some(batch) = self.batches.remove(digest) {
-            let held = self.author_bytes.entry(batch.batch.author).or_default();
-            *held = held.saturating_sub(batch.batch.encoded_len());
-        }
+        self.release(digest);
+        self.batches.remove(digest);
+    }
+
+    /// The batch does not count against its author any more.
+    fn release(&mut self, digest: &Hash) {
+        let Some(held) = self.batches.get_mut(digest).filter(|held| !held.included) else { return };
+        held.included = true;
+        let bytes = self.author_bytes.entry(held.batch.batch.author).or_default();
+        *bytes = bytes.saturating_sub(held.batch.batch.encoded_len());
     }
 }
 
@@ -99,6 +122,7 @@ impl Inner {
 #[derive(Clone)]
 pub struct Batches {
     shared: Arc<Shared>,
+    intake: mpsc::Sender<Batch>,
     durable: mpsc::Sender<VerifiedBatch>,
 }
 
@@ -126,7 +150,10 @@ impl Batches {
         tokio::spawn(store(waiting, pool.clone(), storage, core, metrics.clone()));
         let verifying = Arc::new(Semaphore::new(VERIFYING));
         let shared = Arc::new(Shared { chain, set, pool, verifier, metrics, verifying });
-        Batches { shared, durable }
+        let (intake, waiting) = mpsc::channel(INTAKE);
+        let batches = Batches { shared, intake, durable };
+        tokio::spawn(batches.clone().take_in(waiting));
+        batches
     }
 
     /// A batch of our own, verified transaction by transaction before.
@@ -139,14 +166,22 @@ impl Batches {
         }
     }
 
-    /// A batch from the wire. Waits while too many are being verified, so the sender's channel slows down.
-    pub async fn receive(&self, batch: Batch) {
-        let Ok(permit) = self.shared.verifying.clone().acquire_owned().await else { return };
-        let this = self.clone();
-        tokio::spawn(async move {
-            this.check(batch).await;
-            drop(permit);
-        });
+    /// A batch from the wire. Never waits: the consensus loop calls it, and what stores batches waits for that loop.
+    pub fn receive(&self, batch: Batch) {
+        if self.intake.try_send(batch).is_err() {
+            self.refuse("intake_full");
+        }
+    }
+
+    async fn take_in(self, mut waiting: mpsc::Receiver<Batch>) {
+        while let Some(batch) = waiting.recv().await {
+            let Ok(permit) = self.shared.verifying.clone().acquire_owned().await else { return };
+            let this = self.clone();
+            tokio::spawn(async move {
+                this.check(batch).await;
+                drop(permit);
+            });
+        }
     }
 
     async fn check(&self, batch: Batch) {

@@ -1,7 +1,7 @@
 //! Final blocks on their way to the database: ledger first, then the state, folded (P11).
 
 use crate::metrics::Metrics;
-use crate::storage::{BlockWrite, StateWrite, Storage, TransactionRow};
+use crate::storage::{BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
 use aitbc_core::block::Candidate;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
@@ -85,7 +85,12 @@ pub struct Commit {
     pub stored: watch::Sender<u64>,
     /// Commit times and heights.
     pub metrics: Arc<Metrics>,
+    /// Told when the ledger refuses a block for good: another process has the lease, or holds another block.
+    pub failed: watch::Sender<Option<NodeFailure>>,
 }
+
+/// Why the process must end.
+pub type NodeFailure = Arc<StorageError>;
 
 impl Commit {
     /// Writes jobs until the channel closes, then flushes; the state is written beside the ledger, never ahead.
@@ -96,7 +101,9 @@ impl Commit {
         let mut group = Vec::with_capacity(GROUP);
         let mut pruned = 0;
         while jobs.recv_many(&mut group, GROUP).await > 0 {
-            self.write_ledger(&group).await;
+            if !self.write_ledger(&group).await {
+                return;
+            }
             let Some(last) = group.last().map(|job| job.candidate.header.clone()) else { continue };
             self.stored.send_replace(last.height);
             if last.height >= pruned + PRUNE_EVERY {
@@ -114,7 +121,8 @@ impl Commit {
     }
 
     /// Tries until it holds: nothing may be built on a ledger with a hole. The full queue stops execution meanwhile.
-    async fn write_ledger(&self, group: &[CommitJob]) {
+    /// False where trying again cannot help.
+    async fn write_ledger(&self, group: &[CommitJob]) -> bool {
         let mut pause = RETRY.0;
         loop {
             let write = |job: &CommitJob| BlockWrite {
@@ -125,7 +133,15 @@ impl Commit {
             let timer = self.metrics.database_seconds.with_label_values(&["blocks"]).start_timer();
             let result = self.storage.commit_blocks(group.iter().map(write).collect()).await;
             timer.observe_duration();
-            let Err(cause) = result else { return };
+            let cause = match result {
+                Ok(()) => return true,
+                Err(StorageError::Database(cause)) => cause,
+                Err(cause) => {
+                    error!(%cause, blocks = group.len(), "the ledger refuses final blocks");
+                    self.failed.send_replace(Some(Arc::new(cause)));
+                    return false;
+                }
+            };
             error!(%cause, blocks = group.len(), "final blocks could not be stored, trying again");
             self.metrics.database_errors.with_label_values(&["blocks"]).inc();
             tokio::time::sleep(pause).await;

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, error, warn};
 
 /// Inputs waiting for the core: from the signer, the batches, the executor.
@@ -29,6 +29,8 @@ pub const QUEUE: usize = 4_096;
 const BURST: usize = 64;
 /// Largest batch that a leader is reminded of.
 const ANNOUNCE_BYTES: usize = 8 << 10;
+/// Requests for batches answered at once.
+pub const ANSWERING: usize = 16;
 /// The loop turns at least this often, so that liveness can be told.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
@@ -60,6 +62,8 @@ pub struct Consensus {
     pub metrics: Arc<Metrics>,
     /// Read by health, status and metrics.
     pub pulse: Arc<Pulse>,
+    /// Room for requests of peers being answered.
+    pub answering: Arc<Semaphore>,
     /// Told when the core will not vote any more.
     pub halted: watch::Sender<Option<Halt>>,
 }
@@ -78,7 +82,7 @@ impl Consensus {
                 biased;
                 count = inputs.recv_many(&mut burst, BURST) => if count == 0 { return },
                 event = gossip.recv() => match event {
-                    Some(event) => self.sort(event, &mut gossip, &mut burst).await,
+                    Some(event) => self.sort(event, &mut gossip, &mut burst),
                     None => return,
                 },
                 () = self.executor.drain(), if self.executor.is_waiting() => {}
@@ -99,16 +103,16 @@ impl Consensus {
         timer.map_or(heartbeat, |at| heartbeat.min(self.pulse.started + Duration::from_millis(at)))
     }
 
-    /// Turns what peers sent into inputs, as long as there is some and the burst is not full.
-    async fn sort(&self, first: GossipEvent, gossip: &mut mpsc::Receiver<GossipEvent>, burst: &mut Vec<Input>) {
-        let mut next = Some(first);
-        while let Some(event) = next {
-            self.input(event, burst).await;
-            next = if burst.len() < BURST { gossip.try_recv().ok() } else { None };
+    /// Turns what peers sent into inputs, as long as there is some, at most a burst of it.
+    fn sort(&self, first: GossipEvent, gossip: &mut mpsc::Receiver<GossipEvent>, burst: &mut Vec<Input>) {
+        self.input(first, burst);
+        for _ in 1..BURST {
+            let Ok(event) = gossip.try_recv() else { return };
+            self.input(event, burst);
         }
     }
 
-    async fn input(&self, event: GossipEvent, burst: &mut Vec<Input>) {
+    fn input(&self, event: GossipEvent, burst: &mut Vec<Input>) {
         let (from, message) = match event {
             GossipEvent::Connected(peer) => {
                 self.tell_sync(SyncEvent::Connected(peer));
@@ -132,11 +136,9 @@ impl Consensus {
             Message::CandReq { digests } => burst.push(Input::CandReq { from, digests }),
             Message::Cand(candidate) => burst.push(Input::Cand { from, candidate: *candidate }),
             Message::CertReq { slots } => burst.push(Input::CertReq { from, slots }),
-            Message::Batch(batch) => self.batches.receive(*batch).await,
+            Message::Batch(batch) => self.batches.receive(*batch),
             Message::Batches { batches } => {
-                for batch in batches {
-                    self.batches.receive(batch).await;
-                }
+                batches.into_iter().for_each(|batch| self.batches.receive(batch));
             }
             Message::BatchReq { digests } => self.answer_batches(from, digests),
             Message::BlocksReq { from: height, count } => {
@@ -156,6 +158,11 @@ impl Consensus {
     /// Everybody answers for batches it voted for (C14): from memory, else from the ledger, off this task.
     fn answer_batches(&self, to: Index, mut digests: Vec<aitbc_core::hash::Hash>) {
         digests.truncate(MAX_REQUEST);
+        let Ok(permit) = self.answering.clone().try_acquire_owned() else {
+            // The asker asks again, or elsewhere (C14).
+            self.metrics.network_dropped.with_label_values(&["batch_req"]).inc();
+            return;
+        };
         let (pool, storage, gossip) = (self.pool.clone(), self.storage.clone(), self.gossip.clone());
         tokio::spawn(async move {
             let send = |batch: &aitbc_core::batch::Batch| {
@@ -176,6 +183,7 @@ impl Consensus {
                 Ok(found) => found.iter().for_each(|(_, batch)| send(batch)),
                 Err(cause) => warn!(%cause, "batches asked for could not be read"),
             }
+            drop(permit);
         });
     }
 

@@ -24,12 +24,14 @@ use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
 /// Blocks waiting to be executed or let out.
 pub const QUEUE: usize = 256;
+/// Pause before a failed read is tried again.
+const READ_RETRY: Duration = Duration::from_millis(100);
 
 /// What the thread is asked to do.
 pub enum Command {
@@ -167,6 +169,13 @@ impl Executor {
         if self.done.contains_key(&digest) {
             return;
         }
+        if digest == self.tip {
+            // Block sync executed it and was faster than this order.
+            let head = &self.chain.borrow().head;
+            let roots = Roots { state: head.state_root, results: head.results_root };
+            let _ = self.core.blocking_send(Input::Executed { digest, roots });
+            return;
+        }
         let Some(state) = self.state_after(&candidate.header.parent) else {
             error!(%digest, parent = %candidate.header.parent, "asked to execute a block whose parent is not executed");
             return;
@@ -204,9 +213,23 @@ impl Executor {
         if let Some(batch) = self.pool.get(digest) {
             return Some(batch);
         }
-        let stored = self.runtime.block_on(self.storage.batches(vec![*digest])).ok()?;
-        let (_, batch) = stored.into_iter().next()?;
-        Some(VerifiedBatch::trusted(batch, *digest, &self.identity.chain))
+        // Tried until the database answers: the core waits for the result of this block, and asks once.
+        loop {
+            match self.runtime.block_on(self.storage.batches(vec![*digest])) {
+                Ok(stored) => {
+                    let (_, batch) = stored.into_iter().next()?;
+                    return Some(VerifiedBatch::trusted(batch, *digest, &self.identity.chain));
+                }
+                Err(cause) => {
+                    error!(%cause, batch = %digest, "a batch to execute could not be read, trying again");
+                    self.metrics.database_errors.with_label_values(&["read_batch"]).inc();
+                    if self.core.is_closed() {
+                        return None;
+                    }
+                    std::thread::sleep(READ_RETRY);
+                }
+            }
+        }
     }
 
     fn finalize(&mut self, blocks: Vec<(Hash, Candidate)>, cert: &Cert) {

@@ -37,7 +37,7 @@ use aitbc_core::mempool::{Limits, Mempool as Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{error, info, warn};
 
 /// Messages from peers waiting for the consensus loop.
@@ -65,9 +65,12 @@ pub enum NodeError {
         /// Why it failed.
         cause: String,
     },
-    /// A vote could not be stored, or whether it was is unknown: a restart reads the rows again (P6).
-    #[error("a vote could not be stored ({0}): restarting reads the votes again before any new one")]
-    VoteNotStored(String),
+    /// A vote or a final block could not be stored, or whether it was is unknown: a restart reads the rows again (P6).
+    #[error("a vote or block could not be stored ({0}): a restart reads what is there before any new vote")]
+    NotStored(Arc<StorageError>),
+    /// A part of the node ended by itself: a broken invariant, told in the log above.
+    #[error("{0} ended unexpectedly: a restart goes on from what is durable")]
+    PartEnded(&'static str),
     /// The core stopped voting for good.
     #[error("{}", explain(.0))]
     Halted(Halt),
@@ -86,7 +89,9 @@ impl NodeError {
             NodeError::Recovery(RecoveryError::Storage(_))
             | NodeError::Storage(_)
             | NodeError::Start { .. }
-            | NodeError::VoteNotStored(_) => 1,
+            | NodeError::PartEnded(_) => 1,
+            NodeError::NotStored(cause) if matches!(**cause, StorageError::Fenced { .. }) => exit::FENCED,
+            NodeError::NotStored(_) => 1,
             NodeError::Recovery(_) | NodeError::Halted(Halt::Diverged { .. } | Halt::ContradictingCerts { .. }) => {
                 exit::DIVERGED
             }
@@ -247,11 +252,12 @@ async fn run_until(
         index: own.index,
         storage: storage.clone(),
         metrics: metrics.clone(),
-        failed,
+        failed: failed.clone(),
     };
-    let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
-    let commit = Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone() };
-    let committing = tokio::spawn(commit.run(commits));
+    let mut signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
+    let commit =
+        Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone(), failed };
+    let mut committing = tokio::spawn(commit.run(commits));
 
     let executor = Executor::new(
         identity.clone(),
@@ -266,9 +272,14 @@ async fn run_until(
         metrics.clone(),
         tokio::runtime::Handle::current(),
     );
+    // Dropped when the thread ends, also by a panic.
+    let (executing_until, mut execution) = tokio::sync::oneshot::channel::<()>();
     let executing = std::thread::Builder::new()
         .name("executor".into())
-        .spawn(move || executor.run(commands))
+        .spawn(move || {
+            executor.run(commands);
+            drop(executing_until);
+        })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
 
     let mempool = mempool::start(
@@ -295,6 +306,7 @@ async fn run_until(
         storage: storage.clone(),
         gossip: gossip.clone(),
         heights: heights.clone(),
+        halted: halted.clone(),
         executor: commands_sender.clone(),
         core: inputs_sender.clone(),
         metrics: metrics.clone(),
@@ -318,9 +330,10 @@ async fn run_until(
         subscriptions: subscriptions.clone(),
         metrics: metrics.clone(),
         pulse: pulse.clone(),
+        answering: Arc::new(Semaphore::new(consensus::ANSWERING)),
         halted,
     };
-    let deciding = tokio::spawn(consensus.run(inputs, gossip_events));
+    let mut deciding = tokio::spawn(consensus.run(inputs, gossip_events));
 
     tokio::spawn(
         StatusTask {
@@ -350,22 +363,26 @@ async fn run_until(
     let outcome = tokio::select! {
         () = shutdown.asked() => Ok(()),
         halt = told(&mut halt) => Err(NodeError::Halted(halt)),
-        cause = told(&mut failure) => Err(NodeError::VoteNotStored(cause)),
+        cause = told(&mut failure) => Err(NodeError::NotStored(cause)),
+        _ = &mut deciding => Err(NodeError::PartEnded("consensus")),
+        _ = &mut signing => Err(NodeError::PartEnded("the signer")),
+        _ = &mut committing => Err(NodeError::PartEnded("the ledger's writer")),
+        _ = &mut execution => Err(NodeError::PartEnded("the executor")),
     };
     if let Err(cause) = &outcome {
         error!(%cause, "stopping");
     }
-    // Lead and vote no more, then let what is final reach the disk.
-    let _ = inputs_sender.send(Input::Ready(false)).await;
     drop(ended);
     let flush = async {
+        // Lead and vote no more, then let what is final reach the disk.
+        let _ = inputs_sender.send(Input::Ready(false)).await;
         servers.stopped().await;
         deciding.abort();
-        let _ = deciding.await;
+        finished(deciding).await;
         // Without the loop nobody sends to the executor, the signer and, through them, to commit.
         let _ = tokio::task::spawn_blocking(move || executing.join()).await;
-        let _ = signing.await;
-        let _ = committing.await;
+        finished(signing).await;
+        finished(committing).await;
         storage.close().await;
     };
     if tokio::time::timeout(STOP_LIMIT, flush).await.is_err() {
@@ -384,6 +401,13 @@ fn chain_of(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Waits for the end of a task, unless it was seen already.
+async fn finished(task: tokio::task::JoinHandle<()>) {
+    if !task.is_finished() {
+        let _ = task.await;
+    }
 }
 
 /// Waits until a channel holds something.

@@ -30,7 +30,7 @@ pub struct Signer {
     /// Commit times.
     pub metrics: Arc<Metrics>,
     /// Told why a vote could not be stored: the process must end, for only a restart reads the rows again (P6).
-    pub failed: watch::Sender<Option<String>>,
+    pub failed: watch::Sender<Option<Arc<StorageError>>>,
 }
 
 impl Signer {
@@ -109,7 +109,7 @@ impl Signer {
             }
             Err(cause) => {
                 error!(%cause, "a vote could not be stored: no vote until restart");
-                self.failed.send_replace(Some(cause.to_string()));
+                self.failed.send_replace(Some(Arc::new(cause)));
                 WriteFailure::Unknown
             }
         };

@@ -9,6 +9,7 @@ use crate::sync::Heights;
 use crate::view::{Identity, NodeStatus, PeerInfo, Snapshot};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
+use aitbc_core::sync::credible_height;
 use aitbc_core::validators::Index;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -96,8 +97,10 @@ impl StatusTask {
         let peers = self.peers();
         let connected = peers.iter().filter(|peer| peer.connected).count();
         self.metrics.network_peers.set(connected as i64);
-        let best = peers.iter().filter(|peer| peer.connected).map(|peer| peer.height).max().unwrap_or(0);
-        let best_peer_height = best.max(head.height);
+        let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
+        // By the word of more than the faulty: one liar makes nobody unready.
+        let credible = credible_height(&self.identity.set, told.chain([(self.index, head.height)]));
+        let best_peer_height = credible.max(head.height);
         let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
         let reason = if stopping {
             Some("stopping".to_owned())

@@ -7,6 +7,7 @@ use crate::storage::{BatchWrite, Storage, StorageError, StoredBlock};
 use crate::view::{Identity, Snapshot};
 use aitbc_core::block::{Block, Candidate};
 use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::output::Halt;
 use aitbc_core::key::Signature;
 use aitbc_core::message::{MAX_BLOCKS, Message};
 use aitbc_core::sync::{Answer, FinalBlock, Planner, verify_blocks};
@@ -104,6 +105,8 @@ pub struct Sync {
     pub executor: mpsc::Sender<Command>,
     /// Told where to go on.
     pub core: mpsc::Sender<Input>,
+    /// Told when the own execution disagrees with certified blocks.
+    pub halted: watch::Sender<Option<Halt>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -149,6 +152,12 @@ impl Sync {
                         planner.on_wrong(started.elapsed().as_millis() as u64, peer);
                     }
                     Err(TakeError::Stopping) => return,
+                    Err(TakeError::Roots(cause)) => {
+                        error!(%cause, "the own state diverged (C21)");
+                        let digest = self.chain.borrow().head.hash;
+                        self.halted.send_replace(Some(Halt::Diverged { height: cause.height, digest }));
+                        return;
+                    }
                     Err(cause) => {
                         error!(%cause, "blocks could not be taken");
                         break;

@@ -2,7 +2,7 @@
 
 use crate::batch::BatchRef;
 use crate::hash::Hash;
-use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS};
+use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS, MAX_EXPIRY_AHEAD};
 use crate::validators::Index;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,14 @@ pub(super) struct Known {
     seq: u64,
     /// Last height that may include it.
     pub(super) expiry_height: u64,
+}
+
+impl Known {
+    /// Whether a block at `height` may include it: neither expired, nor expiring so late that it would have to be
+    /// remembered for ever (§9).
+    pub(super) fn may_be_in(&self, height: u64) -> bool {
+        self.expiry_height >= height && self.expiry_height <= height.saturating_add(MAX_EXPIRY_AHEAD)
+    }
 }
 
 /// All batches that matter above the tip.
@@ -97,7 +105,7 @@ impl BatchBook {
 
     /// The first batch that a block at `height` may include whose chain already has those in `taken` (C12).
     pub(super) fn first_includable(&self, height: u64, taken: &BTreeSet<Hash>) -> Option<Hash> {
-        let fits = |known: &&Known| known.expiry_height >= height && !taken.contains(&known.reference.digest);
+        let fits = |known: &&Known| known.may_be_in(height) && !taken.contains(&known.reference.digest);
         self.in_order().filter_map(|digest| self.known.get(&digest)).find(fits).map(|known| known.reference.digest)
     }
 
@@ -108,9 +116,8 @@ impl BatchBook {
     /// Batches for a block at `height` (C7, V6): each author's in its order, one of each author in turn beginning with
     /// `first`, until a limit is met. An author whose next batch does not fit is done, or its order would break.
     pub(super) fn pick(&self, height: u64, taken: &BTreeSet<Hash>, first: Index) -> Vec<BatchRef> {
-        let usable = |digest: &Hash| {
-            self.known.get(digest).filter(|known| known.expiry_height >= height && !taken.contains(digest))
-        };
+        let usable =
+            |digest: &Hash| self.known.get(digest).filter(|known| known.may_be_in(height) && !taken.contains(digest));
         let turn = self.queues.range(first..).chain(self.queues.range(..first));
         let mut authors: Vec<_> =
             turn.map(|(_, queue)| queue.iter().filter_map(move |(_, digest)| usable(digest))).collect();
@@ -200,6 +207,16 @@ mod tests {
         assert_eq!(book.first_includable(1, &taken), None);
         assert!(book.is_included(&Hash([2; 32])));
         assert!(!book.add(reference(0, 2, 1_000), 2, 100), "never pending again");
+    }
+
+    #[test]
+    fn v6_a_batch_that_expires_too_far_ahead_is_not_includable_yet() {
+        let mut book = BatchBook::default();
+        book.add(reference(0, 1, 10), 1, u64::MAX);
+        book.add(reference(1, 2, 10), 1, MAX_EXPIRY_AHEAD + 2);
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [] as [u8; 0]);
+        assert_eq!(names(&book.pick(2, &BTreeSet::new(), 0)), [2]);
+        assert_eq!(book.first_includable(2, &BTreeSet::new()), Some(Hash([2; 32])));
     }
 
     #[test]

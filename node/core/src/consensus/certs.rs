@@ -15,9 +15,8 @@ impl Core {
         if epoch != EPOCH {
             return self.dropped("cert_malformed");
         }
-        self.note_holder(from, &cert.statement);
         if slot <= self.top.slot || self.is_held(&cert.statement) {
-            return;
+            return self.note_holder(from, &cert.statement);
         }
         if cert.check_shape(&self.config.set).is_err() {
             return self.dropped("cert_malformed");
@@ -26,6 +25,7 @@ impl Core {
         if !votes.iter().all(|vote| self.verify_vote(vote)) {
             return self.dropped("cert_signature");
         }
+        self.note_holder(from, &cert.statement);
         let me = self.config.me;
         for vote in votes.iter().filter(|vote| vote.signer != me) {
             self.record_vote(vote, true);
@@ -184,7 +184,9 @@ impl Core {
         if let Some(peer) = self.peers.get_mut(usize::from(from)) {
             match statement.kind {
                 // It clears this slot there, though not surely those below: enough to spare a needless relay of this one.
-                Kind::Notar | Kind::Skip if peer.cleared + 1 == statement.slot => peer.cleared = statement.slot,
+                Kind::Notar | Kind::Skip if peer.cleared.checked_add(1) == Some(statement.slot) => {
+                    peer.cleared = statement.slot;
+                }
                 Kind::Notar | Kind::Skip => {}
                 Kind::Final => peer.cleared = peer.cleared.max(statement.slot),
             }

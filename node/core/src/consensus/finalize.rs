@@ -70,6 +70,10 @@ impl Core {
             self.persist(Rows::FinalCert { cert: cert.clone() });
             self.raise_top(cert);
         }
+        // The same block became final here meanwhile; block sync executed it, so nobody else will.
+        if tip.digest == self.tip.digest {
+            self.tip.roots = Some(tip.roots);
+        }
         // Consensus was faster.
         if tip.height <= self.tip.height {
             return;

@@ -120,7 +120,7 @@ pub(super) fn check_v6_limits(header: &Header, config: &Config) -> Result<(), In
 pub(super) fn check_v6_batches(header: &Header, taken: &BTreeSet<Hash>, book: &BatchBook) -> Result<(), Invalid> {
     let fits = |reference: &crate::batch::BatchRef| {
         let known = book.get(&reference.digest);
-        known.is_some_and(|known| known.reference == *reference && known.expiry_height >= header.height)
+        known.is_some_and(|known| known.reference == *reference && known.may_be_in(header.height))
             && !taken.contains(&reference.digest)
     };
     must(header.batches.iter().all(fits), Invalid::Batches)

@@ -1,6 +1,7 @@
 //! Pure: which events a visit is worth. Transitions of conditions, and what the planner does to pods.
 
 use crate::plan::Note;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 
@@ -43,8 +44,23 @@ fn of_condition(condition: &Condition) -> Option<Event> {
     Some(event(type_, &condition.reason, "Reconcile", format!("{}: {}", condition.type_, condition.message)))
 }
 
-/// Event of a step of the plan.
-pub fn of_note(note: &Note) -> Event {
+/// Event of a step of the plan. It names its pod as the second object: events that differ only in their words are counted as one.
+pub fn of_note(note: &Note, namespace: &str) -> Event {
+    let pod = match note {
+        Note::Restarting { pod } | Note::Restarted { pod, .. } | Note::Replacing { pod } => Some(pod),
+        Note::NoFaultTolerance { .. } => None,
+    };
+    let secondary = pod.map(|name| ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: Some(name.clone()),
+        namespace: Some(namespace.to_owned()),
+        ..ObjectReference::default()
+    });
+    Event { secondary, ..in_words(note) }
+}
+
+fn in_words(note: &Note) -> Event {
     match note {
         Note::Restarting { pod } => event(
             EventType::Normal,
@@ -98,6 +114,7 @@ fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::ObjectReference;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 
@@ -124,6 +141,12 @@ mod tests {
         let events = transitions(&[], &now);
         assert_eq!(events.iter().map(|e| e.reason.as_str()).collect::<Vec<_>>(), ["KeyMissing"]);
         assert_eq!(events[0].type_, EventType::Warning);
+    }
+
+    #[test]
+    fn restarts_of_two_pods_are_two_events() {
+        let of = |pod: &str| of_note(&Note::Restarting { pod: pod.into() }, "chains").secondary;
+        assert_ne!(of("net-validator-0"), of("net-validator-1"));
     }
 
     #[test]

@@ -237,7 +237,8 @@ fn news(
 ) -> Vec<Event> {
     let known = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut all = events::transitions(known, &status.conditions);
-    all.extend(plan.notes.iter().map(events::of_note));
+    let namespace = network.namespace().unwrap_or_default();
+    all.extend(plan.notes.iter().map(|note| events::of_note(note, &namespace)));
     if let Some(Written::Keys(names)) = written
         && !names.is_empty()
     {
@@ -279,7 +280,7 @@ async fn delete(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Cont
     }
     match cleanup::clean_up(&context.client, network, writer).await? {
         Cleanup::WaitingForPods(count) => {
-            tracing::info!(network = writer.identity.name, count, "waiting for pods to stop");
+            tracing::debug!(network = writer.identity.name, count, "waiting for pods to stop");
             let message = "waiting for the validators to stop; then what the deletion policy retains stays";
             publish(network, vec![events::cleanup(message)], context).await;
             Ok(Action::requeue(SOON))

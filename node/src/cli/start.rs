@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::{devnet, node, telemetry};
 use aitbc_core::env::exit;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,12 +59,22 @@ pub(super) async fn run(args: RunArgs) -> u8 {
     if let Err(error) = telemetry::start(&config) {
         return fail(&anyhow::anyhow!("LOG_LEVEL \"{}\" is no filter: {error}", config.log_level), exit::CONFIGURATION);
     }
+    raise_open_files();
     match node::run(config).await {
         Ok(()) => 0,
         Err(error) => {
             let code = error.exit_code();
             fail(&error.into(), code)
         }
+    }
+}
+
+/// A shell's soft limit, often 1,024 files, is meant for programs that call `select`; clients alone need more here.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(cause) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%cause, "the limit of open files stays; fewer connections are taken");
     }
 }
 

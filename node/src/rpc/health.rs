@@ -27,15 +27,30 @@ pub struct Health {
 
 pub(super) async fn health(State(api): State<Api>, uri: Uri) -> Result<Json<Health>, ApiError> {
     Parameters::read(&uri, &[])?;
-    let age = age(&api.view.pulse);
-    if age > STALLED_AFTER {
-        return Err(ApiError::Stalled { age });
-    }
+    let age = turning(&api.view.pulse, STALLED_AFTER)?;
     let chain_id = api.view.identity.genesis.chain_id.clone();
     Ok(Json(Health { status: "ok".into(), chain_id, last_turn_ms_ago: age.as_millis() as u64 }))
 }
 
-/// Time since the last turn of the loop.
-fn age(pulse: &Pulse) -> Duration {
-    pulse.started.elapsed().saturating_sub(Duration::from_millis(pulse.last_turn_ms.load(Ordering::Relaxed)))
+/// Time since the last turn of the loop, as long as it is no longer than `limit`.
+fn turning(pulse: &Pulse, limit: Duration) -> Result<Duration, ApiError> {
+    let last = Duration::from_millis(pulse.last_turn_ms.load(Ordering::Relaxed));
+    let age = pulse.started.elapsed().saturating_sub(last);
+    if age > limit { Err(ApiError::Stalled { age }) } else { Ok(age) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_told_from_one_that_does() {
+        let ago = Duration::from_millis(500);
+        let pulse = Pulse { started: Instant::now().checked_sub(ago).expect("uptime"), ..Pulse::default() };
+        let error = turning(&pulse, Duration::from_millis(100)).expect_err("hangs");
+        assert_eq!((error.status().as_u16(), error.code()), (503, "STALLED"));
+        pulse.last_turn_ms.store(pulse.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        assert!(turning(&pulse, Duration::from_millis(100)).is_ok());
+    }
 }

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
@@ -26,6 +27,12 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_SUBSCRIBERS: usize = 1_024;
 /// Blocks that are turned into JSON at a time: each may take 2 MiB of transactions.
 pub(super) const MAX_BLOCK_READS: usize = 8;
+
+/// `most`, or a quarter of the files this process may open where that is less: database and peers need theirs.
+pub(super) fn share_of_files(most: usize) -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(1, most)
+}
 
 /// Clients whose rate is known; beyond, the longest idle ones are forgotten.
 const MAX_CLIENTS: usize = 16_384;

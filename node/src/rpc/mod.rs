@@ -18,6 +18,8 @@ pub mod send_tx;
 pub mod send_txs;
 mod server;
 pub mod sync_status;
+#[cfg(test)]
+mod tests;
 pub mod transaction;
 pub mod validators;
 pub mod websocket;
@@ -34,7 +36,10 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{get, post};
 use error::ApiError;
-use limits::{MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS, RateLimiter};
+use limits::{
+    HEAD_TIMEOUT, MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS,
+    RateLimiter, share_of_files,
+};
 use server::Server;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,6 +83,7 @@ pub(crate) struct Parts {
     timeout: Duration,
     block_reads: Semaphore,
     subscribers: Arc<Semaphore>,
+    max_subscribers: usize,
     shutdown: Shutdown,
 }
 
@@ -125,7 +131,8 @@ pub async fn start(
     let ws = bind("WS_PORT", config.ws).await?;
     let prometheus = bind("METRICS_PORT", config.metrics).await?;
     let (rpc_at, ws_at, metrics_at) = (rpc.local_addr()?, ws.local_addr()?, prometheus.local_addr()?);
-    let subscribers = Arc::new(Semaphore::new(MAX_SUBSCRIBERS));
+    let (max_connections, max_subscribers) = (share_of_files(MAX_CONNECTIONS), share_of_files(MAX_SUBSCRIBERS));
+    let subscribers = Arc::new(Semaphore::new(max_subscribers));
     let api: Api = Arc::new(Parts {
         view,
         mempool,
@@ -135,23 +142,31 @@ pub async fn start(
         timeout: config.rpc_timeout,
         block_reads: Semaphore::new(MAX_BLOCK_READS),
         subscribers: subscribers.clone(),
+        max_subscribers,
         shutdown: shutdown.clone(),
     });
-    let server =
-        |listener, router, cap| Server { listener, router, cap, metrics: metrics.clone(), shutdown: shutdown.clone() };
+    let server = |listener, router, cap| Server {
+        listener,
+        router,
+        cap,
+        head_timeout: HEAD_TIMEOUT,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let stopping = shutdown.clone();
     let subscriptions_closed = async move {
+        stopping.asked().await;
         // A subscriber holds a permit as long as its connection is open.
-        let all = subscribers.acquire_many(MAX_SUBSCRIBERS as u32);
+        let all = subscribers.acquire_many(max_subscribers as u32);
         if tokio::time::timeout(limits::STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("subscribers that do not take their leave are cut off");
         }
     };
-    let ws_server = server(ws, ws_router(api.clone()), MAX_CONNECTIONS);
+    let ws_server = server(ws, ws_router(api.clone()), max_connections);
     let tasks = vec![
-        tokio::spawn(server(rpc, router(api), MAX_CONNECTIONS).run()),
+        tokio::spawn(server(rpc, router(api), max_connections).run()),
         tokio::spawn(async move {
-            ws_server.run().await;
-            subscriptions_closed.await;
+            tokio::join!(ws_server.run(), subscriptions_closed);
         }),
         tokio::spawn(server(prometheus, metrics_router(metrics.clone()), MAX_METRICS_CONNECTIONS).run()),
     ];

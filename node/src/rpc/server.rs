@@ -2,7 +2,7 @@
 //!
 //! At the cap the connection that has been idle longest makes room, so thousands of idle sockets keep nobody out.
 
-use super::limits::{HEAD_TIMEOUT, STOP_TIMEOUT};
+use super::limits::STOP_TIMEOUT;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use axum::Router;
@@ -26,6 +26,8 @@ use tokio::task::JoinSet;
 
 /// Pause after a failed accept: most often no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a request's head, and of what is read ahead of a body.
+const MAX_HEAD_BYTES: usize = 64 << 10;
 /// What a client gets that finds every connection busy.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
 connection: close\r\ncontent-length: 79\r\n\r\n\
@@ -39,6 +41,8 @@ pub(super) struct Server {
     pub(super) router: Router,
     /// Most open connections.
     pub(super) cap: usize,
+    /// How long a request's head may take, and a connection be idle.
+    pub(super) head_timeout: Duration,
     /// Counts what is refused.
     pub(super) metrics: Arc<Metrics>,
     /// The wish to stop.
@@ -146,8 +150,10 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let (id, connection) = connections.add();
         let (router, connections, shutdown) = (self.router.clone(), connections.clone(), self.shutdown.clone());
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.head_timeout).max_buf_size(MAX_HEAD_BYTES);
         tasks.spawn(async move {
-            serve(stream, client, router, &connection, &connections, &shutdown).await;
+            serve(http, (stream, client), router, &connection, &connections, &shutdown).await;
             connections.lock().remove(&id);
         });
     }
@@ -162,8 +168,8 @@ fn refuse(stream: TcpStream) {
 }
 
 async fn serve(
-    stream: TcpStream,
-    client: SocketAddr,
+    http: http1::Builder,
+    (stream, client): (TcpStream, SocketAddr),
     router: Router,
     connection: &Arc<Connection>,
     connections: &Arc<Connections>,
@@ -182,8 +188,6 @@ async fn serve(
             answer
         }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,

@@ -14,7 +14,6 @@ mod replay;
 mod session;
 
 use super::error::ApiError;
-use super::limits::MAX_SUBSCRIBERS;
 use super::query::{Parameters, shown};
 use super::{Api, WS_ROUTES};
 use crate::subscriptions::Topic;
@@ -63,7 +62,7 @@ fn open(api: &Api, upgrade: Upgrade, first: Option<First>) -> Result<Response, A
     }
     let permit = api.subscribers.clone().try_acquire_owned().map_err(|_| {
         api.count_limited("subscribers");
-        ApiError::TooManySubscribers { allowed: MAX_SUBSCRIBERS }
+        ApiError::TooManySubscribers { allowed: api.max_subscribers }
     })?;
     // Before the answer leaves: who is connected misses nothing.
     let live = first.is_some().then(|| api.subscriptions.subscribe());

@@ -59,8 +59,10 @@ pub(super) async fn run(
         session.subscribe(&[topic], from_height);
     }
     session.serve(stream, &mut writer).await;
+    // A write that waits for a client that does not read must not hold up a stop.
+    let limit = if session.api.shutdown.is_asked() { STOP_LIMIT } else { WRITE_LIMIT };
     drop(session);
-    if !writer.is_finished() && tokio::time::timeout(WRITE_LIMIT, &mut writer).await.is_err() {
+    if !writer.is_finished() && tokio::time::timeout(limit, &mut writer).await.is_err() {
         writer.abort();
     }
     clients.dec();

@@ -1,0 +1,8 @@
+//! The real listeners over real sockets, before a chain of one validator that makes blocks when a test says so.
+
+mod documented;
+mod fixture;
+mod limits;
+mod requests;
+mod transactions;
+mod websocket;

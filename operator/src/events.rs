@@ -114,7 +114,6 @@ fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ObjectReference;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 

@@ -26,7 +26,6 @@ async fn versions(world: &World) -> BTreeMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn the_smallest_manifest_becomes_ready_and_says_so() {
     let world = World::new("up").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -42,7 +41,6 @@ async fn the_smallest_manifest_becomes_ready_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_second_apply_changes_no_resource_version() {
     let world = World::new("again").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -59,7 +57,6 @@ async fn a_second_apply_changes_no_resource_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn what_somebody_else_changes_is_put_right() {
     use kube::api::{Patch, PatchParams};
     use serde_json::json;

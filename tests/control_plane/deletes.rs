@@ -18,7 +18,6 @@ async fn keys(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn keys_genesis_and_volumes_stay_and_the_same_network_goes_on_with_them() {
     let world = World::new("deletes").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -40,7 +39,6 @@ async fn keys_genesis_and_volumes_stay_and_the_same_network_goes_on_with_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn with_the_policy_delete_nothing_stays() {
     let world = World::new("purges").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -56,7 +54,6 @@ async fn with_the_policy_delete_nothing_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn another_spec_on_the_former_chain_is_refused_with_the_field_that_differs() {
     let world = World::new("differs").await;
     let _kubelet = Kubelet::start(&world, 4).await;

@@ -47,7 +47,6 @@ async fn pods(world: &World) -> BTreeMap<String, Option<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn claims_grow_and_no_pod_is_restarted() {
     let world = World::new("grows").await;
     provide_volumes(&world).await;

@@ -24,7 +24,6 @@ fn provided() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_missing_provided_secret_is_a_condition_and_heals_when_it_appears() {
     let world = World::new("byo").await;
     for ordinal in 0..3 {
@@ -44,7 +43,6 @@ async fn a_missing_provided_secret_is_a_condition_and_heals_when_it_appears() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_deleted_key_secret_comes_back_with_the_same_key() {
     let world = World::new("restore").await;
     world.apply("net", nowhere()).await.expect("created");
@@ -61,7 +59,6 @@ async fn a_deleted_key_secret_comes_back_with_the_same_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_lost_key_is_reported_and_not_replaced() {
     let mut world = World::new("lost").await;
     world.apply("net", nowhere()).await.expect("created");

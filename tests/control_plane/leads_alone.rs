@@ -5,7 +5,6 @@ use aitbc_operator::lease::{Candidate, Settings};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_candidate_waits_while_another_leads_and_follows_at_once_when_it_is_released() {
     let world = World::without_operator("leads").await;
     let candidate = |identity: &str| {

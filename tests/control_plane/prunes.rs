@@ -7,7 +7,6 @@ use kube::api::PostParams;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_network_policy_that_is_switched_off_goes_and_comes_back() {
     let world = World::new("prunes").await;
     let policies = world.api::<NetworkPolicy>();

@@ -11,7 +11,6 @@ async fn refused(world: &World, spec: Value, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn each_refusal_names_field_and_rule() {
     let world = World::without_operator("rejects").await;
     let secret = |ordinal: i32, name: &str| json!({ "ordinal": ordinal, "name": name });
@@ -36,7 +35,6 @@ async fn each_refusal_names_field_and_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn what_the_chain_began_with_can_not_change() {
     let world = World::without_operator("immutable").await;
     world.apply("bad", with("validators.storage.size", json!("2Gi"))).await.expect("created");
@@ -61,7 +59,6 @@ async fn what_the_chain_began_with_can_not_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_name_from_which_no_pod_name_can_be_made_is_refused() {
     let world = World::without_operator("names").await;
     for name in ["a".repeat(41), "a.b".to_owned(), "1a".to_owned()] {

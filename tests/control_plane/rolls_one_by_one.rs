@@ -27,7 +27,6 @@ async fn at_most_one_is_missing(world: &World) -> Result<usize, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_changed_image_rolls_one_validator_at_a_time() {
     let world = World::new("rolls").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -44,7 +43,6 @@ async fn a_changed_image_rolls_one_validator_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn the_next_waits_until_the_last_one_signed_also_across_a_restart_of_the_operator() {
     let mut world = World::new("signs").await;
     let kubelet = Kubelet::start(&world, 4).await;
@@ -80,7 +78,6 @@ async fn the_next_waits_until_the_last_one_signed_also_across_a_restart_of_the_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn pods_that_never_ran_are_replaced_at_once_when_the_image_is_mended() {
     let world = World::new("mends").await;
     // Nobody plays the kubelet: these pods never run.

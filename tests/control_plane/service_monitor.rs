@@ -12,7 +12,6 @@ async fn served(client: &Client) -> Option<ApiResource> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn auto_needs_no_service_monitor_api_and_enabled_says_that_it_is_missing() {
     let world = World::new("monitors").await;
     world.apply("auto", nowhere()).await.expect("created");

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_hibernated_network_has_no_pods_and_wakes_with_its_volumes() {
     let world = World::new("sleeps").await;
     let _kubelet = Kubelet::start(&world, 4).await;
@@ -27,7 +26,6 @@ async fn a_hibernated_network_has_no_pods_and_wakes_with_its_volumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a cluster"]
 async fn a_paused_network_is_not_touched() {
     let world = World::new("pauses").await;
     world.apply("net", with("suspend", json!("Paused"))).await.expect("created");

@@ -38,7 +38,6 @@ async fn stop_and_start(process: &mut NodeProcess, nodes: &[Rpc]) -> Result<()> 
     let genesis = nodes[0].block_hash(0).await?;
     let height = nodes[0].height().await?;
     let block = nodes[0].block_hash(height).await?;
-    ensure!(process.log_text().contains("validator 0") || took < Duration::from_secs(3));
 
     process.stop_by(Signal::INT, Duration::from_secs(12)).await?;
     for node in nodes {

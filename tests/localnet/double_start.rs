@@ -33,7 +33,7 @@ async fn second_process_takes_over(net: &mut Localnet) -> Result<()> {
     ensure!(log.contains("lease"), "the log must say why it stopped\n{}", net.nodes[3].process.tail());
     ensure!(twin.ended().is_none(), "the twin stopped too\n{}", twin.tail());
     net.wait_until_votes(3, Duration::from_secs(20)).await?;
-    let generations = net.votes.generations(3);
+    let generations = net.votes.generations(net.nodes[3].signer);
     ensure!(generations.len() == 2, "votes under the leases {generations:?}, two expected");
 
     // And back: the twin gives way to the first in the same manner.

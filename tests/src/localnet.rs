@@ -68,8 +68,10 @@ pub struct Shape {
 
 /// A validator: its process and everything one needs to look at it.
 pub struct Node {
-    /// Position in genesis.
+    /// Position in [`Localnet::nodes`].
     pub index: usize,
+    /// Position in the validator set, which orders by key: how votes name it.
+    pub signer: i64,
     /// The process.
     pub process: NodeProcess,
     /// Its REST interface.
@@ -151,13 +153,15 @@ impl Localnet {
             }
         };
         let ports = PortBlock::take(PORTS * shape.validators as u16)?;
+        let set = genesis.validator_set()?;
         let mut nodes = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             let database_url = match servers.get(index.min(servers.len().saturating_sub(1))) {
                 None => format!("sqlite:///{}/validator-{index}.db", dir.path().display()),
                 Some(server) => server.url(&server.create(&format!("validator_{index}"))?),
             };
-            nodes.push(node(dir.path(), &ports, shape.validators, index, key, database_url)?);
+            let signer = set.index_of(&key.public()).context("a validator of genesis")?.into();
+            nodes.push(Node { signer, ..node(dir.path(), &ports, shape.validators, index, key, database_url)? });
         }
         let readers = nodes.iter().map(|n| LedgerReader::open(&n.database_url)).collect::<Result<_>>()?;
         Ok(Localnet {
@@ -259,7 +263,7 @@ impl Localnet {
     pub async fn wait_until_votes(&self, index: usize, limit: Duration) -> Result<()> {
         let before = self.votes.highest_slot_of_all();
         wait::until(&format!("validator {index} votes above slot {before}"), limit, || async {
-            self.votes.voted_above(index as i64, before).then_some(())
+            self.votes.voted_above(self.nodes[index].signer, before).then_some(())
         })
         .await
     }
@@ -400,6 +404,7 @@ fn node(
     let log = dir.join(format!("validator-{index}.log"));
     Ok(Node {
         index,
+        signer: 0,
         process: NodeProcess::new(format!("validator {index}"), &arguments, log),
         rpc: Rpc::new(format!("http://127.0.0.1:{}", port(index, 0)))?,
         ws: format!("ws://127.0.0.1:{}", port(index, 1)),

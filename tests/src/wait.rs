@@ -1,7 +1,6 @@
 //! Waiting for conditions: the only place of the tests that sleeps.
 
 use anyhow::{Result, bail};
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Pause between two looks: short against what is waited for, long against a look's cost.
@@ -11,10 +10,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// After `limit`, saying what was waited for.
-pub async fn until<T, F>(what: &str, limit: Duration, condition: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until<T>(what: &str, limit: Duration, condition: impl AsyncFnMut() -> Option<T>) -> Result<T> {
     until_every(LOOK_EVERY, what, limit, condition).await
 }
 
@@ -22,15 +18,12 @@ where
 ///
 /// # Errors
 /// After `limit`, saying what was waited for.
-pub async fn until_every<T, F>(
+pub async fn until_every<T>(
     pause: Duration,
     what: &str,
     limit: Duration,
-    mut condition: impl FnMut() -> F,
-) -> Result<T>
-where
-    F: Future<Output = Option<T>>,
-{
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         // A look may hang as well as fail: a killed peer, a stopped server.
@@ -49,10 +42,12 @@ where
 ///
 /// # Errors
 /// After `limit`, saying what was waited for and what was there instead.
-pub async fn until_ok<T, F>(pause: Duration, what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
+pub async fn until_ok<T>(
+    pause: Duration,
+    what: &str,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
     let mut last = "no answer".to_owned();
     let start = Instant::now();
     loop {
@@ -93,8 +88,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_reason_is_told() {
         let look = || async { anyhow::bail!("it is cloudy") };
-        let error =
-            until_ok::<(), _>(LOOK_EVERY, "the moon", Duration::from_millis(30), look).await.expect_err("never");
+        let error = until_ok::<()>(LOOK_EVERY, "the moon", Duration::from_millis(30), look).await.expect_err("never");
         assert!(error.to_string().contains("cloudy"), "{error}");
     }
 }

@@ -23,6 +23,8 @@ use tracing::{debug, error, info, warn};
 pub const QUEUE: usize = 256;
 /// Bytes of batches in an answer: a message holds 4 MiB.
 const ANSWER_BYTES: usize = 3 << 20;
+/// Blocks read beyond those asked for: where none of these has a certificate of its own, the reply ends at a later one.
+const BEYOND: u64 = 32;
 /// Requests of peers answered at once.
 const ANSWERING: usize = 4;
 /// Pause between two looks at time-outs.
@@ -201,10 +203,12 @@ impl Sync {
         };
         let (storage, gossip) = (self.storage.clone(), self.gossip.clone());
         tokio::spawn(async move {
-            let to = from.saturating_add(u64::from(count).clamp(1, MAX_BLOCKS as u64) - 1);
-            match storage.blocks(from.max(1), to, ANSWER_BYTES).await {
+            let (from, most) = (from.max(1), MAX_BLOCKS as u64);
+            let to = from.saturating_add(u64::from(count).clamp(1, most) - 1);
+            let read_to = to.saturating_add(BEYOND).min(from.saturating_add(most - 1));
+            match storage.blocks(from, read_to, ANSWER_BYTES).await {
                 Ok(found) => {
-                    if let Err(cause) = gossip.send(peer, &blocks_message(found)) {
+                    if let Err(cause) = gossip.send(peer, &blocks_message(found, to)) {
                         debug!(%cause, peer, "blocks not sent");
                     }
                 }
@@ -236,11 +240,13 @@ impl Sync {
     }
 }
 
-/// The certificate of the last block of a reply covers all below it, so the reply ends at the last block that has one.
-fn blocks_message(mut found: Vec<(StoredBlock, Block)>) -> Message {
-    while found.last().is_some_and(|(stored, _)| stored.cert.is_none()) {
-        found.pop();
-    }
+/// The certificate of the last block of a reply covers all below it, so the reply ends at a block that has one: the last of
+/// those asked for, up to `to`, else the first beyond. Otherwise a gap of blocks without one could never be closed.
+fn blocks_message(mut found: Vec<(StoredBlock, Block)>, to: u64) -> Message {
+    let certified = |(stored, _): &(StoredBlock, Block)| stored.cert.is_some();
+    let asked = |entry: &(StoredBlock, Block)| certified(entry) && entry.1.header.height <= to;
+    let end = found.iter().rposition(asked).or_else(|| found.iter().position(certified));
+    found.truncate(end.map_or(0, |last| last + 1));
     let cert = found.last().and_then(|(stored, _)| stored.cert.clone());
     Message::Blocks { blocks: found.into_iter().map(|(_, block)| block).collect(), cert }
 }
@@ -248,4 +254,56 @@ fn blocks_message(mut found: Vec<(StoredBlock, Block)>) -> Message {
 fn synced(block: FinalBlock) -> SyncedBlock {
     let candidate = Candidate { header: block.header, signature: Signature([0; 64]) };
     SyncedBlock { digest: block.digest, candidate, batches: block.batches }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aitbc_core::block::Header;
+    use aitbc_core::hash::Hash;
+    use aitbc_core::vote::{Kind, Statement};
+
+    /// A block, with a certificate of its own or covered by a later one only.
+    fn block(height: u64, certified: bool) -> (StoredBlock, Block) {
+        let header = Header {
+            version: 1,
+            epoch: 0,
+            slot: height,
+            height,
+            parent_slot: height - 1,
+            parent: Hash::ZERO,
+            parent_state_root: Hash::ZERO,
+            parent_results_root: Hash::ZERO,
+            time_ms: height,
+            proposer: 0,
+            set_hash: Hash::ZERO,
+            next_set_hash: Hash::ZERO,
+            batches: Vec::new(),
+            evidence: Vec::new(),
+        };
+        let statement = Statement { epoch: 0, slot: height, kind: Kind::Final, digest: Hash::ZERO };
+        let cert = certified.then(|| Cert { statement, signers: Vec::new(), signatures: Vec::new() });
+        let candidate = Candidate { header: header.clone(), signature: Signature([0; 64]) };
+        (StoredBlock { digest: Hash::ZERO, candidate, cert }, Block { header, batches: Vec::new() })
+    }
+
+    /// Heights of the reply where blocks 5 to 9 are there and those in `certified` have a certificate.
+    fn reply(certified: &[u64], to: u64) -> Vec<u64> {
+        let found = (5..=9).map(|height| block(height, certified.contains(&height))).collect();
+        let Message::Blocks { blocks, cert } = blocks_message(found, to) else { unreachable!("a Blocks message") };
+        assert_eq!(cert.is_some(), !blocks.is_empty());
+        blocks.iter().map(|block| block.header.height).collect()
+    }
+
+    #[test]
+    fn a_reply_ends_at_the_last_block_asked_for_that_has_a_certificate() {
+        assert_eq!(reply(&[5, 6, 7, 8, 9], 7), [5, 6, 7]);
+        assert_eq!(reply(&[6, 9], 8), [5, 6]);
+    }
+
+    #[test]
+    fn a_gap_of_blocks_without_certificates_is_closed_by_a_later_one() {
+        assert_eq!(reply(&[7, 8], 5), [5, 6, 7]);
+        assert_eq!(reply(&[], 5), [0; 0]);
+    }
 }

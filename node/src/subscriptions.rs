@@ -1,7 +1,7 @@
 //! Bounded fan-out of what happens to WebSocket subscribers; a reader that is too slow is told where to resume.
 
+use axum::extract::ws::Utf8Bytes;
 use serde::Serialize;
-use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// Events kept for a slow reader before it is cut off.
@@ -34,15 +34,15 @@ impl Topic {
     }
 }
 
-/// One event, serialised once for all subscribers.
+/// One event, written once for all subscribers; cheap to clone, so what waits for slow ones is shared.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// Of what topic.
     pub topic: Topic,
     /// Height it belongs to: where a cut-off reader resumes.
     pub height: u64,
-    /// JSON object, without the topic.
-    pub data: Arc<serde_json::value::RawValue>,
+    /// `{"topic": …, "height": …, "data": {…}}`.
+    pub text: Utf8Bytes,
 }
 
 /// The sending side; cheap to clone.
@@ -63,9 +63,9 @@ impl Subscriptions {
         if self.sender.receiver_count() == 0 {
             return;
         }
-        if let Ok(raw) = serde_json::value::to_raw_value(data) {
+        if let Ok(text) = event(topic, height, data) {
             // Fails only where the last reader left meanwhile.
-            let _ = self.sender.send(Published { topic, height, data: raw.into() });
+            let _ = self.sender.send(Published { topic, height, text });
         }
     }
 
@@ -78,4 +78,13 @@ impl Subscriptions {
     pub fn readers(&self) -> usize {
         self.sender.receiver_count()
     }
+}
+
+/// An event as subscribers get it.
+///
+/// # Errors
+/// Where `data` cannot be written as JSON.
+pub fn event<T: Serialize>(topic: Topic, height: u64, data: &T) -> serde_json::Result<Utf8Bytes> {
+    let data = serde_json::to_string(data)?;
+    Ok(format!("{{\"topic\":\"{}\",\"height\":{height},\"data\":{data}}}", topic.name()).into())
 }

@@ -3,7 +3,6 @@
 use super::super::error::ErrorBody;
 use crate::subscriptions::Topic;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 const TOPICS: [Topic; 3] = [Topic::NewBlocks, Topic::NewTransactions, Topic::ConsensusEvents];
@@ -69,11 +68,6 @@ fn topics(names: &[String]) -> Result<Vec<Topic>, ErrorBody> {
 fn malformed(cause: &str) -> ErrorBody {
     let message = format!("not a message of this protocol: {cause}");
     ErrorBody { code: "MALFORMED_JSON".into(), message, detail: json!({}) }
-}
-
-/// An event.
-pub(super) fn event(topic: Topic, height: u64, data: &RawValue) -> String {
-    format!("{{\"topic\":\"{}\",\"height\":{height},\"data\":{}}}", topic.name(), data.get())
 }
 
 /// The answer to `subscribe`.

@@ -72,7 +72,8 @@ impl Outgoing {
     }
 
     /// Queues a message; after the end it goes nowhere.
-    pub(super) fn push(&self, height: Option<u64>, text: String) -> Result<(), Full> {
+    pub(super) fn push(&self, height: Option<u64>, text: impl Into<Utf8Bytes>) -> Result<(), Full> {
+        let text = text.into();
         let mut state = self.lock();
         if state.ended {
             return Ok(());
@@ -81,7 +82,7 @@ impl Outgoing {
             return Err(Full);
         }
         state.bytes += text.len();
-        state.queue.push_back(Frame { height, text: text.into() });
+        state.queue.push_back(Frame { height, text });
         drop(state);
         self.filled.notify_one();
         Ok(())
@@ -153,14 +154,14 @@ mod tests {
     #[tokio::test]
     async fn messages_come_out_in_order_and_the_end_drops_what_waits() {
         let outgoing = Outgoing::default();
-        outgoing.push(None, "a".into()).expect("room");
-        outgoing.push(Some(7), "b".into()).expect("room");
+        outgoing.push(None, "a").expect("room");
+        outgoing.push(Some(7), "b").expect("room");
         let Next::Frames(frames) = outgoing.next(1).await else { panic!("frames") };
         assert_eq!(frames[0].text.as_str(), "a");
         outgoing.cut(end);
         outgoing.cut(|_| panic!("only the first end counts"));
         assert_eq!(outgoing.next(1).await, Next::End(end(Some(7))));
-        assert_eq!(outgoing.push(None, "late".into()), Ok(()));
+        assert_eq!(outgoing.push(None, "late"), Ok(()));
         outgoing.room_for_replay().await;
     }
 
@@ -168,11 +169,11 @@ mod tests {
     fn messages_and_bytes_are_bounded() {
         let outgoing = Outgoing::default();
         for _ in 0..MAX_FRAMES {
-            outgoing.push(None, "x".into()).expect("room");
+            outgoing.push(None, "x").expect("room");
         }
-        assert_eq!(outgoing.push(None, "x".into()), Err(Full));
+        assert_eq!(outgoing.push(None, "x"), Err(Full));
         let outgoing = Outgoing::default();
         outgoing.push(None, "x".repeat(MAX_BYTES)).expect("room");
-        assert_eq!(outgoing.push(None, "x".into()), Err(Full));
+        assert_eq!(outgoing.push(None, "x"), Err(Full));
     }
 }

@@ -2,11 +2,11 @@
 
 use super::super::Api;
 use super::super::error::ApiError;
-use super::message;
 use super::outgoing::Outgoing;
 use crate::storage::StoredBlock;
-use crate::subscriptions::Topic;
+use crate::subscriptions::{self, Topic};
 use crate::view::BlockSummary;
+use axum::extract::ws::Utf8Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -46,11 +46,10 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    async fn event(&mut self, height: u64) -> Result<String, ApiError> {
+    async fn event(&mut self, height: u64) -> Result<Utf8Bytes, ApiError> {
         let block = self.wait_for(height).await?;
-        let data = serde_json::value::to_raw_value(&block);
-        let data = data.map_err(|cause| ApiError::Internal(format!("replay: {cause}")))?;
-        Ok(message::event(Topic::NewBlocks, height, &data))
+        subscriptions::event(Topic::NewBlocks, height, &block)
+            .map_err(|cause| ApiError::Internal(format!("replay: {cause}")))
     }
 
     async fn wait_for(&mut self, height: u64) -> Result<BlockSummary, ApiError> {

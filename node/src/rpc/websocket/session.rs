@@ -24,7 +24,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// A client that answers no ping for this long is gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// How long one write may wait for the client to read.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client that is parted from may take to read why.
+const PARTING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a stop waits for the client to read why.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 /// Messages written before the next flush.
@@ -60,7 +62,7 @@ pub(super) async fn run(
     }
     session.serve(stream, &mut writer).await;
     // A write that waits for a client that does not read must not hold up a stop.
-    let limit = if session.api.shutdown.is_asked() { STOP_LIMIT } else { WRITE_LIMIT };
+    let limit = if session.api.shutdown.is_asked() { STOP_LIMIT } else { WRITE_LIMIT + PARTING_LIMIT };
     drop(session);
     if !writer.is_finished() && tokio::time::timeout(limit, &mut writer).await.is_err() {
         writer.abort();
@@ -265,7 +267,7 @@ impl Session {
         if !self.topics.contains(&event.topic) || (event.topic == Topic::NewBlocks && !self.is_next(event.height)) {
             return Ok(());
         }
-        self.outgoing.push(Some(event.height), message::event(event.topic, event.height, &event.data))?;
+        self.outgoing.push(Some(event.height), event.text.clone())?;
         if event.topic == Topic::NewBlocks {
             self.next_block = Some(event.height + 1);
         }
@@ -316,7 +318,7 @@ impl Session {
         self.outgoing.cut(|first| {
             let text = "events came faster than they were read; connect again with from_height";
             let last = message::last_error("SLOW_READER", text, self.resume_from(first));
-            End { last: Some(last), code: close_code::AGAIN, reason: "slow reader", limit: WRITE_LIMIT }
+            End { last: Some(last), code: close_code::AGAIN, reason: "slow reader", limit: PARTING_LIMIT }
         });
     }
 

@@ -2,14 +2,18 @@
 
 use super::Api;
 use super::error::ApiError;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Bytes of a request's body.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -33,6 +37,11 @@ pub(super) fn share_of_files(most: usize) -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(1, most)
 }
+
+/// KiB of large answers that clients have not read yet: a full block is several MiB of JSON.
+pub(super) const MAX_UNREAD_KIB: usize = 64 << 10;
+/// Bytes from which on an answer counts as large.
+const LARGE_ANSWER: usize = 64 << 10;
 
 /// Clients whose rate is known; beyond, the longest idle ones are forgotten.
 const MAX_CLIENTS: usize = 16_384;
@@ -117,10 +126,31 @@ async fn limited(api: &Api, route: &str, request: Request, next: Next) -> Result
         api.rate.take(client, Instant::now()).inspect_err(|_| api.count_limited("rate"))?;
     }
     let limit = api.timeout;
-    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
+    let response = tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
         api.count_limited("timeout");
         ApiError::Timeout { limit }
-    })
+    })?;
+    within_budget(&api.unread, response).await.inspect_err(|_| api.count_limited("unread"))
+}
+
+/// Sends a large answer piece by piece, and holds its share of [`MAX_UNREAD_KIB`] until the last one is taken.
+async fn within_budget(unread: &Arc<Semaphore>, response: Response) -> Result<Response, ApiError> {
+    let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+    if size < LARGE_ANSWER {
+        return Ok(response);
+    }
+    let kib = u32::try_from(size / 1_024).unwrap_or(u32::MAX);
+    let permit = unread.clone().try_acquire_many_owned(kib);
+    let permit = permit.map_err(|_| ApiError::Busy("clients have not read large answers yet"))?;
+    let (mut head, body) = response.into_parts();
+    // In memory already.
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.map_err(|cause| ApiError::Internal(cause.to_string()))?;
+    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    let pieces = futures_util::stream::unfold((bytes, permit), |(mut rest, permit)| async move {
+        let piece = rest.split_to(rest.len().min(LARGE_ANSWER));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, permit)))
+    });
+    Ok(Response::from_parts(head, Body::from_stream(pieces)))
 }
 
 #[cfg(test)]
@@ -158,6 +188,21 @@ mod tests {
             let _ = limiter.take(IpAddr::from((n + 1).to_be_bytes()), start);
         }
         assert!(limiter.buckets.lock().expect("lock").len() <= MAX_CLIENTS);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_holds_its_share_until_it_is_read_or_the_client_leaves() {
+        let unread = Arc::new(Semaphore::new(1_500));
+        let large = || Response::new(Body::from(vec![7; 1 << 20]));
+        let first = within_budget(&unread, large()).await.expect("room");
+        assert_eq!(first.headers()[header::CONTENT_LENGTH], (1 << 20).to_string());
+        let refused = within_budget(&unread, large()).await.expect_err("no room");
+        assert_eq!(refused.code(), "BUSY");
+        assert!(within_budget(&unread, Response::new(Body::from("small"))).await.is_ok());
+        let read = axum::body::to_bytes(first.into_body(), usize::MAX).await.expect("readable");
+        assert_eq!(read, vec![7; 1 << 20]);
+        drop(within_budget(&unread, large()).await.expect("room again"));
+        assert_eq!(unread.available_permits(), 1_500);
     }
 
     #[test]

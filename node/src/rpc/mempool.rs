@@ -4,6 +4,7 @@ use super::Api;
 use super::error::ApiError;
 use super::query::Parameters;
 use super::transaction::Place;
+use crate::mempool::PendingTransaction;
 use aitbc_core::hash::Hash;
 use aitbc_core::json;
 use axum::Json;
@@ -45,14 +46,14 @@ pub(super) async fn mempool(State(api): State<Api>, uri: Uri) -> Result<Json<Poo
     let limit = Parameters::read(&uri, &["limit"])?.number("limit", 1..=MAX_LISTED)?.unwrap_or(LISTED);
     let chain = api.view.identity.chain;
     let pending = api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX)).await;
-    let transactions: Vec<_> = pending
-        .iter()
-        .map(|pending| PooledTransaction {
-            tx_hash: pending.id,
-            place: pending.state.into(),
-            transaction: json::to_value(&pending.transaction, &chain),
-        })
-        .collect();
+    let describe = move |pending: PendingTransaction| PooledTransaction {
+        tx_hash: pending.id,
+        place: pending.state.into(),
+        transaction: json::to_value(&pending.transaction, &chain),
+    };
+    // A thousand transactions take milliseconds to describe: not on the threads that serve everybody.
+    let described = tokio::task::spawn_blocking(move || pending.into_iter().map(describe).collect::<Vec<_>>());
+    let transactions = described.await.map_err(|cause| ApiError::Internal(format!("mempool: {cause}")))?;
     let count = transactions.len() as u64;
     // The gauges lag by one turn of the pool, the list does not.
     let gauge = |value: i64| u64::try_from(value).unwrap_or(0);

@@ -17,6 +17,7 @@ pub mod ready;
 pub mod send_tx;
 pub mod send_txs;
 mod server;
+mod stall;
 pub mod sync_status;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use axum::routing::{get, post};
 use error::ApiError;
 use limits::{
     HEAD_TIMEOUT, MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS,
-    RateLimiter, share_of_files,
+    MAX_UNREAD_KIB, RateLimiter, share_of_files,
 };
 use server::Server;
 use std::net::SocketAddr;
@@ -82,6 +83,7 @@ pub(crate) struct Parts {
     rate: RateLimiter,
     timeout: Duration,
     block_reads: Semaphore,
+    unread: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
     max_subscribers: usize,
     shutdown: Shutdown,
@@ -141,6 +143,7 @@ pub async fn start(
         rate: RateLimiter::new(config.rpc_rate_limit),
         timeout: config.rpc_timeout,
         block_reads: Semaphore::new(MAX_BLOCK_READS),
+        unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
         subscribers: subscribers.clone(),
         max_subscribers,
         shutdown: shutdown.clone(),

@@ -3,6 +3,7 @@
 //! At the cap the connection that has been idle longest makes room, so thousands of idle sockets keep nobody out.
 
 use super::limits::STOP_TIMEOUT;
+use super::stall::StallLimit;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use axum::Router;
@@ -188,7 +189,7 @@ async fn serve(
             answer
         }
     });
-    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let mut served = pin!(http.serve_connection(TokioIo::new(StallLimit::new(stream)), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,
         () = connection.evicted.notified() => return,

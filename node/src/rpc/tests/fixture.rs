@@ -342,7 +342,7 @@ impl TestPool {
     }
 
     fn take(&self) -> Vec<VerifiedTx> {
-        self.inner.lock().expect("lock").pool.take(1 << 20, 4_096)
+        self.inner.lock().expect("lock").pool.take(2 << 20, 4_096)
     }
 
     fn on_final(&self, height: u64, executed: &Executed, rows: &[TransactionRow]) {

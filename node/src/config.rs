@@ -366,7 +366,10 @@ fn host(text: &str) -> Option<IpAddr> {
 }
 
 fn database(text: &str) -> Option<String> {
-    ["sqlite:", "postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)).then(|| text.to_owned())
+    ["sqlite:///", "postgresql://", "postgres://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+        .then(|| text.to_owned())
 }
 
 fn peers(text: &str) -> Option<Vec<String>> {

@@ -34,7 +34,8 @@ fn has_changed(former: &[Condition], condition: &Condition) -> bool {
 
 fn of_condition(condition: &Condition) -> Option<Event> {
     let bad = if condition.type_ == "Degraded" { "True" } else { "False" };
-    let transient = TRANSIENT.contains(&condition.reason.as_str());
+    // What makes `Ready` false is told by the condition that it repeats.
+    let transient = condition.type_ == "Ready" || TRANSIENT.contains(&condition.reason.as_str());
     let good_news = condition.type_ == "Ready" && condition.status == "True";
     let type_ = match condition.status == bad && !transient {
         true => EventType::Warning,

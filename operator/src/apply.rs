@@ -52,6 +52,9 @@ pub enum ApplyError {
         #[source]
         source: kube::Error,
     },
+    /// An object that is not of this network stands in the way.
+    #[error("{kind} \"{name}\" exists and belongs to somebody else; rename it, or name the network differently")]
+    NameTaken { kind: String, name: String },
     /// An object could not be applied.
     #[error("could not apply {kind} \"{name}\"")]
     Apply {
@@ -85,6 +88,7 @@ impl ApplyError {
             ApplyError::CreateKey { .. } => "CreateKeyFailed",
             ApplyError::KeyNameTaken { .. } => "KeyNameTaken",
             ApplyError::CreateGenesis { .. } => "CreateGenesisFailed",
+            ApplyError::NameTaken { .. } => "NameTaken",
             ApplyError::Apply { .. } => "ApplyFailed",
             ApplyError::Delete { .. } => "DeleteFailed",
             ApplyError::Grow { .. } => "GrowFailed",
@@ -258,11 +262,23 @@ impl Writer<'_> {
         let content = content_hash(&body);
         let key = format!("{}/{kind}/{name}", self.identity.uid);
         let live = observed.owned.iter().find(|owned| owned.kind == kind && owned.name == name);
+        if live.is_none() && self.is_foreign(api, &name).await.map_err(failed)? {
+            return Err(ApplyError::NameTaken { kind: kind.to_owned(), name });
+        }
         if !self.memory.is_fresh(&key, content, live.map(|owned| owned.resource_version.as_str())) {
             let applied = api.patch(&name, &apply_params(), &Patch::Apply(&body)).await.map_err(failed)?;
             self.memory.remember(key, content, applied.resource_version());
         }
         Ok((kind.to_owned(), name))
+    }
+
+    /// True where an object of that name was not made for this network: a forced apply would take it over.
+    async fn is_foreign<K>(&self, api: &Api<K>, name: &str) -> Result<bool, kube::Error>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        let found = api.get_metadata_opt(name).await?;
+        Ok(found.is_some_and(|object| object.labels().get(names::NETWORK_LABEL) != Some(&self.identity.name)))
     }
 
     async fn stateful_set(

@@ -1,0 +1,144 @@
+//! What survives a crash, with the guards that the real schema has (P1-P4, P8).
+
+use aitbc_core::batch::Batch;
+use aitbc_core::block::Candidate;
+use aitbc_core::consensus::input::{Recovered, Roots, Tip};
+use aitbc_core::consensus::output::Rows;
+use aitbc_core::hash::{self, Hash};
+use aitbc_core::key::Signature;
+use aitbc_core::validators::Index;
+use aitbc_core::vote::{Cert, Kind, Statement, Vote};
+use std::collections::BTreeMap;
+
+/// A validator's ledger.
+#[derive(Clone, Default)]
+pub struct Disk {
+    /// Votes by primary key: slot and class.
+    pub votes: BTreeMap<(u64, u8), Vote>,
+    candidates: BTreeMap<Hash, Candidate>,
+    certs: BTreeMap<u64, Cert>,
+    final_cert: Option<Cert>,
+    /// Final blocks; height is the position + 1. The certificate is the block's own.
+    pub blocks: Vec<(Hash, Candidate, Option<Cert>)>,
+    pub batches: BTreeMap<Hash, Batch>,
+}
+
+/// What executing a block gives: a function of the block, as the chain below is in its digest.
+pub fn roots(digest: Hash) -> Roots {
+    Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]) }
+}
+
+/// A signature that costs nothing: only its owner's code makes it. Real ones are tested in the core.
+pub fn sign(signer: Index, message: &[u8]) -> Signature {
+    let half = hash::plain(&[&signer.to_le_bytes(), message].concat()).0;
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(&half);
+    Signature(bytes)
+}
+
+pub fn sign_vote(chain: &Hash, signer: Index, statement: Statement) -> Vote {
+    Vote { statement, signer, signature: sign(signer, &statement.sign_bytes(chain)) }
+}
+
+impl Disk {
+    /// One commit. The vote's signature, if it holds one.
+    ///
+    /// # Panics
+    /// Where the primary key would refuse it: the core must never ask for that.
+    pub fn commit(&mut self, chain: &Hash, me: Index, rows: &Rows) -> Option<Signature> {
+        match rows {
+            Rows::Notar { statement, candidate } => {
+                let vote = self.insert_vote(chain, me, *statement);
+                let mut candidate = (**candidate).clone();
+                for batch in &candidate.header.batches {
+                    assert!(self.batches.contains_key(&batch.digest), "P3: batches are durable before the Notar row");
+                }
+                if candidate.header.proposer == me {
+                    candidate.signature = vote.signature;
+                }
+                self.candidates.insert(statement.digest, candidate);
+                Some(vote.signature)
+            }
+            Rows::Final { statement, cert } => {
+                assert_eq!(cert.statement, Statement { kind: Kind::Notar, ..*statement }, "P4");
+                self.certs.insert(statement.slot, cert.clone());
+                Some(self.insert_vote(chain, me, *statement).signature)
+            }
+            Rows::Skip { statement } => Some(self.insert_vote(chain, me, *statement).signature),
+            Rows::FinalCert { cert } => {
+                if self.final_cert.as_ref().is_none_or(|old| old.statement.slot < cert.statement.slot) {
+                    self.final_cert = Some(cert.clone());
+                }
+                None
+            }
+        }
+    }
+
+    fn insert_vote(&mut self, chain: &Hash, me: Index, statement: Statement) -> Vote {
+        let vote = sign_vote(chain, me, statement);
+        let row = self.votes.entry((statement.slot, statement.kind.class())).or_insert_with(|| vote.clone());
+        assert_eq!(row.statement, statement, "P1, P2: validator {me} asked for a second row of a class");
+        vote
+    }
+
+    pub fn has_vote(&self, statement: &Statement) -> bool {
+        self.votes.get(&(statement.slot, statement.kind.class())).is_some_and(|vote| vote.statement == *statement)
+    }
+
+    pub fn height(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+
+    /// Appends final blocks; what is there already is passed over.
+    pub fn append(&mut self, blocks: &[(Hash, Candidate)], cert: &Cert) {
+        for (digest, candidate) in blocks {
+            if candidate.header.height <= self.height() {
+                continue;
+            }
+            assert_eq!(candidate.header.height, self.height() + 1, "C19: final blocks come in order");
+            for batch in &candidate.header.batches {
+                assert!(self.batches.contains_key(&batch.digest), "a final block's batch is not here");
+            }
+            let own = (cert.statement.digest == *digest).then(|| cert.clone());
+            self.blocks.push((*digest, candidate.clone(), own));
+        }
+    }
+
+    pub fn tip(&self, chain: Hash) -> Tip {
+        match self.blocks.last() {
+            None => Tip { digest: chain, slot: 0, height: 0, time_ms: 0, roots: roots(chain) },
+            Some((digest, candidate, _)) => {
+                let header = &candidate.header;
+                let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
+                Tip { digest: *digest, slot, height, time_ms, roots: roots(*digest) }
+            }
+        }
+    }
+
+    /// Batches of final blocks, with expiry heights.
+    pub fn included(&self, from: u64) -> Vec<(Hash, u64)> {
+        let blocks = self.blocks.iter().skip(from as usize);
+        let batches = blocks.flat_map(|(_, candidate, _)| candidate.header.batches.iter().map(|b| b.digest));
+        batches.map(|digest| (digest, self.batches[&digest].expiry_height)).collect()
+    }
+
+    /// What a restart finds (P8).
+    pub fn recover(&self, chain: Hash) -> Recovered {
+        let tip = self.tip(chain);
+        let included = self.included(0);
+        let is_included = |digest: &Hash| included.iter().any(|(d, _)| d == digest);
+        let open = self.batches.iter().filter(|(digest, _)| !is_included(digest));
+        let vote_floor = tip.slot.saturating_sub(64);
+        Recovered {
+            final_cert: self.final_cert.clone(),
+            votes: self.votes.values().filter(|vote| vote.statement.slot > vote_floor).cloned().collect(),
+            certs: self.certs.values().filter(|cert| cert.statement.slot > vote_floor).cloned().collect(),
+            candidates: self.candidates.values().filter(|c| c.header.slot > tip.slot).cloned().collect(),
+            batches: open.map(|(digest, b)| (b.reference(*digest), b.seq, b.expiry_height)).collect(),
+            included,
+            vote_floor,
+            recent: self.blocks.iter().rev().take(64).rev().map(|(_, c, _)| c.header.clone()).collect(),
+            tip,
+        }
+    }
+}

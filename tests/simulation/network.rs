@@ -1,0 +1,84 @@
+//! What the wires do: loss, duplicates, reordering, delay, partitions; calm after the heal.
+
+use crate::random::Random;
+
+/// How bad the network is.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Until then all of the below; afterwards messages only take `calm_ms`.
+    pub heal_at: u64,
+    /// Percent of messages lost, and doubled.
+    pub loss: u64,
+    pub doubled: u64,
+    /// Longest delay of the slow ones in chaos.
+    pub slow_ms: u64,
+    /// Longest delay in calm.
+    pub calm_ms: u64,
+    /// Side of each node; `cut(a, b)` from one side to another while a partition lasts.
+    sides: Vec<u8>,
+    partition_until: u64,
+    /// Only messages from the higher side to the lower are cut.
+    one_way: bool,
+    partitions: bool,
+}
+
+impl Network {
+    /// No chaos at all.
+    pub fn calm(n: usize, calm_ms: u64) -> Network {
+        Network {
+            heal_at: 0,
+            loss: 0,
+            doubled: 0,
+            slow_ms: 0,
+            calm_ms,
+            sides: vec![0; n],
+            partition_until: 0,
+            one_way: false,
+            partitions: false,
+        }
+    }
+
+    /// Chaos whose measure the seed decides.
+    pub fn chaos(n: usize, heal_at: u64, random: &mut Random) -> Network {
+        Network {
+            heal_at,
+            loss: random.between(0, 40),
+            doubled: 10,
+            slow_ms: random.choose(&[60, 300, 1_000]),
+            partitions: true,
+            ..Network::calm(n, random.choose(&[1, 5, 10]))
+        }
+    }
+
+    /// Delays of the copies of a message that arrive.
+    pub fn delays(&mut self, now: u64, from: usize, to: usize, random: &mut Random) -> Vec<u64> {
+        if now >= self.heal_at {
+            return vec![random.between(1, self.calm_ms)];
+        }
+        self.move_partition(now, random);
+        if random.percent(self.loss) || self.is_cut(now, from, to) {
+            return Vec::new();
+        }
+        let mut delay = || if random.percent(15) { random.between(1, self.slow_ms) } else { random.between(1, 30) };
+        let first = delay();
+        let second = delay();
+        if random.percent(self.doubled) { vec![first, second] } else { vec![first] }
+    }
+
+    /// Now and then a new partition: 2/2, 3/1, one-way, or none.
+    fn move_partition(&mut self, now: u64, random: &mut Random) {
+        if self.partitions && now >= self.partition_until {
+            self.partition_until = now + random.between(50, 900);
+            let whole = random.percent(40);
+            self.one_way = random.percent(30);
+            for side in &mut self.sides {
+                *side = if whole { 0 } else { random.below(2) as u8 };
+            }
+        }
+    }
+
+    pub fn is_cut(&self, now: u64, from: usize, to: usize) -> bool {
+        let (a, b) = (self.sides[from], self.sides[to]);
+        now < self.heal_at && now < self.partition_until && if self.one_way { a > b } else { a != b }
+    }
+}

@@ -1,0 +1,218 @@
+//! Scenarios: what happens to whom, and what must come of it.
+
+use crate::network::Network;
+use crate::random::Random;
+use crate::world::{Plan, World};
+use aitbc_core::params::Parameters;
+
+/// Chaos lasts this long.
+const HEAL_AT: u64 = 3_000;
+/// And then the chain must have come back, whatever had grown meanwhile.
+const CALM_FOR: u64 = 12_000;
+
+/// Seeds of each scenario: few by default, many by `SIMULATION_SEEDS`, from `SIMULATION_FIRST` on.
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SIMULATION_FIRST").unwrap_or(1);
+    first..first + number("SIMULATION_SEEDS").unwrap_or(default)
+}
+
+/// Runs a scenario with each seed, and prints the one that fails.
+fn with_seeds(name: &str, default: u64, run: impl Fn(u64)) {
+    struct Loud<'a>(&'a str, u64);
+    impl Drop for Loud<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("{} failed: SIMULATION_FIRST={} SIMULATION_SEEDS=1", self.0, self.1);
+            }
+        }
+    }
+    let seeds = seeds(default);
+    println!("{name}: seeds {} to {}", seeds.start, seeds.end - 1);
+    for seed in seeds {
+        let _loud = Loud(name, seed);
+        run(seed);
+    }
+}
+
+fn plan(seed: u64, weights: &[u32]) -> Plan {
+    Plan {
+        seed,
+        weights: weights.to_vec(),
+        parameters: Parameters::default(),
+        network: Network::calm(weights.len(), 5),
+        crashes: 0,
+        byzantine: None,
+        batch_every: 0,
+    }
+}
+
+fn chaos(seed: u64, weights: &[u32]) -> Plan {
+    let mut random = Random::new(seed ^ 0x5eed);
+    let skip_timeout_ms = random.choose(&[60, 100, 150]);
+    let parameters = Parameters { skip_timeout_ms, ..Parameters::default() };
+    let network = Network::chaos(weights.len(), HEAL_AT, &mut random);
+    Plan { parameters, network, crashes: random.choose(&[0, 2, 6]), batch_every: 10, ..plan(seed, weights) }
+}
+
+/// After the heal everything that live validators offer becomes final, everywhere, and the chain keeps its pace.
+fn check_liveness(world: &mut World) {
+    world.run_until(HEAL_AT);
+    let before = world.safety.height();
+    world.run_until(HEAL_AT + CALM_FOR / 2);
+    let healed = world.safety.height();
+    assert!(healed > before + 20, "height {healed} {} ms after the heal, {before} at it", CALM_FOR / 2);
+    world.set_batch_every(0);
+    world.run_until(HEAL_AT + CALM_FOR);
+    let end = world.safety.height();
+    for node in world.honest() {
+        let height = world.ledger_height(node);
+        assert!(height + 3 > end, "validator {node} is at height {height}, the chain at {end}");
+        let included = world.included(node);
+        let lost = world.made.iter().filter(|(digest, at)| **at > HEAL_AT + 500 && !included.contains(*digest)).count();
+        assert_eq!(lost, 0, "batches that validator {node} does not have in a final block");
+    }
+}
+
+#[test]
+fn four_equal_validators_agree_through_chaos_and_go_on_after_it() {
+    with_seeds("chaos n=4", 25, |seed| check_liveness(&mut World::new(chaos(seed, &[1; 4]))));
+}
+
+#[test]
+fn five_weighted_validators_agree_through_chaos_and_go_on_after_it() {
+    with_seeds("chaos n=5 weighted", 15, |seed| check_liveness(&mut World::new(chaos(seed, &[3, 2, 2, 1, 2]))));
+}
+
+#[test]
+fn seven_validators_agree_through_chaos_and_go_on_after_it() {
+    with_seeds("chaos n=7", 8, |seed| check_liveness(&mut World::new(chaos(seed, &[1; 7]))));
+}
+
+#[test]
+fn an_equivocating_double_voting_leader_divides_nobody() {
+    with_seeds("equivocator n=4", 20, |seed| {
+        let byzantine = Some((seed % 4) as u16);
+        let mut world = World::new(Plan { byzantine, ..chaos(seed, &[1; 4]) });
+        world.run_until(HEAL_AT);
+        let before = world.safety.height();
+        world.run_until(HEAL_AT + CALM_FOR);
+        assert!(world.safety.height() > before + 20, "{} after {before}", world.safety.height());
+        assert!(world.evidence > 0, "it was seen");
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    with_seeds("determinism", 3, |seed| {
+        let run = || {
+            let mut world = World::new(chaos(seed, &[1; 4]));
+            world.run_until(HEAL_AT + 1_000);
+            (world.trace, world.safety.height(), world.ticks)
+        };
+        assert_eq!(run(), run());
+    });
+}
+
+#[test]
+fn under_load_all_honest_validators_pause_no_longer_than_a_skip_timeout() {
+    with_seeds("load", 3, |seed| {
+        let mut world = World::new(Plan { batch_every: 4, ..plan(seed, &[1; 4]) });
+        world.run_until(10_000);
+        let gap = world.pace.worst_gap(500, 9_900);
+        assert!(gap <= 150, "worst gap {gap} ms");
+        assert!(world.safety.height() > 300, "{} blocks in 10 s", world.safety.height());
+    });
+}
+
+#[test]
+fn a_dead_validator_costs_at_most_two_skip_timeouts_and_no_periodic_stall() {
+    with_seeds("one dead", 4, |seed| {
+        let mut world = World::new(Plan { batch_every: 10, ..plan(seed, &[1; 4]) });
+        world.run_until(2_000);
+        world.kill((seed % 4) as u16);
+        world.run_until(4_000);
+        // skip_after has passed: its slots are skipped at once from here on.
+        world.run_until(20_000);
+        let gap = world.pace.worst_gap(4_000, 19_900);
+        assert!(gap <= 300, "worst gap {gap} ms");
+        let late = world.pace.worst_gap(6_000, 19_900);
+        assert!(late <= 150, "each of its slots costs a hop, not a timeout: {late} ms");
+    });
+}
+
+#[test]
+fn an_idle_chain_is_silent_between_heartbeats() {
+    with_seeds("idle", 3, |seed| {
+        let mut world = World::new(plan(seed, &[1; 4]));
+        world.run_until(20_000);
+        let height = world.safety.height();
+        assert!((15..=21).contains(&height), "one block a second, not {height} in 20");
+        // Votes come in bursts: everything else of each second is silent.
+        let mut bursts = 0;
+        let mut last = None;
+        for at in &world.voted_at {
+            if last.is_none_or(|last| at - last > 300) {
+                bursts += 1;
+            }
+            last = Some(*at);
+        }
+        assert!(bursts <= height + 1, "{bursts} bursts of votes for {height} blocks");
+        assert!(world.ticks < 20 * 4 * 20, "{} ticks in 20 s of 4 idle validators", world.ticks);
+    });
+}
+
+#[test]
+fn an_idle_chain_with_a_dead_leader_takes_a_batch_at_once() {
+    with_seeds("idle, one dead", 4, |seed| {
+        let mut world = World::new(plan(seed, &[1; 4]));
+        world.run_until(3_000);
+        world.kill(0);
+        world.run_until(9_000 + seed * 130);
+        let (made_at, batch) = (world.now, world.make_batch(1));
+        while !world.included(1).contains(&batch) {
+            world.run_until(world.now + 1);
+            assert!(world.now < made_at + 250, "not final after {} ms", world.now - made_at);
+        }
+    });
+}
+
+#[test]
+fn a_validator_that_was_away_catches_up_and_votes_again() {
+    with_seeds("away", 3, |seed| {
+        let mut world = World::new(Plan { batch_every: 10, ..plan(seed, &[1; 4]) });
+        world.run_until(1_000);
+        world.kill(2);
+        world.run_until(8_000);
+        world.start(2);
+        world.run_until(12_000);
+        assert!(world.ledger_height(2) + 5 > world.safety.height());
+        // Without it, two of four are no quorum: the chain can only go on by its votes.
+        world.kill(1);
+        let before = world.safety.height();
+        world.run_until(16_000);
+        assert!(world.safety.height() > before + 20);
+    });
+}
+
+#[test]
+fn all_four_killed_at_once_lose_nothing_and_go_on() {
+    with_seeds("power loss", 6, |seed| {
+        let mut world = World::new(Plan { batch_every: 10, ..plan(seed, &[1; 4]) });
+        world.run_until(2_000 + seed * 7);
+        (0..4).for_each(|node| world.kill(node));
+        let before = world.safety.height();
+        (0..4).for_each(|node| world.start(node));
+        world.run_until(7_000);
+        // Agreement with what was final before is checked block by block.
+        assert!(world.safety.height() > before + 20);
+    });
+}
+
+#[test]
+fn a_validator_alone_makes_blocks() {
+    let mut world = World::new(Plan { batch_every: 50, ..plan(1, &[1]) });
+    world.run_until(5_000);
+    assert!(world.safety.height() > 50);
+    assert_eq!(world.live(), [0]);
+}

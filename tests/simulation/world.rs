@@ -1,0 +1,567 @@
+//! The simulated world: real cores, and clock, network, disks and crashes that the seed decides.
+
+use crate::adversary::{double_votes, twist};
+use crate::checkers::{Pace, Safety};
+use crate::disk::{Disk, roots, sign};
+use crate::network::Network;
+use crate::random::Random;
+use aitbc_core::batch::Batch;
+use aitbc_core::block::Candidate;
+use aitbc_core::consensus::input::{Input, Now, WriteFailure};
+use aitbc_core::consensus::output::{Output, Write};
+use aitbc_core::consensus::verify::Verify;
+use aitbc_core::consensus::{Config, Core};
+use aitbc_core::hash::{self, Hash};
+use aitbc_core::key::{SecretKey, Signature};
+use aitbc_core::message::Message;
+use aitbc_core::params::Parameters;
+use aitbc_core::validators::{Index, Validator, ValidatorSet};
+use aitbc_core::vote::{Cert, Vote};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Wall clock at the start.
+const WALL: u64 = 1_700_000_000_000;
+/// Heights a batch lives for, as the node seals it: within what V6 allows.
+const EXPIRY: u64 = 1_500;
+/// Most blocks of a sync answer.
+const SYNC_BLOCKS: u64 = 256;
+
+/// What a scenario fixes.
+pub struct Plan {
+    pub seed: u64,
+    pub weights: Vec<u32>,
+    pub parameters: Parameters,
+    pub network: Network,
+    /// Percent of commits around which the process dies, while there is chaos.
+    pub crashes: u64,
+    pub byzantine: Option<Index>,
+    /// A new batch every so many milliseconds, from a random live author; 0 for none.
+    pub batch_every: u64,
+}
+
+/// A validator: its process, if it runs, and its disk.
+struct Node {
+    core: Option<Core>,
+    /// Counts processes: what was meant for an earlier one is dropped.
+    life: u64,
+    disk: Disk,
+    timer: Option<u64>,
+    /// Commits asked for and not answered.
+    pending: Vec<Pending>,
+    clock_skew: u64,
+    down_for_good: bool,
+}
+
+#[derive(Clone)]
+enum Pending {
+    Write(Write),
+    Blocks(Vec<(Hash, Candidate)>, Cert),
+}
+
+enum Event {
+    Deliver { from: Index, to: Index, message: Message },
+    Commit { node: Index, life: u64 },
+    Executed { node: Index, life: u64, digest: Hash },
+    Stored { node: Index, life: u64, batch: Box<Batch> },
+    Synced { node: Index, life: u64, from: Index },
+    Tick { node: Index, life: u64, at: u64 },
+    Crash { node: Index, life: u64 },
+    Start { node: Index },
+    NewBatch,
+}
+
+/// Signatures of [`sign`].
+#[derive(Debug)]
+struct Cheap;
+
+impl Verify for Cheap {
+    fn verifies(&self, signer: Index, message: &[u8], signature: &Signature) -> bool {
+        sign(signer, message) == *signature
+    }
+}
+
+pub struct World {
+    plan: Plan,
+    random: Random,
+    pub now: u64,
+    order: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    nodes: Vec<Node>,
+    set: Arc<ValidatorSet>,
+    chain: Hash,
+    pub safety: Safety,
+    pub pace: Pace,
+    /// Batches made, with when.
+    pub made: BTreeMap<Hash, u64>,
+    pub crashes: u64,
+    pub ticks: u64,
+    pub evidence: u64,
+    /// Times at which votes left honest validators.
+    pub voted_at: Vec<u64>,
+    /// Digest of everything sent, for determinism.
+    pub trace: Hash,
+    next_seq: u64,
+    /// Prints every event of every core: `SIMULATION_LOG=1`.
+    log: bool,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> World {
+        let n = plan.weights.len();
+        let mut keys: Vec<_> = (0..n).map(|i| SecretKey::from_seed([i as u8 + 1; 32]).public()).collect();
+        keys.sort();
+        let members = keys.into_iter().zip(&plan.weights).map(|(key, weight)| Validator { key, weight: *weight });
+        let set = Arc::new(ValidatorSet::new(members.collect()).expect("valid set"));
+        let mut random = Random::new(plan.seed);
+        let node = |skew| Node {
+            core: None,
+            life: 0,
+            disk: Disk::default(),
+            timer: None,
+            pending: Vec::new(),
+            clock_skew: skew,
+            down_for_good: false,
+        };
+        let nodes = (0..n).map(|_| node(random.below(40))).collect();
+        let safety = Safety::new(set.clone(), plan.byzantine.into_iter().collect());
+        let mut world = World {
+            random,
+            now: 0,
+            order: 0,
+            events: BTreeMap::new(),
+            nodes,
+            set,
+            chain: hash::plain(b"simulated chain"),
+            safety,
+            pace: Pace::default(),
+            made: BTreeMap::new(),
+            crashes: 0,
+            ticks: 0,
+            evidence: 0,
+            voted_at: Vec::new(),
+            trace: Hash::ZERO,
+            next_seq: 1,
+            log: std::env::var_os("SIMULATION_LOG").is_some(),
+            plan,
+        };
+        for node in 0..n as Index {
+            let at = world.random.below(20);
+            world.at(at, Event::Start { node });
+        }
+        if world.plan.batch_every > 0 {
+            world.at(5, Event::NewBatch);
+        }
+        world
+    }
+
+    // ---- what scenarios say ----
+
+    /// Lets everything happen until `end`.
+    pub fn run_until(&mut self, end: u64) {
+        while let Some(first) = self.events.first_entry().filter(|entry| entry.key().0 <= end) {
+            let ((at, _), event) = first.remove_entry();
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = end;
+    }
+
+    /// A process dies and does not come back until `start`.
+    pub fn kill(&mut self, node: Index) {
+        self.nodes[usize::from(node)].down_for_good = true;
+        self.crash(node);
+    }
+
+    pub fn start(&mut self, node: Index) {
+        self.nodes[usize::from(node)].down_for_good = false;
+        self.at(self.now, Event::Start { node });
+    }
+
+    /// A batch of this author, now.
+    pub fn make_batch(&mut self, author: Index) -> Hash {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let signature = Signature([0; 64]);
+        let expiry_height = self.ledger_height(author) + EXPIRY;
+        let batch = Batch { epoch: 0, author, seq, expiry_height, txs: Vec::new(), signature };
+        let digest = batch.digest();
+        self.made.insert(digest, self.now);
+        self.send_all(author, &Message::Batch(Box::new(batch.clone())));
+        self.store(author, batch);
+        digest
+    }
+
+    pub fn set_batch_every(&mut self, ms: u64) {
+        if self.plan.batch_every == 0 && ms > 0 {
+            self.at(self.now + ms, Event::NewBatch);
+        }
+        self.plan.batch_every = ms;
+    }
+
+    pub fn ledger_height(&self, node: Index) -> u64 {
+        self.nodes[usize::from(node)].disk.height()
+    }
+
+    /// Digests of the batches in a ledger.
+    pub fn included(&self, node: Index) -> BTreeSet<Hash> {
+        self.nodes[usize::from(node)].disk.included(0).into_iter().map(|(digest, _)| digest).collect()
+    }
+
+    pub fn live(&self) -> Vec<Index> {
+        (0..self.nodes.len() as Index).filter(|i| self.is_up(*i)).collect()
+    }
+
+    pub fn honest(&self) -> Vec<Index> {
+        (0..self.nodes.len() as Index).filter(|i| Some(*i) != self.plan.byzantine).collect()
+    }
+
+    // ---- events ----
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.events.insert((at.max(self.now), self.order), event);
+    }
+
+    fn is_up(&self, node: Index) -> bool {
+        self.nodes[usize::from(node)].core.is_some()
+    }
+
+    fn lives(&self, node: Index, life: u64) -> bool {
+        self.is_up(node) && self.nodes[usize::from(node)].life == life
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver { from, to, message } => self.deliver(from, to, message),
+            Event::Commit { node, life } if self.lives(node, life) => self.commit(node),
+            Event::Executed { node, life, digest } if self.lives(node, life) => {
+                self.give(node, Input::Executed { digest, roots: roots(digest) });
+            }
+            Event::Stored { node, life, batch } if self.lives(node, life) => self.stored(node, *batch),
+            Event::Synced { node, life, from } if self.lives(node, life) => self.synced(node, from),
+            Event::Tick { node, life, at } if self.lives(node, life) => {
+                if self.nodes[usize::from(node)].timer == Some(at) {
+                    self.ticks += 1;
+                    self.give(node, Input::Tick);
+                }
+            }
+            Event::Crash { node, life } if self.lives(node, life) => {
+                self.crash(node);
+                let pause = self.random.between(5, 400);
+                self.at(self.now + pause, Event::Start { node });
+            }
+            Event::Start { node } => self.boot(node),
+            Event::NewBatch => self.new_batch(),
+            // Meant for a process that is gone.
+            Event::Commit { .. }
+            | Event::Executed { .. }
+            | Event::Stored { .. }
+            | Event::Synced { .. }
+            | Event::Tick { .. }
+            | Event::Crash { .. } => {}
+        }
+    }
+
+    fn in_chaos(&self) -> bool {
+        self.now < self.plan.network.heal_at
+    }
+
+    fn new_batch(&mut self) {
+        if self.plan.batch_every == 0 {
+            return;
+        }
+        let live = self.live();
+        if !live.is_empty() {
+            let author = self.random.choose(&live);
+            self.make_batch(author);
+        }
+        let pause = self.random.between(1, 2 * self.plan.batch_every);
+        self.at(self.now + pause, Event::NewBatch);
+    }
+
+    /// The process is gone; each of its open commits may have reached the disk all the same (P6, P7).
+    fn crash(&mut self, node: Index) {
+        let Some(state) = self.nodes.get_mut(usize::from(node)).filter(|state| state.core.is_some()) else { return };
+        state.core = None;
+        state.life += 1;
+        state.timer = None;
+        self.crashes += 1;
+        let pending = std::mem::take(&mut self.nodes[usize::from(node)].pending);
+        // A database commits in order, so what survives is a prefix.
+        let survive = self.random.below(pending.len() as u64 + 1) as usize;
+        for item in pending.iter().take(survive) {
+            self.write(node, item);
+        }
+        for peer in self.live() {
+            self.give(peer, Input::Disconnected { peer: node });
+        }
+    }
+
+    fn boot(&mut self, node: Index) {
+        if self.is_up(node) || self.nodes[usize::from(node)].down_for_good {
+            return;
+        }
+        let config = Config {
+            verifier: Arc::new(Cheap),
+            ..Config::new(
+                self.chain,
+                self.set.clone(),
+                node,
+                self.plan.parameters.clone(),
+                self.plan.seed + u64::from(node),
+            )
+        };
+        let now = self.clock(node);
+        let state = &mut self.nodes[usize::from(node)];
+        let mut core = Core::new(config, state.disk.recover(self.chain), now);
+        let mut out = Vec::new();
+        core.start(now, &mut out);
+        state.core = Some(core);
+        self.carry_out(node, out);
+        for peer in self.live().into_iter().filter(|peer| *peer != node) {
+            self.give(node, Input::Connected { peer });
+            self.give(peer, Input::Connected { peer: node });
+        }
+    }
+
+    fn clock(&self, node: Index) -> Now {
+        Now { mono_ms: self.now, wall_ms: WALL + self.now + self.nodes[usize::from(node)].clock_skew }
+    }
+
+    fn give(&mut self, node: Index, input: Input) {
+        let now = self.clock(node);
+        let Some(core) = self.nodes[usize::from(node)].core.as_mut() else { return };
+        let mut out = Vec::new();
+        core.step(now, input, &mut out);
+        self.carry_out(node, out);
+    }
+
+    // ---- the shell of each node ----
+
+    fn carry_out(&mut self, node: Index, out: Vec<Output>) {
+        for output in out {
+            match output {
+                Output::Persist(write) => self.ask_commit(node, Pending::Write(write)),
+                Output::Send { to, message } => self.send(node, to, &message),
+                Output::Broadcast(message) => self.send_all(node, &message),
+                Output::Execute { digest, candidate } => self.execute(node, digest, &candidate),
+                Output::Finalized { blocks, cert } => self.finalized(node, blocks, cert),
+                Output::Announce { to, batch } => {
+                    if let Some(batch) = self.nodes[usize::from(node)].disk.batches.get(&batch).cloned() {
+                        self.send(node, to, &Message::Batch(Box::new(batch)));
+                    }
+                }
+                Output::Timer(at) => {
+                    assert!(at > self.now, "validator {node} has a timer that spins");
+                    let life = self.nodes[usize::from(node)].life;
+                    self.nodes[usize::from(node)].timer = Some(at);
+                    self.at(at, Event::Tick { node, life, at });
+                }
+                Output::Evidence(evidence) => {
+                    let accused = evidence.first.signer;
+                    assert_eq!(Some(accused), self.plan.byzantine, "validator {node} accuses an honest one");
+                    self.evidence += 1;
+                }
+                Output::Behind { peer, .. } => {
+                    let (life, pause) = (self.nodes[usize::from(node)].life, self.random.between(2, 20));
+                    self.at(self.now + pause, Event::Synced { node, life, from: peer });
+                }
+                Output::Halt(halt) => panic!("validator {node} halts: {halt:?}"),
+                Output::Event(event) => {
+                    if self.log {
+                        println!("{} {node} {event:?}", self.now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask_commit(&mut self, node: Index, item: Pending) {
+        let (life, chaos) = (self.nodes[usize::from(node)].life, self.in_chaos());
+        self.nodes[usize::from(node)].pending.push(item);
+        let pause = self.random.between(1, 4);
+        self.at(self.now + pause, Event::Commit { node, life });
+        if chaos && self.random.percent(self.plan.crashes) {
+            let pause = self.random.below(6);
+            self.at(self.now + pause, Event::Crash { node, life });
+        }
+    }
+
+    fn write(&mut self, node: Index, item: &Pending) -> Option<Signature> {
+        let disk = &mut self.nodes[usize::from(node)].disk;
+        match item {
+            Pending::Write(write) => disk.commit(&self.chain, node, &write.rows),
+            Pending::Blocks(blocks, cert) => {
+                disk.append(blocks, cert);
+                None
+            }
+        }
+    }
+
+    fn commit(&mut self, node: Index) {
+        let item = self.nodes[usize::from(node)].pending.remove(0);
+        // Rarely the connection breaks: the outcome is unknown, the process ends (P6). Blocks are tried until they hold.
+        let vote = matches!(item, Pending::Write(_));
+        let lost = vote && self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
+        let signature = if lost && self.random.percent(50) { None } else { self.write(node, &item) };
+        let Pending::Write(write) = item else { return };
+        if lost {
+            self.give(node, Input::WriteFailed { write: write.id, failure: WriteFailure::Unknown });
+            let (life, pause) = (self.nodes[usize::from(node)].life, self.random.below(50));
+            return self.at(self.now + pause, Event::Crash { node, life });
+        }
+        self.give(node, Input::Durable { write: write.id, signature });
+    }
+
+    fn execute(&mut self, node: Index, digest: Hash, candidate: &Candidate) {
+        let state = &self.nodes[usize::from(node)];
+        for batch in &candidate.header.batches {
+            assert!(state.disk.batches.contains_key(&batch.digest), "asked to execute without its batches");
+        }
+        let (life, pause) = (state.life, self.random.between(0, 3));
+        self.at(self.now + pause, Event::Executed { node, life, digest });
+    }
+
+    fn finalized(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
+        for (digest, candidate) in &blocks {
+            self.note_final(node, candidate.header.height, *digest);
+        }
+        self.ask_commit(node, Pending::Blocks(blocks, cert));
+    }
+
+    fn note_final(&mut self, node: Index, height: u64, digest: Hash) {
+        if Some(node) == self.plan.byzantine {
+            return;
+        }
+        if height > self.safety.height() {
+            self.pace.grew.push(self.now);
+        }
+        self.safety.block_final(node, height, digest);
+    }
+
+    fn store(&mut self, node: Index, batch: Batch) {
+        let (life, pause) = (self.nodes[usize::from(node)].life, self.random.between(1, 5));
+        self.at(self.now + pause, Event::Stored { node, life, batch: Box::new(batch) });
+    }
+
+    fn stored(&mut self, node: Index, batch: Batch) {
+        let digest = batch.digest();
+        let input = Input::BatchDurable {
+            reference: batch.reference(digest),
+            seq: batch.seq,
+            expiry_height: batch.expiry_height,
+        };
+        self.nodes[usize::from(node)].disk.batches.insert(digest, batch);
+        self.give(node, input);
+    }
+
+    /// Block sync in one event: asks, checks, stores, tells the core.
+    fn synced(&mut self, node: Index, from: Index) {
+        if !self.is_up(from) || self.plan.network.is_cut(self.now, usize::from(from), usize::from(node)) {
+            return;
+        }
+        // What consensus let out is written first: the real executor serves one after the other.
+        for item in std::mem::take(&mut self.nodes[usize::from(node)].pending) {
+            if let Pending::Blocks(blocks, cert) = &item {
+                self.nodes[usize::from(node)].disk.append(blocks, cert);
+            }
+            // Emptied ones keep their place, as their commit events are under way.
+            self.nodes[usize::from(node)].pending.push(item);
+        }
+        let own = self.nodes[usize::from(node)].disk.height();
+        let server = &self.nodes[usize::from(from)].disk;
+        let end = server.height().min(own + SYNC_BLOCKS);
+        let certified = (own..end).rev().find(|i| server.blocks[*i as usize].2.is_some());
+        let Some(last) = certified else { return };
+        let found: Vec<_> = server.blocks[own as usize..=last as usize].to_vec();
+        let batches: Vec<Batch> = found
+            .iter()
+            .flat_map(|(_, candidate, _)| candidate.header.batches.iter())
+            .map(|reference| server.batches[&reference.digest].clone())
+            .collect();
+        let Some(cert) = found.last().and_then(|(_, _, cert)| cert.clone()) else { return };
+        let blocks: Vec<(Hash, Candidate)> = found.into_iter().map(|(digest, c, _)| (digest, c)).collect();
+        for (digest, candidate) in &blocks {
+            self.note_final(node, candidate.header.height, *digest);
+        }
+        let disk = &mut self.nodes[usize::from(node)].disk;
+        disk.batches.extend(batches.into_iter().map(|batch| (batch.digest(), batch)));
+        disk.append(&blocks, &cert);
+        let (tip, included) = (disk.tip(self.chain), disk.included(own));
+        self.give(node, Input::Synced { tip, cert, included });
+    }
+
+    // ---- messages ----
+
+    fn send_all(&mut self, from: Index, message: &Message) {
+        for to in (0..self.nodes.len() as Index).filter(|to| *to != from) {
+            self.send(from, to, message);
+        }
+    }
+
+    fn send(&mut self, from: Index, to: Index, message: &Message) {
+        if Some(from) == self.plan.byzantine {
+            for twisted in twist(&self.chain, from, to, message, &mut self.random) {
+                self.post(from, to, twisted);
+            }
+            return;
+        }
+        for vote in votes_in(message).into_iter().filter(|vote| vote.signer == from) {
+            let durable = self.nodes[usize::from(from)].disk.has_vote(&vote.statement);
+            assert!(durable, "P5: a vote of {from} leaves before it is durable: {:?}", vote.statement);
+            self.safety.vote_left(&vote);
+            self.voted_at.push(self.now);
+        }
+        self.post(from, to, message.clone());
+    }
+
+    fn post(&mut self, from: Index, to: Index, message: Message) {
+        let line = format!("{} {from} {to} {}", self.now, message.name());
+        self.trace = hash::plain(&[&self.trace.0, line.as_bytes()].concat());
+        for delay in self.plan.network.delays(self.now, usize::from(from), usize::from(to), &mut self.random) {
+            self.at(self.now + delay, Event::Deliver { from, to, message: message.clone() });
+        }
+    }
+
+    fn deliver(&mut self, from: Index, to: Index, message: Message) {
+        if !self.is_up(to) {
+            return;
+        }
+        if Some(to) == self.plan.byzantine {
+            let n = self.nodes.len();
+            for (peer, lie) in double_votes(&self.chain, to, &message, n, &mut self.random) {
+                self.post(to, peer, lie);
+            }
+        }
+        match message {
+            Message::Status(status) => self.give(to, Input::Status { from, status }),
+            Message::Proposal(proposal) => self.give(to, Input::Proposal { from, proposal: *proposal }),
+            Message::Vote(vote) => self.give(to, Input::Vote { from, vote }),
+            Message::Cert(cert) => self.give(to, Input::Cert { from, cert }),
+            Message::Certs { certs } => certs.into_iter().for_each(|cert| self.give(to, Input::Cert { from, cert })),
+            Message::CandReq { digests } => self.give(to, Input::CandReq { from, digests }),
+            Message::Cand(candidate) => self.give(to, Input::Cand { from, candidate: *candidate }),
+            Message::CertReq { slots } => self.give(to, Input::CertReq { from, slots }),
+            Message::Batch(batch) => self.store(to, *batch),
+            Message::Batches { batches } => batches.into_iter().for_each(|batch| self.store(to, batch)),
+            Message::BatchReq { digests } => {
+                let held = &self.nodes[usize::from(to)].disk.batches;
+                let batches: Vec<Batch> = digests.iter().filter_map(|digest| held.get(digest)).cloned().collect();
+                if !batches.is_empty() {
+                    self.send(to, from, &Message::Batches { batches });
+                }
+            }
+            Message::BlocksReq { .. } | Message::Blocks { .. } => {}
+        }
+    }
+}
+
+/// Votes that a message carries in the open.
+fn votes_in(message: &Message) -> Vec<Vote> {
+    match message {
+        Message::Vote(vote) => vec![vote.clone()],
+        Message::Proposal(proposal) => vec![proposal.candidate.vote(proposal.candidate.header.digest())],
+        _ => Vec::new(),
+    }
+}

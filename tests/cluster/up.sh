@@ -49,6 +49,8 @@ network() {
   ip link add node0 type bridge
   ip address add "$node_address/32" dev node0
   ip link set node0 up
+  # Services have no interface; without a route their addresses would be unreachable before kube-proxy could rewrite them.
+  ip route add "$services" dev node0 src "$node_address"
 }
 
 # The kubelet keeps its pods below a group of this run's own, so that it never takes another run's pods for strays.
@@ -244,6 +246,10 @@ cluster_dns() {
     kubeconfig $KUBECONFIG test
     ttl 1
   }
+  # There is nothing beyond the cluster: say so at once.
+  template ANY ANY {
+    rcode NXDOMAIN
+  }
 }
 X
   component coredns coredns -conf "$run/Corefile"
@@ -265,7 +271,7 @@ show_logs() {
   local file
   for file in "$log"/*.log; do
     printf '\n==> %s\n' "${file##*/}" >&2
-    tail -n 15 "$file" | cut -c1-400 >&2
+    tail -n 8 "$file" | cut -c1-240 >&2
   done
 }
 

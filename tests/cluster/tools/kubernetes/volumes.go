@@ -125,7 +125,7 @@ func (p *provisioner) reconcile(ctx context.Context) error {
 		}
 	}
 	for _, volume := range volumes {
-		released := volume.Status.Phase == core.VolumeReleased &&
+		released := volume.Status.Phase == core.VolumeReleased && volume.DeletionTimestamp == nil &&
 			volume.Spec.PersistentVolumeReclaimPolicy == core.PersistentVolumeReclaimDelete
 		if volume.Annotations[provisionedBy] == provisionerName && released {
 			failed = append(failed, p.remove(ctx, volume))

@@ -28,6 +28,16 @@ while [ $# -gt 0 ]; do
     *) break ;;
   esac
 done
+# Not named: those that `make build` left, if it did.
+built=${CARGO_TARGET_DIR:-$AITBC_CACHE/target}/release
+if [ -z "$node_binary" ] && [ -x "$built/aitbc-node" ]; then
+  node_binary=$built/aitbc-node
+  binaries+=(--node-binary "$node_binary")
+fi
+if [ -z "$operator_binary" ] && [ -x "$built/aitbc-operator" ]; then
+  operator_binary=$built/aitbc-operator
+  binaries+=(--operator-binary "$operator_binary")
+fi
 [ -n "$keep" ] || [ $# -gt 0 ] || fail "what shall run in the cluster? usage: run.sh [--] COMMAND…"
 [ -z "$keep" ] || [ $# -eq 0 ] || fail "--keep takes a name and no command; enter.sh runs commands"
 

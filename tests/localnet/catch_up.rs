@@ -30,7 +30,7 @@ fn away(test: &str, database: Database) {
         let senders = std::mem::take(&mut net.wallets);
         let load = Load::closed_loop_on(&net, senders, 64, &[0, 1, 2]).await?;
         let counters = load.counters.clone();
-        wait::until("2,000 blocks without validator 3", Duration::from_secs(180), || async {
+        wait::until("2,000 blocks without validator 3", Duration::from_secs(400), || async {
             (counters.height.load(Ordering::Relaxed) > left_at + 2_000).then_some(())
         })
         .await?;

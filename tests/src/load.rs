@@ -1,8 +1,8 @@
 //! Load on a chain: closed loop (as much as it takes, bounded in flight) and open loop (a fixed rate, late or not).
 
 use crate::localnet::Localnet;
+use crate::metrics::Metrics;
 use crate::rpc::{Rpc, Taken};
-use crate::subscriber::Subscriber;
 use crate::wait;
 use crate::wallet::Wallet;
 use aitbc_core::hash::Hash;
@@ -24,6 +24,10 @@ const FEEDERS: usize = 2;
 const CHUNK: usize = 256;
 /// Pause before something refused for being too busy is sent again.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// Pause between two looks at what is final.
+const LOOK_EVERY: Duration = Duration::from_millis(15);
+/// Transactions in final blocks.
+const TRANSACTIONS: &str = "blockchain_transactions_total";
 /// How far above the head transactions expire.
 const EXPIRY: u64 = 1_500;
 
@@ -93,7 +97,7 @@ impl Load {
         let counters = Arc::new(Counters::default());
         counters.height.store(net.height().await?, Ordering::Relaxed);
         let first = validators.first().context("no validator to send to")?;
-        let watcher = watch_blocks(&net.nodes[*first].ws, counters.clone()).await?;
+        let watcher = watch_blocks(net.nodes[*first].metrics.clone(), counters.clone()).await?;
         let recipients: Arc<[Address]> = senders.iter().map(Wallet::address).collect();
         let lanes = validators.len() * FEEDERS;
         let mut shares: Vec<Vec<Slot>> = (0..lanes).map(|_| Vec::new()).collect();
@@ -136,16 +140,18 @@ impl Load {
     }
 }
 
-async fn watch_blocks(ws: &str, counters: Arc<Counters>) -> Result<JoinHandle<()>> {
-    let subscriber = Subscriber::connect(ws, &["new_blocks"]).await?;
+/// Counts what is final by one validator's metrics: a subscriber would make it tell of every transaction.
+async fn watch_blocks(metrics: Rpc, counters: Arc<Counters>) -> Result<JoinHandle<()>> {
+    let read = async move || metrics.text("/metrics").await.map(|text| Metrics::parse(&text));
+    let before = read().await?.sum(TRANSACTIONS);
     Ok(tokio::spawn(async move {
         loop {
-            for event in subscriber.take() {
-                counters.finalized.fetch_add(event.data["tx_count"].as_u64().unwrap_or(0), Ordering::Relaxed);
-                counters.height.fetch_max(event.data["height"].as_u64().unwrap_or(0), Ordering::Relaxed);
+            if let Ok(now) = read().await {
+                counters.finalized.store((now.sum(TRANSACTIONS) - before) as u64, Ordering::Relaxed);
+                counters.height.fetch_max(now.sum("blockchain_height") as u64, Ordering::Relaxed);
                 counters.moved.notify_waiters();
             }
-            wait::let_it_run(Duration::from_millis(2)).await;
+            wait::let_it_run(LOOK_EVERY).await;
         }
     }))
 }

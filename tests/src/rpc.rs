@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Longest time an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Connections idle for longer are not used again: a node closes them after 10 s, maybe just as a request leaves.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+
 /// An answer: status, `Retry-After`, JSON body (null where it is none).
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -54,7 +57,8 @@ impl Rpc {
     /// # Errors
     /// Where the HTTP client cannot be made.
     pub fn new(base: impl Into<String>) -> Result<Rpc> {
-        let http = reqwest::Client::builder().timeout(LIMIT).no_proxy().tcp_nodelay(true).build()?;
+        let client = reqwest::Client::builder().timeout(LIMIT).pool_idle_timeout(IDLE_LIMIT);
+        let http = client.no_proxy().tcp_nodelay(true).build()?;
         Ok(Rpc { http, base: base.into() })
     }
 

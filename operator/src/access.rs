@@ -1,7 +1,6 @@
 //! I/O: whether everything that is watched can be read. A watch without the right to it retries in silence; this says so in `/readyz`.
 
 use crate::admin::Readiness;
-use crate::controller::scoped;
 use crate::crd::BlockchainNetwork;
 use crate::reconcile::with_causes;
 use k8s_openapi::NamespaceResourceScope;
@@ -10,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -39,6 +38,18 @@ async fn check(client: &Client, namespace: Option<&str>) -> Result<(), String> {
     readable::<PersistentVolumeClaim>(client, namespace).await?;
     readable::<PodDisruptionBudget>(client, namespace).await?;
     readable::<NetworkPolicy>(client, namespace).await
+}
+
+/// Objects of a kind where the operator looks after networks.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// Lists at most one object, of which only the metadata is asked for.

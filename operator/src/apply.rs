@@ -3,10 +3,11 @@
 //! Server-side apply with our field manager: fields of other managers stay theirs. An object whose version and wanted content are
 //! as after our last apply is skipped, so a converged network causes no request that writes.
 
-use crate::desired::{Objects, keys, names};
+use crate::desired::{Objects, keys};
+use crate::names;
+use crate::names::Identity;
 use crate::observe::{Observed, Owned};
 use crate::plan::{Growth, Plan, Replacement};
-use crate::validate::Identity;
 use crate::validate::keys::{KeySource, ValidatorKey};
 use aitbc_core::key::SecretKey;
 use k8s_openapi::NamespaceResourceScope;

@@ -6,7 +6,7 @@
 
 use crate::apply::{ApplyError, Writer};
 use crate::crd::{BlockchainNetwork, Retention};
-use crate::desired::names::{self, Role};
+use crate::names::{self, Role};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};

@@ -1,11 +1,11 @@
 //! Watches networks and what belongs to them; every change brings a visit. Failures wait longer each time, for each network by itself.
 
-use crate::access;
+use crate::access::{self, scoped};
 use crate::admin::Readiness;
 use crate::backoff::Backoff;
 use crate::crd::BlockchainNetwork;
-use crate::desired::names::{self, NETWORK_LABEL};
 use crate::events;
+use crate::names::{self, NETWORK_LABEL};
 use crate::reconcile::{self, Context, ReconcileError, with_causes};
 use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -17,7 +17,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -60,18 +60,6 @@ pub async fn run(
     tokio::spawn(access::wait(client, namespace.map(str::to_owned), readiness));
     let shared = Arc::new(Shared { context, backoff: Mutex::default() });
     controller.run(visit, failed, shared).for_each(|_| std::future::ready(())).await;
-}
-
-/// Objects of a kind where the operator looks after networks.
-pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
-    K::DynamicType: Default,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
 }
 
 fn network_of(object: &impl ResourceExt) -> Option<ObjectRef<Guarded>> {

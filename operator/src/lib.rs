@@ -7,28 +7,52 @@
 //!          I/O         pure        pure      pure        I/O       pure, written by reconcile
 //! ```
 //!
-//! Modules in that order; between `observe` and `apply` no module knows a client: same spec and observation, same plan and objects.
+//! Modules in that order, each imports only from those above it; between `observe` and `apply` no module knows a client: same spec and observation, same plan and objects.
 //! Beside the flow: `cleanup` (deletion), `events`, and what carries it: `controller`, `run`, `lease`, `admin`, `metrics`, `telemetry`.
 
+// What a user asks for, and what is true.
 pub mod crd;
 
-pub mod apply;
-pub mod cleanup;
-pub mod desired;
-pub mod events;
+// What things are called.
+pub mod names;
+
+// The flow.
 pub mod observe;
-pub mod plan;
-pub mod quantity;
-pub mod quorum;
-pub mod reconcile;
-pub mod status;
+
 pub mod validate;
 
-pub mod access;
-pub mod admin;
-pub mod backoff;
-pub mod controller;
-pub mod lease;
+// Arithmetic of the planner.
+pub mod quantity;
+pub mod quorum;
+
+pub mod plan;
+
+pub mod desired;
+
+pub mod apply;
+
+pub mod status;
+
+// Beside the flow: deletion, and what people are told.
+pub mod cleanup;
+pub mod events;
+
 pub mod metrics;
-pub mod run;
+
+// One visit, all steps in order.
+pub mod reconcile;
+
+// What carries it.
+pub mod backoff;
+
+pub mod admin;
+
+pub mod access;
+
+pub mod controller;
+
+pub mod lease;
+
 pub mod telemetry;
+
+pub mod run;

@@ -4,8 +4,7 @@
 
 use crate::crd::BlockchainNetwork;
 use crate::crd::validators::KeyPolicy;
-use crate::desired::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role};
-use crate::desired::service_monitor;
+use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role};
 use aitbc_core::env;
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -246,7 +245,7 @@ impl Reader<'_> {
 
     /// Discovers the ServiceMonitor API; its absence is an answer, not an error.
     async fn monitors(&self) -> Result<Option<ApiResource>, ObserveError> {
-        let (group, version, kind) = service_monitor::API;
+        let (group, version, kind) = names::SERVICE_MONITOR_API;
         let gvk = GroupVersionKind::gvk(group, version, kind);
         match kube::discovery::pinned_kind(self.client, &gvk).await {
             Ok((api, _)) => Ok(Some(api)),

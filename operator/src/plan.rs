@@ -13,7 +13,7 @@
 
 use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
-use crate::desired::names;
+use crate::names;
 use crate::observe::{Observed, SyncStatus};
 use crate::validate::{Problem, Settings};
 use crate::{quantity, quorum};
@@ -237,7 +237,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 fn is_running(pod: &Pod) -> bool {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let mut node = containers.filter(|container| container.name == crate::desired::pod::CONTAINER);
+    let mut node = containers.filter(|container| container.name == names::CONTAINER);
     node.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 

@@ -3,9 +3,9 @@
 use crate::admin::{self, Readiness};
 use crate::apply::Memory;
 use crate::controller;
-use crate::desired::names;
 use crate::lease::{self, Candidate};
 use crate::metrics::Metrics;
+use crate::names;
 use crate::reconcile::Context;
 use crate::validate::Defaults;
 use kube::Client;

@@ -19,7 +19,7 @@ use crate::crd::status::{
     BlockchainNetworkStatus, ChainStatus, Endpoints, Known, ValidatorState, ValidatorStatus, ValidatorsStatus,
 };
 use crate::crd::{BlockchainNetwork, Suspend};
-use crate::desired::names;
+use crate::names;
 use crate::observe::{Observed, SyncStatus};
 use crate::plan::{self, Chain, Plan};
 use crate::quorum;
@@ -161,7 +161,7 @@ fn state(pod: Option<&Pod>, sync: Option<&SyncStatus>, signing: bool) -> Validat
 pub fn is_fenced(pod: &Pod) -> bool {
     let fencing = [env::exit::FENCED, env::exit::CONFLICTING_VOTE, env::exit::TWIN].map(i32::from);
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    containers.filter(|container| container.name == crate::desired::pod::CONTAINER).any(|container| {
+    containers.filter(|container| container.name == names::CONTAINER).any(|container| {
         let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
         let states = [container.state.as_ref(), container.last_state.as_ref()];
         let mut ends = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
@@ -171,7 +171,7 @@ pub fn is_fenced(pod: &Pod) -> bool {
 
 fn image(pod: &Pod) -> Option<String> {
     let containers = &pod.spec.as_ref()?.containers;
-    containers.iter().find(|container| container.name == crate::desired::pod::CONTAINER)?.image.clone()
+    containers.iter().find(|container| container.name == names::CONTAINER)?.image.clone()
 }
 
 fn endpoints(settings: &Settings) -> Endpoints {

@@ -4,10 +4,11 @@
 
 use aitbc_core::key::SecretKey;
 use aitbc_operator::crd::BlockchainNetwork;
-use aitbc_operator::desired::{self, Objects, Parts, keys, names};
+use aitbc_operator::desired::{self, Objects, Parts, keys};
+use aitbc_operator::names::{self, Identity};
 use aitbc_operator::observe::Observed;
 use aitbc_operator::plan;
-use aitbc_operator::validate::{self, Defaults, Identity, Validated, keys::ValidatorKey};
+use aitbc_operator::validate::{self, Defaults, Validated, keys::ValidatorKey};
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;

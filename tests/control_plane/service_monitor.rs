@@ -1,13 +1,14 @@
 //! Optional APIs: under Auto their absence does not matter, under Enabled it is said.
 
 use crate::world::{World, nowhere, with};
-use aitbc_operator::desired::service_monitor::API;
+use aitbc_operator::names::SERVICE_MONITOR_API;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::json;
 
 async fn served(client: &Client) -> Option<ApiResource> {
-    let gvk = GroupVersionKind::gvk(API.0, API.1, API.2);
+    let (group, version, kind) = SERVICE_MONITOR_API;
+    let gvk = GroupVersionKind::gvk(group, version, kind);
     kube::discovery::pinned_kind(client, &gvk).await.ok().map(|(api, _)| api)
 }
 

@@ -1,6 +1,6 @@
 //! PodDisruptionBudget: drains never take down more than the quorum can spare.
 
-use crate::desired::names::{self, Role};
+use crate::names::{self, Role};
 use crate::quorum;
 use crate::validate::Settings;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};

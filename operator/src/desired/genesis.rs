@@ -1,6 +1,6 @@
 //! ConfigMap with genesis.json. Created once, immutable, without owner: it stays with the volumes, so the chain can go on.
 
-use crate::desired::names::{self, GENESIS_ENTRY, GENESIS_HASH_ANNOTATION, Role};
+use crate::names::{self, GENESIS_ENTRY, GENESIS_HASH_ANNOTATION, Role};
 use crate::validate::Settings;
 use crate::validate::genesis::GenesisFile;
 use k8s_openapi::api::core::v1::ConfigMap;

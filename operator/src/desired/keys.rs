@@ -2,9 +2,10 @@
 //!
 //! The former are created, immutable and have no owner: neither an apply nor garbage collection can take a key away.
 
-use crate::desired::names::{self, ADDRESS_ENTRY, KEY_ENTRY, KEY_SECRET_TYPE, ORDINAL_LABEL, Role};
+use crate::names::Identity;
+use crate::names::{self, ADDRESS_ENTRY, KEY_ENTRY, KEY_SECRET_TYPE, ORDINAL_LABEL, Role};
+use crate::validate::Settings;
 use crate::validate::keys::{Keys, ValidatorKey};
-use crate::validate::{Identity, Settings};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 

@@ -3,7 +3,6 @@
 pub mod disruption_budget;
 pub mod genesis;
 pub mod keys;
-pub mod names;
 pub mod network_policy;
 pub mod pod;
 pub mod postgres;

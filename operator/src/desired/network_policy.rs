@@ -3,7 +3,7 @@
 //! Gossip comes from this network's validators only. RPC, WebSocket and metrics are read by anybody in the cluster: the RPC is the
 //! product, rate-limited by the node itself. The admin port is not opened. Out go gossip, DNS and an external database.
 
-use crate::desired::names::{self, Role};
+use crate::names::{self, Role};
 use crate::validate::Settings;
 use aitbc_core::env;
 use k8s_openapi::api::networking::v1::{

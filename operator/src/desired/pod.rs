@@ -2,8 +2,8 @@
 
 use crate::crd::ImagePullPolicy;
 use crate::crd::validators::AntiAffinity;
-use crate::desired::names::{self, DATABASES_ANNOTATION, RESTART_ANNOTATION, Role, VOLUME};
 use crate::desired::postgres;
+use crate::names::{self, DATABASES_ANNOTATION, RESTART_ANNOTATION, Role, VOLUME};
 use crate::validate::databases::Databases;
 use crate::validate::{Settings, Store};
 use aitbc_core::env::{self, name};
@@ -19,8 +19,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Name of the node's container.
-pub const CONTAINER: &str = "validator";
 /// Group of every process in the pod, so that both containers can use what they share.
 pub const GROUP_ID: i64 = 65532;
 const USER_ID: i64 = 65532;
@@ -85,7 +83,7 @@ fn version(image: &str) -> Option<String> {
 
 fn annotations(settings: &Settings, databases: &Databases) -> BTreeMap<String, String> {
     let mut all = settings.pod.annotations.clone();
-    all.insert("kubectl.kubernetes.io/default-container".into(), CONTAINER.into());
+    all.insert("kubectl.kubernetes.io/default-container".into(), names::CONTAINER.into());
     all.extend(settings.restart_at.clone().map(|at| (RESTART_ANNOTATION.to_owned(), at)));
     if !databases.urls.is_empty() {
         // A mounted address does not change in a running container: a new one has to restart it.
@@ -102,7 +100,7 @@ fn node(settings: &Settings) -> Container {
         args.extend(["--config".to_owned(), postgres::CONFIG_FILE.to_owned()]);
     }
     Container {
-        name: CONTAINER.into(),
+        name: names::CONTAINER.into(),
         image: Some(settings.image.clone()),
         image_pull_policy: Some(pull_policy(settings.image_pull_policy).into()),
         command: Some(vec!["aitbc-node".into()]),

@@ -5,8 +5,8 @@
 //! it needs no password: whoever can open the socket already runs inside the validator's pod.
 
 use crate::crd::database::Parameter;
-use crate::desired::names::{self, Role, VOLUME};
 use crate::desired::pod::{CONFIG_VOLUME, GROUP_ID, default_resources, mount, restricted, scratch, variable};
+use crate::names::{self, Role, VOLUME};
 use crate::validate::Settings;
 use crate::validate::databases::Databases;
 use k8s_openapi::ByteString;

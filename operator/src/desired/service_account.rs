@@ -1,6 +1,6 @@
 //! Identity of the validator pods: no rights, no token. A node never talks to the Kubernetes API.
 
-use crate::desired::names::{self, Role};
+use crate::names::{self, Role};
 use crate::validate::Settings;
 use k8s_openapi::api::core::v1::ServiceAccount;
 

@@ -1,12 +1,9 @@
 //! ServiceMonitor: Prometheus scrapes every validator, ready or not, through the headless Service.
 
-use crate::desired::names::{self, NETWORK_LABEL, Role};
+use crate::names::{self, NETWORK_LABEL, Role};
 use crate::validate::Settings;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::json;
-
-/// Group, version and kind of the API, whose presence is discovered.
-pub const API: (&str, &str, &str) = ("monitoring.coreos.com", "v1", "ServiceMonitor");
 
 /// The ServiceMonitor.
 pub fn build(settings: &Settings, api: &ApiResource) -> DynamicObject {

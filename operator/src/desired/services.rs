@@ -1,7 +1,7 @@
 //! Services: headless for gossip and scraping, and one for the RPC and WebSocket of validators that are caught up.
 
 use crate::crd::ServiceType;
-use crate::desired::names::{self, Role};
+use crate::names::{self, Role};
 use crate::validate::Settings;
 use aitbc_core::env;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};

@@ -1,8 +1,8 @@
 //! StatefulSet of the validators. `Parallel`: none waits for a quorum of the others. `OnDelete`: the planner chooses who restarts next.
 
 use crate::crd::validators::Storage;
-use crate::desired::names::{self, Role, VOLUME};
 use crate::desired::pod;
+use crate::names::{self, Role, VOLUME};
 use crate::validate::Settings;
 use crate::validate::databases::Databases;
 use k8s_openapi::api::apps::v1::{

@@ -27,7 +27,7 @@ fn of(replicas: i32) -> Situation {
         "spec": { "validators": { "replicas": replicas } },
     }))
     .expect("a network");
-    let identity = crate::validate::Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
+    let identity = crate::names::Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
     let mut observed = Observed { now: Timestamp::from_second(NOW).expect("a time"), ..Observed::default() };
     for ordinal in 0..replicas {
         let secret = SecretKey::from_seed([u8::try_from(ordinal).expect("few"); 32]);

@@ -3,7 +3,7 @@
 //! The same spec and keys give the same text, so a network that is created again continues its chain. No clock and no chance go in.
 
 use crate::crd::{BlockchainNetwork, Mode as SpecMode, Switch};
-use crate::desired::names;
+use crate::names;
 use crate::observe::Observed;
 use crate::validate::keys::Keys;
 use crate::validate::{Problem, Settings};

@@ -3,7 +3,7 @@
 //! The rule above all others: a key that a chain has seen is never made anew. It is restored, or the network waits.
 
 use crate::crd::status::BlockchainNetworkStatus;
-use crate::desired::names::{self, KEY_ENTRY};
+use crate::names::{self, KEY_ENTRY};
 use crate::observe::Observed;
 use crate::validate::{Problem, Settings};
 use aitbc_core::genesis::Genesis;

@@ -10,7 +10,7 @@ pub mod keys;
 use crate::crd::database::{Database, DatabaseMode, Parameter};
 use crate::crd::validators::{AntiAffinity, KeySecret, PodSettings, Storage};
 use crate::crd::{BlockchainNetwork, DeletionPolicy, ImagePullPolicy, Monitoring, RpcService, Suspend, Switch};
-use crate::desired::names;
+use crate::names::{self, Identity};
 use crate::observe::Observed;
 use crate::validate::databases::Databases;
 use crate::validate::genesis::{GenesisFile, GenesisWish};
@@ -34,17 +34,6 @@ impl Problem {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Problem { reason, message: message.into() }
     }
-}
-
-/// Which network it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its UID.
-    pub uid: String,
 }
 
 /// What the user asks for, in types that cannot be wrong.

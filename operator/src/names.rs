@@ -1,7 +1,6 @@
 //! Names, labels, selectors and owner references: said once, so that every object and every list agrees.
 
 use crate::crd::{BlockchainNetwork, GROUP};
-use crate::validate::Identity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
 use std::collections::BTreeMap;
@@ -30,6 +29,22 @@ pub const KEY_ENTRY: &str = "ed25519.pem";
 pub const ADDRESS_ENTRY: &str = "address";
 /// Entry of the genesis ConfigMap.
 pub const GENESIS_ENTRY: &str = "genesis.json";
+
+/// Name of the node's container.
+pub const CONTAINER: &str = "validator";
+/// Group, version and kind of the API whose presence is discovered.
+pub const SERVICE_MONITOR_API: (&str, &str, &str) = ("monitoring.coreos.com", "v1", "ServiceMonitor");
+
+/// Which network it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+}
 
 /// What an object is for; value of [`ROLE_LABEL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,7 +98,7 @@ prepare() {
 third_party_key=$(
   {
     cat "$here"/images/* "$here/containerd-config.sh" "$here/build-images.sh"
-    readlink -f "$tools/bin/containerd" "$tools/bin/prometheus-operator"
+    readlink -f "$tools/bin/containerd" "$tools/bin/prometheus" "$tools/bin/prometheus-operator"
   } | short_hash
 )
 third_party=$store/third-party-$third_party_key
@@ -115,10 +115,7 @@ make_third_party() (
   ln "$services" "$part/context/services.tar"
   tar -xOf "$runtime" --wildcards './usr/share/ca-certificates/mozilla/*.crt' >"$part/context/ca-certificates.crt"
   gcc -static -Os -s -o "$part/context/pause" "$here/images/pause.c"
-  cp -L "$tools"/bin/{prometheus-operator,prometheus-config-reloader} "$part/context/"
-  step "prometheus: fetching Debian's package"
-  (cd "$part" && quietly "$store/prometheus.log" apt-get download prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb |
-    tar -xO ./usr/bin/prometheus >context/prometheus && chmod 755 context/prometheus)
+  cp -L "$tools"/bin/{prometheus,prometheus-operator,prometheus-config-reloader} "$part/context/"
 
   archives=()
   while read -r target name; do
@@ -129,13 +126,13 @@ pause docker.io/aitbc/pause:1
 runtime docker.io/aitbc/runtime:1
 postgres docker.io/library/postgres:17
 tools docker.io/aitbc/tools:1
-prometheus docker.io/aitbc/prometheus:v2.42.0
+prometheus docker.io/aitbc/prometheus:v3.7.3
 prometheus-operator docker.io/aitbc/prometheus-operator:v0.85.0
 prometheus-config-reloader docker.io/aitbc/prometheus-config-reloader:v0.85.0
 X
   step "third-party images: importing"
   quietly "$store/prepare.log" prepare "$part/containerd" "${archives[@]}"
-  rm -rf "$part/context" "$part"/*.deb "$part"/*.tar
+  rm -rf "$part/context" "$part"/*.tar
   mv "$part" "$third_party"
   step "third-party images: ready"
 )

@@ -3,12 +3,14 @@
 use crate::ledger_reader::LedgerReader;
 use crate::load::{self, Latencies, Load};
 use crate::localnet::{Database, Localnet, Shape};
+use crate::metrics::Metrics;
 use crate::node_process::node_binary;
 use crate::postgres::Postgres;
 use crate::process_stats;
 use crate::seed::Seed;
 use crate::wait;
 use crate::wallet::Wallet;
+use aitbc_core::ledger::ResultCode;
 use aitbc_core::params::{MAX_GENESIS_ACCOUNTS, MAX_TRANSFERS, Parameters};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -59,6 +61,8 @@ pub struct Report {
     pub final_tx_per_second: f64,
     /// In final blocks without effect, over the measurement.
     pub without_effect: f64,
+    /// The same by result.
+    pub without_effect_by_code: BTreeMap<String, f64>,
     /// Final blocks a second under load.
     pub blocks_per_second: f64,
     /// Milliseconds from send to final on an idle chain: p50, p99.
@@ -128,6 +132,7 @@ pub async fn measure(options: &Options) -> Result<Report> {
         senders: options.senders,
         final_tx_per_second: (after.transactions - before.transactions - without_effect) / seconds,
         without_effect,
+        without_effect_by_code: after.failures_since(&before),
         blocks_per_second: (after.blocks - before.blocks) / seconds,
         idle_ms: quantiles(&idle),
         loaded_ms: quantiles(&loaded),
@@ -173,6 +178,7 @@ struct Sample {
     blocks: f64,
     transactions: f64,
     without_effect: f64,
+    metrics: Metrics,
     cpu: BTreeMap<String, f64>,
     machine: (f64, f64),
 }
@@ -197,9 +203,19 @@ impl Sample {
             blocks: metrics.sum("blockchain_blocks_total"),
             transactions: metrics.sum("blockchain_transactions_total"),
             without_effect: metrics.sum(RESULTS) - metrics.value(RESULTS, "code=\"OK\""),
+            metrics,
             cpu,
             machine: process_stats::machine_cpu(),
         })
+    }
+
+    fn failures_since(&self, before: &Sample) -> BTreeMap<String, f64> {
+        let count = |metrics: &Metrics, code: &str| metrics.value(RESULTS, &format!("code=\"{code}\""));
+        let failures = ResultCode::ALL.into_iter().filter(|code| *code != ResultCode::Ok).map(ResultCode::name);
+        failures
+            .map(|code| (code.to_owned(), count(&self.metrics, code) - count(&before.metrics, code)))
+            .filter(|(_, count)| *count > 0.0)
+            .collect()
     }
 
     fn cpu_since(&self, before: &Sample) -> BTreeMap<String, f64> {

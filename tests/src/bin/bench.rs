@@ -142,6 +142,9 @@ fn table(reports: &[Report]) -> String {
         for (name, percent) in parts {
             text += &format!("  {name:<34}{percent:>6.1} %\n");
         }
+        for (code, count) in &report.without_effect_by_code {
+            text += &format!("  in blocks as {code:<21}{count:>8.0}\n");
+        }
         if let Some(cause) = &report.first_failure {
             text += &format!("  first failure: {cause}\n");
         }

@@ -82,8 +82,7 @@ impl Core {
         if self.is_third(slot, digest) {
             return self.dropped("candidate_third");
         }
-        let certified = self.is_wanted_certified(&digest);
-        self.insert_candidate(digest, candidate, Origin { signed: true, certified });
+        self.insert_candidate(digest, candidate, Origin { signed: true, certified: false });
     }
 
     fn is_signed(&self, candidate: &Candidate, digest: Hash) -> bool {
@@ -102,8 +101,8 @@ impl Core {
     pub(super) fn insert_candidate(&mut self, digest: Hash, candidate: Candidate, origin: Origin) {
         let slot = candidate.header.slot;
         let signature = candidate.signature;
+        let certified = origin.certified || self.slot_certifies(slot, &digest) || self.is_wanted_certified(&digest);
         self.unwant_candidate(&digest);
-        let certified = origin.certified || self.slot_certifies(slot, &digest);
         if self.candidates.contains_key(&digest) {
             return self.complete_candidate(digest, signature, Origin { certified, ..origin });
         }

@@ -21,9 +21,11 @@ impl Core {
     pub(super) fn on_disconnected(&mut self, peer: Index) {
         if let Some(state) = self.peers.get_mut(usize::from(peer)) {
             state.connected = false;
-            // What a peer had may be lost with its process.
+            // What a peer had may be lost with its process; that it said not ready stands (C11).
             state.cleared = 0;
-            state.status = None;
+            if let Some(status) = &mut state.status {
+                (status.final_slot, status.height) = (0, 0);
+            }
         }
     }
 

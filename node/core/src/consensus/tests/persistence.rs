@@ -125,6 +125,29 @@ fn p8_s_star_comes_from_the_certificate_or_the_ledgers_end() {
 }
 
 #[test]
+fn p8_candidates_below_a_recovered_final_certificate_become_final() {
+    let mut rig = Rig::new(4, 3);
+    let mut parent = genesis();
+    let mut candidates = Vec::new();
+    for slot in 1..=3 {
+        let header = rig.header(slot, &parent);
+        let candidate = rig.candidate(header);
+        parent = after(&candidate);
+        candidates.push(candidate);
+    }
+    let final_cert = Some(rig.others_cert(Kind::Final, 3, parent.digest));
+    let missing = candidates.remove(0);
+    // In any order, and with one that is nowhere on disk.
+    candidates.reverse();
+    rig = Rig::recovered(4, 3, Recovered { final_cert, candidates, ..nothing() });
+    rig.pass(5);
+    assert!(rig.finalized().is_empty());
+    rig.give(Input::Cand { from: 1, candidate: missing });
+    rig.serve();
+    assert_eq!(rig.finalized(), [1, 2, 3]);
+}
+
+#[test]
 fn p9_old_rows_in_the_ledger_are_no_votes_any_more() {
     let rig = Rig::new(4, 3);
     let votes = vec![rig.sign(3, statement(Kind::Skip, 3, Hash::ZERO))];

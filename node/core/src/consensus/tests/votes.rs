@@ -619,6 +619,15 @@ fn c11_a_leader_that_skips_itself_or_says_not_ready_is_skipped_at_once() {
 }
 
 #[test]
+fn c11_a_leader_that_said_not_ready_and_left_is_skipped_at_once() {
+    let mut rig = Rig::new(4, 3);
+    rig.status(0, 0, 1, 0, false);
+    rig.give(Input::Disconnected { peer: 0 });
+    rig.durable_batch(1, 1, 9);
+    assert_eq!(rig.persisted(), [skip(1)], "a validator that stops in order costs no timeout");
+}
+
+#[test]
 fn c11_not_on_an_idle_chain() {
     let mut rig = Rig::new(4, 3);
     rig.status(0, 0, 1, 0, false);

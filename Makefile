@@ -28,7 +28,10 @@ build: ## Release binaries
 	@$(STEP) "release binaries" cargo build --release --locked -p aitbc-node -p aitbc-operator
 
 .PHONY: test
-test: setup lint unit localnet cluster ## Everything; what CI runs
+test: setup lint unit ## What CI runs: lints, units, storage on both databases, simulation
+
+.PHONY: test-all
+test-all: test localnet cluster ## Everything, with real processes and a real Kubernetes
 
 .PHONY: lint
 lint: ## Format, lints, documentation, generated files

@@ -108,7 +108,7 @@ impl StatusTask {
             Some(format!("voting stopped: {halt:?}"))
         } else if !database_ready {
             Some("the database does not answer".to_owned())
-        } else if peers.len() > 0 && connected == 0 {
+        } else if !peers.is_empty() && connected == 0 {
             Some("no peer is connected".to_owned())
         } else if catching_up {
             Some(format!("catching up: height {} of {best_peer_height}", head.height))

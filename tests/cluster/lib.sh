@@ -32,6 +32,9 @@ short_hash() {
 
 # lock NAME: wait for whoever else does this on the machine; held until this process ends.
 lock() {
+  # A second descriptor on a lock this very process holds would wait for ever.
+  [ "${held_lock:-}" != "$1" ] || return 0
+  held_lock=$1
   mkdir -p "$cache"
   exec {lock_fd}>"$cache/$1.lock"
   if ! flock -n "$lock_fd"; then

@@ -156,6 +156,7 @@ pub struct LedgerSnapshot {
 
 /// The database of one validator. All methods may be called from any task; writers are serialised inside,
 /// calls that wait at the same time share a commit.
+#[allow(clippy::type_complexity, reason = "a boxed future of a list of pairs is the plainest thing here")]
 pub trait Storage: Send + Sync + 'static {
     /// `sqlite` or `postgres`, for logs and metrics.
     fn kind(&self) -> &'static str;

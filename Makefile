@@ -28,10 +28,10 @@ build: ## Release binaries
 	@$(STEP) "release binaries" cargo build --release --locked -p aitbc-node -p aitbc-operator
 
 .PHONY: test
-test: setup lint unit ## What CI runs: lints, units, storage on both databases, simulation
+test: setup lint unit localnet ## What CI runs: lints, units, storage on both databases, simulation, real processes
 
 .PHONY: test-all
-test-all: test localnet cluster ## Everything, with real processes and a real Kubernetes
+test-all: test cluster ## Everything, with a real Kubernetes
 
 .PHONY: lint
 lint: ## Format, lints, documentation, generated files

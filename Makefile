@@ -28,10 +28,7 @@ build: ## Release binaries
 	@$(STEP) "release binaries" cargo build --release --locked -p aitbc-node -p aitbc-operator
 
 .PHONY: test
-test: setup lint unit localnet ## What CI runs: lints, units, storage on both databases, simulation, real processes
-
-.PHONY: test-all
-test-all: test cluster ## Everything, with a real Kubernetes
+test: setup lint unit localnet cluster ## Everything; what CI runs
 
 .PHONY: lint
 lint: ## Format, lints, documentation, generated files

@@ -41,6 +41,7 @@ on_both_databases! {
     batches_that_expired_outside_a_block_are_deleted,
     the_state_grows_by_height_and_never_goes_back,
     a_transaction_included_twice_keeps_its_first_outcome,
+    a_transaction_is_found_in_every_run_of_the_index,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     many_callers_at_once_are_all_served,
@@ -376,7 +377,21 @@ async fn a_transaction_included_twice_keeps_its_first_outcome(site: Site) {
     storage.apply_state(write(2, vec![again(2, 0), transaction_row(2, 1)])).await.expect("in the next one too");
     let found = storage.transaction(first.id).await.expect("reads").expect("there");
     assert_eq!((found.height, found.index, found.code), (1, 0, first.code));
-    assert_eq!(storage.transactions(None, 9, 0).await.expect("reads").len(), 2);
+    assert_eq!(storage.transactions(None, 9, 0).await.expect("reads").len(), 4, "each inclusion is listed");
+}
+
+/// The index by id is in runs of 65,536.
+async fn a_transaction_is_found_in_every_run_of_the_index(site: Site) {
+    let storage = site.ready().await;
+    for height in 1..=7 {
+        let transactions = (0..10_000).map(|index| transaction_row(height, index)).collect();
+        storage.apply_state(StateWrite { transactions, ..state(height) }).await.expect("applies");
+    }
+    for (height, index) in [(1, 0), (7, 5_535), (7, 5_536), (7, 9_999)] {
+        let found = storage.transaction(transaction_row(height, index).id).await.expect("reads").expect("there");
+        assert_eq!((found.height, found.index), (height, index));
+    }
+    assert!(storage.transaction(transaction_row(8, 0).id).await.expect("reads").is_none());
 }
 
 async fn a_reset_forgets_the_state_before(site: Site) {

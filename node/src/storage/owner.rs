@@ -3,8 +3,6 @@
 use super::{Owner, Result, StorageError};
 use std::collections::BTreeMap;
 
-/// Version of the tables this code reads and writes; one migration script each.
-pub const SCHEMA: u32 = 1;
 /// Stored as the key of a node without one.
 const NO_KEY: &str = "none";
 
@@ -51,7 +49,8 @@ pub fn pending(version: Option<&str>, scripts: &'static [&'static str]) -> Resul
         Some(text) => text.parse().map_err(|_| StorageError::Corrupt(format!("schema version \"{text}\"")))?,
     };
     scripts.get(version..).ok_or_else(|| {
-        let foreign = format!("its tables have version {version}, this node knows up to {SCHEMA}: start a newer node");
+        let foreign =
+            format!("its tables have version {version}, this node knows up to {}: start a newer node", scripts.len());
         StorageError::Foreign(foreign)
     })
 }

@@ -51,7 +51,10 @@ const OPEN_LOG_EVERY: Duration = Duration::from_secs(5);
 /// Serialises nodes that make the tables at the same time; any number would do.
 const MIGRATION_LOCK: i64 = 0x6169_7462_6300;
 
-const SCRIPTS: &[&str] = &[include_str!("../../../migrations/postgres/0001_ledger_and_state.sql")];
+const SCRIPTS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
+    include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
+];
 
 /// An open database.
 pub struct Postgres {

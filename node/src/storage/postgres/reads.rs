@@ -51,13 +51,20 @@ pub(super) async fn batch_bytes(pool: &PgPool, digests: &[Hash]) -> Result<Vec<(
     rows.into_iter().map(|(digest, bytes)| Ok((rows::hash(&digest)?, bytes))).collect()
 }
 
+/// Looks into each run of the index; the first row counts. LATERAL with LIMIT keeps it a search per run.
+const TRANSACTION: &str = "SELECT t.id, t.height, t.idx::bigint, t.code::bigint, t.sender, t.nonce, t.batch \
+    FROM generate_series(0, (SELECT transactions >> 16 FROM state.applied)) AS run, LATERAL ( \
+        SELECT * FROM state.transactions AS t \
+        WHERE t.number >> 16 = run AND substr(t.id, 1, 8) = substr($1, 1, 8) AND t.id = $1 ORDER BY number LIMIT 1 \
+    ) AS t ORDER BY run LIMIT 1";
+const TRANSACTIONS: &str = "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch \
+    FROM state.transactions ORDER BY number DESC LIMIT $1 OFFSET $2";
+const TRANSACTIONS_OF: &str = "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch \
+    FROM state.transactions WHERE sender = $3 AND number >= (SELECT transactions - $4 FROM state.applied) \
+    ORDER BY number DESC LIMIT $1 OFFSET $2";
+
 pub(super) async fn transaction(pool: &PgPool, id: Hash) -> Result<Option<TransactionRow>> {
-    let row: Option<rows::OutcomeRow> = sqlx::query_as(
-        "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions WHERE id = $1",
-    )
-    .bind(&id.0[..])
-    .fetch_optional(pool)
-    .await?;
+    let row: Option<rows::OutcomeRow> = sqlx::query_as(TRANSACTION).bind(&id.0[..]).fetch_optional(pool).await?;
     row.map(rows::transaction).transpose()
 }
 
@@ -67,30 +74,13 @@ pub(super) async fn transactions(
     limit: u32,
     offset: u32,
 ) -> Result<Vec<TransactionRow>> {
+    let (limit, offset) = (i64::from(limit), i64::from(offset));
     let rows: Vec<rows::OutcomeRow> = match sender {
         Some(sender) => {
-            sqlx::query_as(
-                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM \
-                 (SELECT * FROM state.transactions ORDER BY height DESC, idx DESC LIMIT $4) AS newest \
-                 WHERE sender = $3 ORDER BY height DESC, idx DESC LIMIT $1 OFFSET $2",
-            )
-            .bind(i64::from(limit))
-            .bind(i64::from(offset))
-            .bind(sender.to_string())
-            .bind(SENDER_SCAN)
-            .fetch_all(pool)
-            .await?
+            let query = sqlx::query_as(TRANSACTIONS_OF).bind(limit).bind(offset).bind(sender.to_string());
+            query.bind(SENDER_SCAN).fetch_all(pool).await?
         }
-        None => {
-            sqlx::query_as(
-                "SELECT id, height, idx::bigint, code::bigint, sender, nonce, batch FROM state.transactions \
-                 ORDER BY height DESC, idx DESC LIMIT $1 OFFSET $2",
-            )
-            .bind(i64::from(limit))
-            .bind(i64::from(offset))
-            .fetch_all(pool)
-            .await?
-        }
+        None => sqlx::query_as(TRANSACTIONS).bind(limit).bind(offset).fetch_all(pool).await?,
     };
     rows.into_iter().map(rows::transaction).collect()
 }

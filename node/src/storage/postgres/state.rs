@@ -7,16 +7,16 @@ use sqlx::{Connection, Postgres as Driver, Transaction};
 
 type Tx<'c> = Transaction<'c, Driver>;
 
-const APPLY: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4 \
-    WHERE id = 1 AND generation <= $1 AND height < $2";
-const RESET: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4 \
-    WHERE id = 1 AND generation <= $1";
+const APPLY: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4, \
+    transactions = transactions + $5 WHERE id = 1 AND generation <= $1 AND height < $2 RETURNING transactions";
+const RESET: &str = "UPDATE state.applied SET generation = $1, height = $2, state_root = $3, results_root = $4, \
+    transactions = $5 WHERE id = 1 AND generation <= $1 RETURNING transactions";
 const ACCOUNTS: &str = "INSERT INTO state.accounts (address, balance, nonce) \
     SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) \
     ON CONFLICT (address) DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
-const TRANSACTIONS: &str = "INSERT INTO state.transactions (id, height, idx, code, sender, nonce, batch) \
-    SELECT * FROM UNNEST($1::bytea[], $2::bigint[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], \
-    $7::bytea[]) ON CONFLICT DO NOTHING";
+const TRANSACTIONS: &str = "INSERT INTO state.transactions (number, height, idx, code, sender, nonce, id, batch) \
+    SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], \
+    $7::bytea[], $8::bytea[])";
 
 /// From now on writers of older leases are refused.
 pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Result<()> {
@@ -51,30 +51,34 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<Option<StateWr
 
 pub(super) async fn apply(connection: &mut PgConnection, write: &StateWrite, generation: i64) -> Result<()> {
     let mut tx = connection.begin().await?;
-    if !mark(&mut tx, APPLY, generation, write).await? {
+    let Some(number) = mark(&mut tx, APPLY, generation, write).await? else {
         return explain(&mut tx, write, generation).await;
-    }
-    insert(&mut tx, write).await?;
+    };
+    insert(&mut tx, write, number).await?;
     Ok(tx.commit().await?)
 }
 
 pub(super) async fn reset(connection: &mut PgConnection, state: &StateWrite, generation: i64) -> Result<()> {
     let mut tx = connection.begin().await?;
-    if !mark(&mut tx, RESET, generation, state).await? {
+    let Some(number) = mark(&mut tx, RESET, generation, state).await? else {
         return explain(&mut tx, state, generation).await;
-    }
+    };
     sqlx::query("TRUNCATE state.accounts, state.transactions").execute(&mut *tx).await?;
-    insert(&mut tx, state).await?;
+    insert(&mut tx, state, number).await?;
     Ok(tx.commit().await?)
 }
 
-async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<bool> {
-    let query = sqlx::query(statement)
+/// Moves `applied`, if it may; gives the number of the first new transaction.
+async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<Option<i64>> {
+    let new = sql(write.transactions.len() as u64);
+    let query = sqlx::query_scalar(statement)
         .bind(generation)
         .bind(sql(write.height))
         .bind(write.state_root.to_string())
-        .bind(write.results_root.to_string());
-    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+        .bind(write.results_root.to_string())
+        .bind(new);
+    let all: Option<i64> = query.fetch_optional(&mut **tx).await?;
+    Ok(all.map(|all| all - new))
 }
 
 /// Why `applied` did not move: fenced, never begun, or there already, which is no error.
@@ -87,7 +91,7 @@ async fn explain(tx: &mut Tx<'_>, write: &StateWrite, ours: i64) -> Result<()> {
     rows::applied_before(height, write.height)
 }
 
-async fn insert(tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
+async fn insert(tx: &mut Tx<'_>, write: &StateWrite, number: i64) -> Result<()> {
     let mut texts = AddressTexts::default();
     let accounts = &write.accounts;
     if !accounts.is_empty() {
@@ -101,12 +105,13 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
     let rows = &write.transactions;
     if !rows.is_empty() {
         sqlx::query(TRANSACTIONS)
-            .bind(rows.iter().map(|row| &row.id.0[..]).collect::<Vec<_>>())
+            .bind((number..).take(rows.len()).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| sql(row.height)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| i32::try_from(row.index).unwrap_or(i32::MAX)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| i16::try_from(row.code).unwrap_or(i16::MAX)).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| texts.get(row.sender).to_owned()).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| sql(row.nonce)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| &row.id.0[..]).collect::<Vec<_>>())
             .bind(rows.iter().map(|row| &row.batch.0[..]).collect::<Vec<_>>())
             .execute(&mut **tx)
             .await?;

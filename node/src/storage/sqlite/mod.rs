@@ -45,7 +45,10 @@ const STATE_CACHE: &str = "-16384";
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
 const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
-const STATE: &[&str] = &[include_str!("../../../migrations/sqlite/state_0001.sql")];
+const STATE: &[&str] = &[
+    include_str!("../../../migrations/sqlite/state_0001.sql"),
+    include_str!("../../../migrations/sqlite/state_0002.sql"),
+];
 
 /// Two open files.
 pub struct Sqlite {

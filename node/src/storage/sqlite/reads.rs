@@ -51,12 +51,18 @@ pub(super) async fn batch_bytes(pool: &SqlitePool, digests: &[Hash]) -> Result<V
     rows.into_iter().map(|(digest, bytes)| Ok((rows::hash(&digest)?, bytes))).collect()
 }
 
+/// Looks into each run of the index; the first row counts.
+const TRANSACTION: &str = "WITH RECURSIVE run(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM run \
+        WHERE n < (SELECT transactions >> 16 FROM applied)) \
+    SELECT t.id, t.height, t.idx, t.code, t.sender, t.nonce, t.batch FROM run CROSS JOIN transactions AS t \
+    WHERE t.number >> 16 = run.n AND substr(t.id, 1, 8) = substr(?1, 1, 8) AND t.id = ?1 ORDER BY t.number LIMIT 1";
+const TRANSACTIONS: &str = "SELECT id, height, idx, code, sender, nonce, batch FROM transactions \
+    ORDER BY number DESC LIMIT ?1 OFFSET ?2";
+const TRANSACTIONS_OF: &str = "SELECT id, height, idx, code, sender, nonce, batch FROM transactions \
+    WHERE sender = ?3 AND number >= (SELECT transactions - ?4 FROM applied) ORDER BY number DESC LIMIT ?1 OFFSET ?2";
+
 pub(super) async fn transaction(pool: &SqlitePool, id: Hash) -> Result<Option<TransactionRow>> {
-    let row: Option<rows::OutcomeRow> =
-        sqlx::query_as("SELECT id, height, idx, code, sender, nonce, batch FROM transactions WHERE id = ?1")
-            .bind(&id.0[..])
-            .fetch_optional(pool)
-            .await?;
+    let row: Option<rows::OutcomeRow> = sqlx::query_as(TRANSACTION).bind(&id.0[..]).fetch_optional(pool).await?;
     row.map(rows::transaction).transpose()
 }
 
@@ -66,39 +72,20 @@ pub(super) async fn transactions(
     limit: u32,
     offset: u32,
 ) -> Result<Vec<TransactionRow>> {
+    let (limit, offset) = (i64::from(limit), i64::from(offset));
     let rows: Vec<rows::OutcomeRow> = match sender {
         Some(sender) => {
-            sqlx::query_as(
-                "SELECT id, height, idx, code, sender, nonce, batch FROM \
-                 (SELECT * FROM transactions ORDER BY place DESC LIMIT ?4) \
-                 WHERE sender = ?3 ORDER BY place DESC LIMIT ?1 OFFSET ?2",
-            )
-            .bind(i64::from(limit))
-            .bind(i64::from(offset))
-            .bind(sender.to_string())
-            .bind(SENDER_SCAN)
-            .fetch_all(pool)
-            .await?
+            let query = sqlx::query_as(TRANSACTIONS_OF).bind(limit).bind(offset).bind(sender.to_string());
+            query.bind(SENDER_SCAN).fetch_all(pool).await?
         }
-        None => {
-            sqlx::query_as(
-                "SELECT id, height, idx, code, sender, nonce, batch FROM transactions \
-                 ORDER BY place DESC LIMIT ?1 OFFSET ?2",
-            )
-            .bind(i64::from(limit))
-            .bind(i64::from(offset))
-            .fetch_all(pool)
-            .await?
-        }
+        None => sqlx::query_as(TRANSACTIONS).bind(limit).bind(offset).fetch_all(pool).await?,
     };
     rows.into_iter().map(rows::transaction).collect()
 }
 
 pub(super) async fn block_transactions(pool: &SqlitePool, height: u64) -> Result<Vec<TransactionRow>> {
-    // A range of `place`, which is the key; `height` is computed from it and has no index.
     let rows: Vec<rows::OutcomeRow> = sqlx::query_as(
-        "SELECT id, height, idx, code, sender, nonce, batch FROM transactions \
-         WHERE place BETWEEN ?1 << 20 AND (?1 << 20) + 1048575 ORDER BY place",
+        "SELECT id, height, idx, code, sender, nonce, batch FROM transactions WHERE height = ?1 ORDER BY idx",
     )
     .bind(sql(height))
     .fetch_all(pool)

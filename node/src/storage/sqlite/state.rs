@@ -14,22 +14,20 @@ type Insert<'q> = Query<'q, Driver, SqliteArguments>;
 
 /// Rows of one statement: big ones first, smaller ones for the rest, so that few texts need preparing.
 const CHUNKS: [usize; 4] = [512, 64, 8, 1];
-/// Bits of `place` for the index in a block.
-const INDEX_BITS: u32 = 20;
 
 static ACCOUNTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let end = "ON CONFLICT DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
     statements("INSERT INTO accounts (address, balance, nonce) VALUES", "(?, ?, ?)", end)
 });
 static TRANSACTIONS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
-    let start = "INSERT INTO transactions (place, code, sender, nonce, id, batch) VALUES";
-    statements(start, "(?, ?, ?, ?, ?, ?)", "ON CONFLICT DO NOTHING")
+    let start = "INSERT INTO transactions (number, height, idx, code, sender, nonce, id, batch) VALUES";
+    statements(start, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 
-const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4 \
-    WHERE id = 1 AND generation <= ?1 AND height < ?2";
-const RESET: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4 \
-    WHERE id = 1 AND generation <= ?1";
+const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4, \
+    transactions = transactions + ?5 WHERE id = 1 AND generation <= ?1 AND height < ?2 RETURNING transactions";
+const RESET: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4, \
+    transactions = ?5 WHERE id = 1 AND generation <= ?1 RETURNING transactions";
 
 fn statements(start: &str, row: &str, end: &str) -> Vec<Arc<str>> {
     CHUNKS.iter().map(|rows| format!("{start} {} {end}", vec![row; *rows].join(", ")).into()).collect()
@@ -68,22 +66,22 @@ impl Sqlite {
     pub(super) async fn apply(&self, write: &StateWrite) -> Result<()> {
         let mut connection = self.state.lock().await;
         let mut tx = connection.begin_with(BEGIN).await?;
-        if !mark(&mut tx, APPLY, self.generation(), write).await? {
+        let Some(number) = mark(&mut tx, APPLY, self.generation(), write).await? else {
             return self.explain_apply(&mut tx, write).await;
-        }
-        insert(&mut tx, write).await?;
+        };
+        insert(&mut tx, write, number).await?;
         Ok(tx.commit().await?)
     }
 
     pub(super) async fn reset(&self, state: &StateWrite) -> Result<()> {
         let mut connection = self.state.lock().await;
         let mut tx = connection.begin_with(BEGIN).await?;
-        if !mark(&mut tx, RESET, self.generation(), state).await? {
+        let Some(number) = mark(&mut tx, RESET, self.generation(), state).await? else {
             return self.explain_apply(&mut tx, state).await;
-        }
+        };
         sqlx::query("DELETE FROM accounts").execute(&mut *tx).await?;
         sqlx::query("DELETE FROM transactions").execute(&mut *tx).await?;
-        insert(&mut tx, state).await?;
+        insert(&mut tx, state, number).await?;
         Ok(tx.commit().await?)
     }
 
@@ -98,24 +96,31 @@ impl Sqlite {
     }
 }
 
-async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<bool> {
-    let query = sqlx::query(statement)
+/// Moves `applied`, if it may; gives the number of the first new transaction.
+async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<Option<i64>> {
+    let new = sql(write.transactions.len() as u64);
+    let query = sqlx::query_scalar(statement)
         .bind(generation)
         .bind(sql(write.height))
         .bind(write.state_root.to_string())
-        .bind(write.results_root.to_string());
-    Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
+        .bind(write.results_root.to_string())
+        .bind(new);
+    let all: Option<i64> = query.fetch_optional(&mut **tx).await?;
+    Ok(all.map(|all| all - new))
 }
 
-async fn insert(tx: &mut Tx<'_>, write: &StateWrite) -> Result<()> {
+async fn insert(tx: &mut Tx<'_>, write: &StateWrite, mut number: i64) -> Result<()> {
     let mut texts = AddressTexts::default();
     insert_rows(tx, &ACCOUNTS, &write.accounts, |query, (address, balance, nonce): &(Address, u64, u64)| {
         query.bind(texts.get(*address).to_owned()).bind(sql(*balance)).bind(sql(*nonce))
     })
     .await?;
     insert_rows(tx, &TRANSACTIONS, &write.transactions, |query, row: &TransactionRow| {
+        number += 1;
         query
-            .bind(sql(row.height << INDEX_BITS | u64::from(row.index)))
+            .bind(number - 1)
+            .bind(sql(row.height))
+            .bind(i64::from(row.index))
             .bind(i64::from(row.code))
             .bind(texts.get(row.sender).to_owned())
             .bind(sql(row.nonce))

@@ -38,6 +38,12 @@ own_buildah() {
   buildah --root "$cache/buildah" --runroot "$cache/buildah-run" --storage-driver overlay "$@"
 }
 
+# What buildah leaves mounted, also after a build that was cut short. Only with the images lock held.
+release_mounts() {
+  own_buildah rm --all >/dev/null 2>&1 || true
+  { findmnt -rno TARGET | grep "^$cache/buildah" || true; } | sort -r | xargs -r umount
+}
+
 # quietly LOG COMMAND…: the command's output is shown only if it fails.
 quietly() {
   local log=$1
@@ -130,6 +136,7 @@ prometheus docker.io/aitbc/prometheus:v3.7.3
 prometheus-operator docker.io/aitbc/prometheus-operator:v0.85.0
 prometheus-config-reloader docker.io/aitbc/prometheus-config-reloader:v0.85.0
 X
+  release_mounts
   step "third-party images: importing"
   quietly "$store/prepare.log" prepare "$part/containerd" "${archives[@]}"
   rm -rf "$part/context" "$part"/*.tar
@@ -150,6 +157,7 @@ ours() {
     ln "$binary" "$context/bin/aitbc-$program" 2>/dev/null || cp "$binary" "$context/bin/aitbc-$program"
     image "$program" "docker.io/aitbc/blockchain-$program:$version" "$archive" --build-arg BIN_SOURCE=prebuilt \
       --build-arg BIN_DIR=bin --build-arg RUNTIME_IMAGE=docker.io/aitbc/runtime:1 -f "$repo/Dockerfile" "$context"
+    release_mounts
     rm -r "$context"
     # Each build of a program makes an archive; those of the last few are enough.
     find "$store" -maxdepth 1 -name "$program-*.tar" -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm --

@@ -15,6 +15,7 @@ WORKDIR /src
 # The image has the compiler that rust-toolchain.toml names; rustup need not look for another.
 ENV RUSTUP_TOOLCHAIN=1.95
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY node node
 COPY operator operator
 COPY tests/Cargo.toml tests/Cargo.toml

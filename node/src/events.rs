@@ -32,33 +32,30 @@ pub fn block_final(subscriptions: &Subscriptions, block: &BlockSummary) {
 
 /// Transactions of a block are final.
 pub fn transactions_final(subscriptions: &Subscriptions, rows: &[TransactionRow]) {
-    if subscriptions.readers() == 0 {
-        return;
-    }
-    for row in rows {
-        let event = TransactionEvent {
-            tx_hash: row.id,
-            status: if row.code == 0 { "final" } else { "rejected" },
-            sender: Some(row.sender),
-            nonce: Some(row.nonce),
-            block_height: Some(row.height),
-            code: ResultCode::from_number(row.code).map(ResultCode::name),
-        };
-        subscriptions.publish(Topic::NewTransactions, row.height, &event);
-    }
+    // One height a call: the rows are those of a block.
+    let Some(height) = rows.first().map(|row| row.height) else { return };
+    let events = rows.iter().map(|row| TransactionEvent {
+        tx_hash: row.id,
+        status: if row.code == 0 { "final" } else { "rejected" },
+        sender: Some(row.sender),
+        nonce: Some(row.nonce),
+        block_height: Some(row.height),
+        code: ResultCode::from_number(row.code).map(ResultCode::name),
+    });
+    subscriptions.publish_all(Topic::NewTransactions, height, events);
 }
 
-/// A transaction entered the pool of this node.
-pub fn transaction_pending(subscriptions: &Subscriptions, height: u64, id: Hash, sender: Address, nonce: u64) {
-    let event = TransactionEvent {
+/// Transactions entered the pool of this node, each with its id, sender and nonce.
+pub fn transactions_pending(subscriptions: &Subscriptions, height: u64, transactions: &[(Hash, Address, u64)]) {
+    let events = transactions.iter().map(|&(id, sender, nonce)| TransactionEvent {
         tx_hash: id,
         status: "pending",
         sender: Some(sender),
         nonce: Some(nonce),
         block_height: None,
         code: None,
-    };
-    subscriptions.publish(Topic::NewTransactions, height, &event);
+    });
+    subscriptions.publish_all(Topic::NewTransactions, height, events);
 }
 
 /// A step of consensus on `consensus_events`.
@@ -78,7 +75,7 @@ struct ConsensusEvent {
 
 /// A step of consensus happened; `height` is that of the last final block.
 pub fn consensus(subscriptions: &Subscriptions, set: &ValidatorSet, height: u64, event: &Event) {
-    if subscriptions.readers() == 0 {
+    if subscriptions.readers(Topic::ConsensusEvents) == 0 {
         return;
     }
     let base = ConsensusEvent { event: "", slot: 0, kind: None, block_hash: None, block_height: None, leader: None };

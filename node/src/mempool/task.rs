@@ -176,7 +176,7 @@ impl Task {
         // Each reply fails only where the asker left.
         match command {
             Command::Submit { transactions, reply } => {
-                let _ = reply.send(transactions.into_iter().map(|tx| self.admit(tx)).collect());
+                let _ = reply.send(self.admit_all(transactions));
             }
             Command::Standing { id, reply } => {
                 let _ = reply.send(self.standing(&id));
@@ -199,10 +199,21 @@ impl Task {
         }
     }
 
-    fn admit(&mut self, tx: VerifiedTx) -> Result<Hash, Rejected> {
+    fn admit_all(&mut self, transactions: Vec<VerifiedTx>) -> Vec<Result<Hash, Rejected>> {
         let snapshot = self.parts.snapshot.borrow().clone();
+        let mut pending = Vec::with_capacity(transactions.len());
+        let results = transactions.into_iter().map(|tx| {
+            let known = (tx.id, tx.sender, tx.tx.transaction.nonce);
+            self.admit(&snapshot, tx).inspect(|_| pending.push(known))
+        });
+        let results = results.collect();
+        events::transactions_pending(&self.parts.subscriptions, snapshot.head.height, &pending);
+        results
+    }
+
+    fn admit(&mut self, snapshot: &Snapshot, tx: VerifiedTx) -> Result<Hash, Rejected> {
         let account = snapshot.state.get(&tx.sender).unwrap_or_default();
-        let (id, sender, nonce, bytes) = (tx.id, tx.sender, tx.tx.transaction.nonce, tx.bytes);
+        let (id, bytes) = (tx.id, tx.bytes);
         let admitted = self.pool.admit(snapshot.head.height, tx, account).inspect_err(|rejected| {
             self.parts.metrics.mempool_rejected.with_label_values(&[rejected.code()]).inc();
         })?;
@@ -210,7 +221,6 @@ impl Task {
         if admitted.ready {
             self.ready_bytes += bytes;
         }
-        events::transaction_pending(&self.parts.subscriptions, snapshot.head.height, id, sender, nonce);
         Ok(id)
     }
 

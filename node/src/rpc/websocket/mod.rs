@@ -65,7 +65,11 @@ fn open(api: &Api, upgrade: Upgrade, first: Option<First>) -> Result<Response, A
         ApiError::TooManySubscribers { allowed: api.max_subscribers }
     })?;
     // Before the answer leaves: who is connected misses nothing.
-    let live = first.is_some().then(|| api.subscriptions.subscribe());
+    let live = first.as_ref().map(|first| {
+        let mut reader = api.subscriptions.reader();
+        reader.add(first.topic);
+        reader
+    });
     let api = api.clone();
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(move |socket| session::run(socket, api, first, live, permit)))

@@ -2,24 +2,30 @@
 
 use axum::extract::ws::Utf8Bytes;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Messages that may wait.
+/// Entries that may wait.
 const MAX_FRAMES: usize = 4_096;
-/// Bytes that may wait.
-const MAX_BYTES: usize = 8 << 20;
+/// Bytes that may wait: the transactions of three full blocks. All readers share the bytes of one event.
+const MAX_BYTES: usize = 16 << 20;
 /// A replay waits while this many do, so it never makes its own reader a slow one.
 const REPLAY_FRAMES: usize = 256;
 
-/// A message to write.
+/// Messages that were queued together.
 #[derive(Debug, PartialEq)]
 pub(super) struct Frame {
-    /// Height of an event; `None` for answers.
+    /// Height of events; `None` for answers.
     pub(super) height: Option<u64>,
-    /// Its text.
-    pub(super) text: Utf8Bytes,
+    /// Their texts.
+    pub(super) texts: Arc<[Utf8Bytes]>,
+}
+
+impl Frame {
+    fn bytes(&self) -> usize {
+        self.texts.iter().map(|text| text.len()).sum()
+    }
 }
 
 /// How a connection ends.
@@ -73,16 +79,22 @@ impl Outgoing {
 
     /// Queues a message; after the end it goes nowhere.
     pub(super) fn push(&self, height: Option<u64>, text: impl Into<Utf8Bytes>) -> Result<(), Full> {
-        let text = text.into();
+        self.push_all(height, Arc::new([text.into()]))
+    }
+
+    /// Queues messages as one entry, all or none.
+    pub(super) fn push_all(&self, height: Option<u64>, texts: Arc<[Utf8Bytes]>) -> Result<(), Full> {
+        let frame = Frame { height, texts };
+        let bytes = frame.bytes();
         let mut state = self.lock();
         if state.ended {
             return Ok(());
         }
-        if state.queue.len() >= MAX_FRAMES || state.bytes + text.len() > MAX_BYTES {
+        if state.queue.len() >= MAX_FRAMES || state.bytes + bytes > MAX_BYTES {
             return Err(Full);
         }
-        state.bytes += text.len();
-        state.queue.push_back(Frame { height, text });
+        state.bytes += bytes;
+        state.queue.push_back(frame);
         drop(state);
         self.filled.notify_one();
         Ok(())
@@ -117,7 +129,7 @@ impl Outgoing {
         state.ended || (state.queue.len() < REPLAY_FRAMES && state.bytes < MAX_BYTES / 2)
     }
 
-    /// Waits for something to write; at most `max` messages.
+    /// Waits for something to write; at most `max` entries.
     pub(super) async fn next(&self, max: usize) -> Next {
         loop {
             if let Some(next) = self.take(max) {
@@ -138,7 +150,7 @@ impl Outgoing {
         }
         let count = state.queue.len().min(max);
         let frames: Vec<Frame> = state.queue.drain(..count).collect();
-        state.bytes -= frames.iter().map(|frame| frame.text.len()).sum::<usize>();
+        state.bytes -= frames.iter().map(Frame::bytes).sum::<usize>();
         Some(Next::Frames(frames))
     }
 }
@@ -157,7 +169,7 @@ mod tests {
         outgoing.push(None, "a").expect("room");
         outgoing.push(Some(7), "b").expect("room");
         let Next::Frames(frames) = outgoing.next(1).await else { panic!("frames") };
-        assert_eq!(frames[0].text.as_str(), "a");
+        assert_eq!(frames[0].texts[0].as_str(), "a");
         outgoing.cut(end);
         outgoing.cut(|_| panic!("only the first end counts"));
         assert_eq!(outgoing.next(1).await, Next::End(end(Some(7))));

@@ -6,15 +6,13 @@ use super::First;
 use super::message::{self, Request};
 use super::outgoing::{End, Full, Next, Outgoing};
 use super::replay::{Failed, replay};
-use crate::subscriptions::{Published, Topic};
+use crate::subscriptions::{Published, Reader, Topic};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -29,7 +27,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const PARTING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a stop waits for the client to read why.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
-/// Messages written before the next flush.
+/// Entries written before the next flush.
 const WRITE_BATCH: usize = 64;
 /// Requests a client may send within a second.
 const MAX_REQUESTS: u32 = 50;
@@ -39,7 +37,7 @@ pub(super) async fn run(
     socket: WebSocket,
     api: Api,
     first: Option<First>,
-    live: Option<Receiver<Published>>,
+    live: Option<Reader>,
     permit: OwnedSemaphorePermit,
 ) {
     let clients = api.metrics.websocket_clients.clone();
@@ -47,19 +45,9 @@ pub(super) async fn run(
     let (sink, stream) = socket.split();
     let outgoing = Arc::new(Outgoing::default());
     let mut writer = tokio::spawn(write(sink, outgoing.clone()));
-    let mut session = Session {
-        api,
-        outgoing,
-        topics: HashSet::new(),
-        live,
-        next_block: None,
-        replay: None,
-        last_height: 0,
-        requests: (Instant::now(), 0),
-    };
-    if let Some(First { topic, from_height }) = first {
-        session.subscribe(&[topic], from_height);
-    }
+    let mut session =
+        Session { api, outgoing, live, next_block: None, replay: None, last_height: 0, requests: (Instant::now(), 0) };
+    session.replay_from(first.and_then(|first| first.from_height));
     session.serve(stream, &mut writer).await;
     // A write that waits for a client that does not read must not hold up a stop.
     let limit = if session.api.shutdown.is_asked() { STOP_LIMIT } else { WRITE_LIMIT + PARTING_LIMIT };
@@ -98,7 +86,9 @@ async fn write_one(sink: &mut SplitSink<WebSocket, Message>, next: Option<Next>)
         None => sink.feed(Message::Ping(Vec::new().into())).await?,
         Some(Next::Frames(frames)) => {
             for frame in frames {
-                sink.feed(Message::Text(frame.text)).await?;
+                for text in frame.texts.iter() {
+                    sink.feed(Message::Text(text.clone())).await?;
+                }
             }
         }
         Some(Next::End(end)) => {
@@ -114,9 +104,8 @@ async fn write_one(sink: &mut SplitSink<WebSocket, Message>, next: Option<Next>)
 struct Session {
     api: Api,
     outgoing: Arc<Outgoing>,
-    topics: HashSet<Topic>,
-    /// Events since before the first subscription; `None` without one.
-    live: Option<Receiver<Published>>,
+    /// Events of the subscribed topics, since before the answer to the first request; `None` without a topic.
+    live: Option<Reader>,
     /// Next block to send; `None`: whichever comes next.
     next_block: Option<u64>,
     replay: Option<Replay>,
@@ -227,18 +216,17 @@ impl Session {
             }
             Ok(Request::Subscribe { topics, from_height }) => {
                 // Before the height is read: what is final after it comes live.
-                self.live.get_or_insert_with(|| self.api.subscriptions.subscribe());
+                let live = self.live.get_or_insert_with(|| self.api.subscriptions.reader());
+                topics.iter().for_each(|topic| live.add(*topic));
                 let height = self.api.view.snapshot().head.height;
                 self.outgoing.push(None, message::subscribed(&topics, height))?;
-                self.subscribe(&topics, from_height);
+                self.replay_from(from_height);
                 Ok(())
             }
         }
     }
 
-    /// `live` is there already.
-    fn subscribe(&mut self, topics: &[Topic], from_height: Option<u64>) {
-        self.topics.extend(topics);
+    fn replay_from(&mut self, from_height: Option<u64>) {
         if let Some(from) = from_height {
             // Genesis is no block that anybody publishes.
             self.start_replay(from.max(1));
@@ -246,13 +234,12 @@ impl Session {
     }
 
     fn unsubscribe(&mut self, topics: &[Topic]) {
-        for topic in topics {
-            self.topics.remove(topic);
-        }
-        if !self.topics.contains(&Topic::NewBlocks) {
+        let Some(live) = &mut self.live else { return };
+        topics.iter().for_each(|topic| live.remove(*topic));
+        if !live.has(Topic::NewBlocks) {
             (self.replay, self.next_block) = (None, None);
         }
-        if self.topics.is_empty() {
+        if live.is_idle() {
             self.live = None;
         }
     }
@@ -264,10 +251,10 @@ impl Session {
     }
 
     fn on_event(&mut self, event: &Published) -> Result<(), Full> {
-        if !self.topics.contains(&event.topic) || (event.topic == Topic::NewBlocks && !self.is_next(event.height)) {
+        if event.topic == Topic::NewBlocks && !self.is_next(event.height) {
             return Ok(());
         }
-        self.outgoing.push(Some(event.height), event.text.clone())?;
+        self.outgoing.push_all(Some(event.height), event.texts.clone())?;
         if event.topic == Topic::NewBlocks {
             self.next_block = Some(event.height + 1);
         }
@@ -335,9 +322,9 @@ impl Session {
 }
 
 /// The next event; never without a subscription.
-async fn receive(live: &mut Option<Receiver<Published>>) -> Result<Published, RecvError> {
+async fn receive(live: &mut Option<Reader>) -> Result<Published, RecvError> {
     match live {
-        Some(live) => live.recv().await,
+        Some(live) => live.next().await,
         None => std::future::pending().await,
     }
 }

@@ -41,7 +41,7 @@ lint: ## Format, lints, documentation, generated files
 unit: ## Unit tests, storage, gossip, RPC, simulation
 	@$(STEP) "unit tests" cargo test --release --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "storage on SQLite and Postgres" cargo test --release --locked -p aitbc-tests --lib --test storage
-	@$(STEP) "simulation" cargo test --release --locked -p aitbc-tests --test simulation
+	@$(STEP) "simulation" cargo test --release --locked -p aitbc-sim
 
 .PHONY: localnet
 localnet: build ## Real processes on this machine, SQLite and Postgres
@@ -58,7 +58,7 @@ cluster: build ## A real Kubernetes: control plane and end to end
 
 .PHONY: simulate
 simulate: ## Seeded simulation of consensus (SEEDS=10000)
-	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release -p aitbc-tests --test simulation -- --nocapture
+	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release --locked -p aitbc-sim --test seeds -- --nocapture
 
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine

@@ -68,6 +68,17 @@ impl ValidatorSet {
         Ok(ValidatorSet { members, cycle, total })
     }
 
+    /// The same set with other turns to lead. Safety never rests on who leads, and simulations let an adversary lead often
+    /// (protocol.md §10.4). Indices must be of the set.
+    #[must_use]
+    pub fn with_cycle(self, cycle: Vec<Index>) -> Self {
+        assert!(
+            !cycle.is_empty() && cycle.iter().all(|index| usize::from(*index) < self.members.len()),
+            "a cycle of members"
+        );
+        ValidatorSet { cycle, ..self }
+    }
+
     /// Members by index.
     pub fn members(&self) -> &[Validator] {
         &self.members

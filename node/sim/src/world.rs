@@ -1,22 +1,22 @@
 //! The simulated world: real cores, and clock, network, disks and crashes that the seed decides.
 
-use crate::adversary::{double_votes, twist};
-use crate::checkers::{Pace, Safety};
+use crate::adversary::{Adversary, Lie, Scene};
+use crate::checkers::{Egress, Pace, Safety};
 use crate::disk::{Disk, roots, sign};
 use crate::network::Network;
 use crate::random::Random;
 use aitbc_core::batch::Batch;
 use aitbc_core::block::Candidate;
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
-use aitbc_core::consensus::output::{Output, Write};
+use aitbc_core::consensus::output::{Event as CoreEvent, Output, Write};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
 use aitbc_core::hash::{self, Hash};
-use aitbc_core::key::{SecretKey, Signature};
+use aitbc_core::key::{PublicKey, Signature};
 use aitbc_core::message::Message;
 use aitbc_core::params::Parameters;
 use aitbc_core::validators::{Index, Validator, ValidatorSet};
-use aitbc_core::vote::{Cert, Vote};
+use aitbc_core::vote::{Cert, Kind, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -35,9 +35,37 @@ pub struct Plan {
     pub network: Network,
     /// Percent of commits around which the process dies, while there is chaos.
     pub crashes: u64,
-    pub byzantine: Option<Index>,
+    pub byzantine: Option<(Index, Adversary)>,
+    /// It leads two slots of three.
+    pub leads_often: bool,
+    /// A validator whose wall clock is off by so many milliseconds.
+    pub clock_off: Option<(Index, i64)>,
+    /// Every honest process forgets all that is not durable, at every step of the chaos.
+    pub forgetful: bool,
+    /// Keep the story.
+    pub tell: bool,
     /// A new batch every so many milliseconds, from a random live author; 0 for none.
     pub batch_every: u64,
+}
+
+impl Plan {
+    /// Processes: one a validator, and one more for a twin.
+    fn processes(&self) -> usize {
+        let twin = self.byzantine.is_some_and(|(_, adversary)| adversary == Adversary::Twin);
+        self.weights.len() + usize::from(twin)
+    }
+
+    fn set(&self) -> ValidatorSet {
+        // Keys are names here: signatures are those of `sign`.
+        let member = |(i, weight): (usize, &u32)| Validator { key: PublicKey([i as u8 + 1; 32]), weight: *weight };
+        let members = self.weights.iter().enumerate().map(member).collect();
+        let set = ValidatorSet::new(members).expect("a plan has members of weight, with keys of their own");
+        let n = self.weights.len() as Index;
+        match self.byzantine.filter(|_| self.leads_often) {
+            None => set,
+            Some((who, _)) => set.with_cycle((0..n).filter(|i| *i != who).flat_map(|i| [who, who, i]).collect()),
+        }
+    }
 }
 
 /// A validator: its process, if it runs, and its disk.
@@ -49,7 +77,9 @@ struct Node {
     timer: Option<u64>,
     /// Commits asked for and not answered.
     pending: Vec<Pending>,
-    clock_skew: u64,
+    clock_skew: i64,
+    /// Parts per million that the wall clock runs too fast.
+    clock_drift: i64,
     down_for_good: bool,
 }
 
@@ -89,6 +119,7 @@ pub struct World {
     events: BTreeMap<(u64, u64), Event>,
     nodes: Vec<Node>,
     set: Arc<ValidatorSet>,
+    set_hash: Hash,
     chain: Hash,
     pub safety: Safety,
     pub pace: Pace,
@@ -99,38 +130,46 @@ pub struct World {
     pub evidence: u64,
     /// Times at which votes left honest validators.
     pub voted_at: Vec<u64>,
-    /// Digest of everything sent, for determinism.
-    pub trace: Hash,
+    /// Checksum of everything sent, for determinism.
+    pub trace: u64,
     next_seq: u64,
-    /// Prints every event of every core: `SIMULATION_LOG=1`.
-    log: bool,
+    /// Validators; a twin's second process comes after them.
+    n: usize,
+    pub egress: Egress,
+    /// Events that happened.
+    pub steps: u64,
+    /// Lines of what happened, if the plan wants them.
+    pub story: Vec<String>,
 }
 
 impl World {
     pub fn new(plan: Plan) -> World {
-        let n = plan.weights.len();
-        let mut keys: Vec<_> = (0..n).map(|i| SecretKey::from_seed([i as u8 + 1; 32]).public()).collect();
-        keys.sort();
-        let members = keys.into_iter().zip(&plan.weights).map(|(key, weight)| Validator { key, weight: *weight });
-        let set = Arc::new(ValidatorSet::new(members.collect()).expect("valid set"));
+        let (n, processes) = (plan.weights.len(), plan.processes());
+        let set = Arc::new(plan.set());
         let mut random = Random::new(plan.seed);
-        let node = |skew| Node {
+        let node = |(clock_skew, clock_drift)| Node {
             core: None,
             life: 0,
             disk: Disk::default(),
             timer: None,
             pending: Vec::new(),
-            clock_skew: skew,
+            clock_skew,
+            clock_drift,
             down_for_good: false,
         };
-        let nodes = (0..n).map(|_| node(random.below(40))).collect();
-        let safety = Safety::new(set.clone(), plan.byzantine.into_iter().collect());
+        let mut clock = |i| {
+            let off = plan.clock_off.filter(|(who, _)| *who == i).map_or(0, |(_, off)| off);
+            (off + random.below(40) as i64, random.between(0, 1_000) as i64 - 500)
+        };
+        let nodes = (0..processes as Index).map(|i| node(clock(i))).collect();
+        let safety = Safety::new(set.clone(), plan.byzantine.iter().map(|(who, _)| *who).collect());
         let mut world = World {
             random,
             now: 0,
             order: 0,
             events: BTreeMap::new(),
             nodes,
+            set_hash: set.hash(),
             set,
             chain: hash::plain(b"simulated chain"),
             safety,
@@ -140,12 +179,15 @@ impl World {
             ticks: 0,
             evidence: 0,
             voted_at: Vec::new(),
-            trace: Hash::ZERO,
+            trace: 0,
             next_seq: 1,
-            log: std::env::var_os("SIMULATION_LOG").is_some(),
+            n,
+            egress: Egress::default(),
+            steps: 0,
+            story: Vec::new(),
             plan,
         };
-        for node in 0..n as Index {
+        for node in 0..processes as Index {
             let at = world.random.below(20);
             world.at(at, Event::Start { node });
         }
@@ -162,6 +204,7 @@ impl World {
         while let Some(first) = self.events.first_entry().filter(|entry| entry.key().0 <= end) {
             let ((at, _), event) = first.remove_entry();
             self.now = at;
+            self.steps += 1;
             self.happen(event);
         }
         self.now = end;
@@ -209,11 +252,11 @@ impl World {
     }
 
     pub fn live(&self) -> Vec<Index> {
-        (0..self.nodes.len() as Index).filter(|i| self.is_up(*i)).collect()
+        (0..self.n as Index).filter(|i| self.is_up(*i)).collect()
     }
 
     pub fn honest(&self) -> Vec<Index> {
-        (0..self.nodes.len() as Index).filter(|i| Some(*i) != self.plan.byzantine).collect()
+        (0..self.n as Index).filter(|i| self.liar(*i).is_none()).collect()
     }
 
     // ---- events ----
@@ -282,19 +325,28 @@ impl World {
 
     /// The process is gone; each of its open commits may have reached the disk all the same (P6, P7).
     fn crash(&mut self, node: Index) {
-        let Some(state) = self.nodes.get_mut(usize::from(node)).filter(|state| state.core.is_some()) else { return };
+        if !self.is_up(node) {
+            return;
+        }
+        self.crashes += 1;
+        self.end_process(node);
+        let me = self.identity(node);
+        self.tell(|| format!("validator {me} crashes"));
+        for peer in self.others_up(me) {
+            self.give(peer, Input::Disconnected { peer: me });
+        }
+    }
+
+    fn end_process(&mut self, node: Index) {
+        let state = &mut self.nodes[usize::from(node)];
         state.core = None;
         state.life += 1;
         state.timer = None;
-        self.crashes += 1;
         let pending = std::mem::take(&mut self.nodes[usize::from(node)].pending);
         // A database commits in order, so what survives is a prefix.
         let survive = self.random.below(pending.len() as u64 + 1) as usize;
         for item in pending.iter().take(survive) {
             self.write(node, item);
-        }
-        for peer in self.live() {
-            self.give(peer, Input::Disconnected { peer: node });
         }
     }
 
@@ -302,15 +354,25 @@ impl World {
         if self.is_up(node) || self.nodes[usize::from(node)].down_for_good {
             return;
         }
+        self.tell(|| format!("validator {node} starts"));
+        self.new_core(node);
+        let me = self.identity(node);
+        for peer in self.others_up(me) {
+            let identity = self.identity(peer);
+            self.give(node, Input::Connected { peer: identity });
+            self.give(peer, Input::Connected { peer: me });
+        }
+    }
+
+    fn new_core(&mut self, node: Index) {
         let config = Config {
+            chain: self.chain,
+            set: self.set.clone(),
+            me: self.identity(node),
+            parameters: self.plan.parameters.clone(),
+            seed: self.plan.seed + u64::from(node),
             verifier: Arc::new(Cheap),
-            ..Config::new(
-                self.chain,
-                self.set.clone(),
-                node,
-                self.plan.parameters.clone(),
-                self.plan.seed + u64::from(node),
-            )
+            set_hash: self.set_hash,
         };
         let now = self.clock(node);
         let state = &mut self.nodes[usize::from(node)];
@@ -319,14 +381,55 @@ impl World {
         core.start(now, &mut out);
         state.core = Some(core);
         self.carry_out(node, out);
-        for peer in self.live().into_iter().filter(|peer| *peer != node) {
+    }
+
+    /// §10.14: everything volatile goes, as by a crash and a start in the same instant; peers do not notice.
+    fn forget(&mut self, node: Index) {
+        let busy = self.nodes[usize::from(node)].pending.len();
+        // What is under way gets its chance, or no vote would ever leave.
+        if !self.plan.forgetful || !self.in_chaos() || !self.is_up(node) || (busy > 0 && !self.random.percent(10)) {
+            return;
+        }
+        self.end_process(node);
+        self.new_core(node);
+        let me = self.identity(node);
+        for peer in self.live().into_iter().filter(|peer| *peer != me) {
             self.give(node, Input::Connected { peer });
-            self.give(peer, Input::Connected { peer: node });
+        }
+    }
+
+    /// Whose key a process has.
+    fn identity(&self, process: Index) -> Index {
+        if usize::from(process) < self.n {
+            return process;
+        }
+        self.plan.byzantine.map_or(0, |(who, _)| who)
+    }
+
+    fn processes_of(&self, identity: Index) -> Vec<Index> {
+        (0..self.nodes.len() as Index).filter(|process| self.identity(*process) == identity).collect()
+    }
+
+    /// Processes that run with another key.
+    fn others_up(&self, me: Index) -> Vec<Index> {
+        let all = 0..self.nodes.len() as Index;
+        all.filter(|process| self.is_up(*process) && self.identity(*process) != me).collect()
+    }
+
+    fn liar(&self, identity: Index) -> Option<Adversary> {
+        self.plan.byzantine.filter(|(who, _)| *who == identity).map(|(_, adversary)| adversary)
+    }
+
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.plan.tell {
+            self.story.push(format!("{:>6} ms  {}", self.now, line()));
         }
     }
 
     fn clock(&self, node: Index) -> Now {
-        Now { mono_ms: self.now, wall_ms: WALL + self.now + self.nodes[usize::from(node)].clock_skew }
+        let state = &self.nodes[usize::from(node)];
+        let off = state.clock_skew + self.now as i64 * state.clock_drift / 1_000_000;
+        Now { mono_ms: self.now, wall_ms: (WALL + self.now).saturating_add_signed(off) }
     }
 
     fn give(&mut self, node: Index, input: Input) {
@@ -360,19 +463,18 @@ impl World {
                 }
                 Output::Evidence(evidence) => {
                     let accused = evidence.first.signer;
-                    assert_eq!(Some(accused), self.plan.byzantine, "validator {node} accuses an honest one");
+                    let guilty = self.liar(accused).is_some_and(Adversary::votes_twice);
+                    assert!(guilty || self.liar(node).is_some(), "validator {node} accuses an honest one: {accused}");
                     self.evidence += 1;
                 }
                 Output::Behind { peer, .. } => {
                     let (life, pause) = (self.nodes[usize::from(node)].life, self.random.between(2, 20));
                     self.at(self.now + pause, Event::Synced { node, life, from: peer });
                 }
-                Output::Halt(halt) => panic!("validator {node} halts: {halt:?}"),
-                Output::Event(event) => {
-                    if self.log {
-                        println!("{} {node} {event:?}", self.now);
-                    }
+                Output::Halt(halt) => {
+                    assert!(self.liar(self.identity(node)).is_some(), "validator {node} halts: {halt:?}");
                 }
+                Output::Event(event) => self.tell_event(node, &event),
             }
         }
     }
@@ -389,9 +491,10 @@ impl World {
     }
 
     fn write(&mut self, node: Index, item: &Pending) -> Option<Signature> {
+        let me = self.identity(node);
         let disk = &mut self.nodes[usize::from(node)].disk;
         match item {
-            Pending::Write(write) => disk.commit(&self.chain, node, &write.rows),
+            Pending::Write(write) => disk.commit(&self.chain, me, &write.rows),
             Pending::Blocks(blocks, cert) => {
                 disk.append(blocks, cert);
                 None
@@ -400,7 +503,25 @@ impl World {
     }
 
     fn commit(&mut self, node: Index) {
-        let item = self.nodes[usize::from(node)].pending.remove(0);
+        // Sometimes a group: all of it is on disk before the first of it is acknowledged.
+        let group = if self.random.percent(30) { self.nodes[usize::from(node)].pending.len() } else { 1 };
+        let items: Vec<Pending> = self.nodes[usize::from(node)].pending.iter().take(group).cloned().collect();
+        if group > 1 {
+            for item in &items {
+                self.write(node, item);
+            }
+        }
+        let life = self.nodes[usize::from(node)].life;
+        for item in items {
+            if self.lives(node, life) {
+                self.nodes[usize::from(node)].pending.remove(0);
+                self.commit_one(node, item);
+            }
+        }
+        self.forget(node);
+    }
+
+    fn commit_one(&mut self, node: Index, item: Pending) {
         // Rarely the connection breaks: the outcome is unknown, the process ends (P6). Blocks are tried until they hold.
         let vote = matches!(item, Pending::Write(_));
         let lost = vote && self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
@@ -424,20 +545,47 @@ impl World {
     }
 
     fn finalized(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
+        self.check_certificate(node, &cert);
         for (digest, candidate) in &blocks {
-            self.note_final(node, candidate.header.height, *digest);
+            self.note_final(node, candidate, *digest);
         }
         self.ask_commit(node, Pending::Blocks(blocks, cert));
     }
 
-    fn note_final(&mut self, node: Index, height: u64, digest: Hash) {
-        if Some(node) == self.plan.byzantine {
+    fn note_final(&mut self, node: Index, candidate: &Candidate, digest: Hash) {
+        if self.liar(self.identity(node)).is_some() {
             return;
         }
-        if height > self.safety.height() {
+        let header = &candidate.header;
+        if header.height > self.safety.height() {
             self.pace.grew.push(self.now);
+            let (height, slot, batches) = (header.height, header.slot, header.batches.len());
+            let leader = header.proposer;
+            self.tell(|| format!("height {height} is final: slot {slot} of validator {leader}, {batches} batches"));
         }
-        self.safety.block_final(node, height, digest);
+        self.safety.block_final(node, header, digest);
+    }
+
+    fn check_certificate(&self, node: Index, cert: &Cert) {
+        if self.liar(self.identity(node)).is_none() {
+            self.safety.certificate(&self.chain, node, cert);
+        }
+    }
+
+    fn tell_event(&mut self, node: Index, event: &CoreEvent) {
+        let me = self.identity(node);
+        match event {
+            CoreEvent::Proposed { slot, height, .. } if self.set.leader(0, *slot) == me => {
+                self.tell(|| format!("validator {me} proposes height {height} in slot {slot}"));
+            }
+            CoreEvent::Voted { statement } if statement.kind == Kind::Skip => {
+                self.tell(|| format!("validator {me} votes to skip slot {}", statement.slot));
+            }
+            CoreEvent::Certified { statement } if statement.kind == Kind::Skip => {
+                self.tell(|| format!("validator {me} holds that slot {} is skipped", statement.slot));
+            }
+            _ => {}
+        }
     }
 
     fn store(&mut self, node: Index, batch: Batch) {
@@ -483,7 +631,7 @@ impl World {
         let Some(cert) = found.last().and_then(|(_, _, cert)| cert.clone()) else { return };
         let blocks: Vec<(Hash, Candidate)> = found.into_iter().map(|(digest, c, _)| (digest, c)).collect();
         for (digest, candidate) in &blocks {
-            self.note_final(node, candidate.header.height, *digest);
+            self.note_final(node, candidate, *digest);
         }
         let disk = &mut self.nodes[usize::from(node)].disk;
         disk.batches.extend(batches.into_iter().map(|batch| (batch.digest(), batch)));
@@ -495,32 +643,54 @@ impl World {
     // ---- messages ----
 
     fn send_all(&mut self, from: Index, message: &Message) {
-        for to in (0..self.nodes.len() as Index).filter(|to| *to != from) {
+        let me = self.identity(from);
+        for to in (0..self.n as Index).filter(|to| *to != me) {
             self.send(from, to, message);
         }
     }
 
     fn send(&mut self, from: Index, to: Index, message: &Message) {
-        if Some(from) == self.plan.byzantine {
-            for twisted in twist(&self.chain, from, to, message, &mut self.random) {
-                self.post(from, to, twisted);
-            }
-            return;
+        let me = self.identity(from);
+        if let Some(liar) = self.liar(me) {
+            let mut scene = Scene { chain: self.chain, me, n: self.n, random: &mut self.random };
+            let lies = liar.twist(&mut scene, to, message);
+            return self.lie(me, lies);
         }
+        match message {
+            Message::Cert(cert) => self.check_certificate(from, cert),
+            Message::Certs { certs } => certs.iter().for_each(|cert| self.check_certificate(from, cert)),
+            _ => {}
+        }
+        self.egress.sent(self.now, from, to, bytes_of(message));
         for vote in votes_in(message).into_iter().filter(|vote| vote.signer == from) {
             let durable = self.nodes[usize::from(from)].disk.has_vote(&vote.statement);
             assert!(durable, "P5: a vote of {from} leaves before it is durable: {:?}", vote.statement);
             self.safety.vote_left(&vote);
             self.voted_at.push(self.now);
         }
-        self.post(from, to, message.clone());
+        self.post(from, to, 0, message);
     }
 
-    fn post(&mut self, from: Index, to: Index, message: Message) {
-        let line = format!("{} {from} {to} {}", self.now, message.name());
-        self.trace = hash::plain(&[&self.trace.0, line.as_bytes()].concat());
-        for delay in self.plan.network.delays(self.now, usize::from(from), usize::from(to), &mut self.random) {
-            self.at(self.now + delay, Event::Deliver { from, to, message: message.clone() });
+    fn lie(&mut self, from: Index, lies: Vec<Lie>) {
+        for (to, late, message) in lies {
+            self.post(from, to, late, &message);
+        }
+    }
+
+    /// A message between identities: each process of the receiver gets it.
+    fn post(&mut self, from: Index, to: Index, late: u64, message: &Message) {
+        for number in [self.now, u64::from(from), u64::from(to), bytes_of(message)] {
+            self.trace = (self.trace ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+        let was = self.plan.network.partition();
+        for process in self.processes_of(to) {
+            for delay in self.plan.network.delays(self.now, usize::from(from), usize::from(to), &mut self.random) {
+                self.at(self.now + late + delay, Event::Deliver { from, to: process, message: message.clone() });
+            }
+        }
+        let is = self.plan.network.partition();
+        if was != is {
+            self.tell(|| format!("the network is now {is}"));
         }
     }
 
@@ -528,11 +698,11 @@ impl World {
         if !self.is_up(to) {
             return;
         }
-        if Some(to) == self.plan.byzantine {
-            let n = self.nodes.len();
-            for (peer, lie) in double_votes(&self.chain, to, &message, n, &mut self.random) {
-                self.post(to, peer, lie);
-            }
+        let me = self.identity(to);
+        if let Some(liar) = self.liar(me) {
+            let mut scene = Scene { chain: self.chain, me, n: self.n, random: &mut self.random };
+            let lies = liar.hear(&mut scene, &message);
+            self.lie(me, lies);
         }
         match message {
             Message::Status(status) => self.give(to, Input::Status { from, status }),
@@ -554,6 +724,26 @@ impl World {
             }
             Message::BlocksReq { .. } | Message::Blocks { .. } => {}
         }
+        self.forget(to);
+    }
+}
+
+/// About the bytes of a message on the wire, without encoding it.
+fn bytes_of(message: &Message) -> u64 {
+    let cert = |cert: &Cert| 60 + 64 * cert.signatures.len() as u64;
+    let candidate = |candidate: &Candidate| 300 + 46 * candidate.header.batches.len() as u64;
+    match message {
+        Message::Status(_) => 34,
+        Message::Proposal(proposal) => candidate(&proposal.candidate) + proposal.proof.iter().map(cert).sum::<u64>(),
+        Message::Vote(_) => 116,
+        Message::Cert(one) => cert(one),
+        Message::Certs { certs } => certs.iter().map(cert).sum(),
+        Message::Cand(one) => candidate(one),
+        Message::Batch(_) => 100,
+        Message::Batches { batches } => 100 * batches.len() as u64,
+        Message::CandReq { digests } | Message::BatchReq { digests } => 5 + 32 * digests.len() as u64,
+        Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
+        Message::BlocksReq { .. } | Message::Blocks { .. } => 16,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Scenarios: what happens to whom, and what must come of it.
 
-use crate::network::Network;
-use crate::random::Random;
-use crate::world::{Plan, World};
 use aitbc_core::params::Parameters;
+use aitbc_sim::adversary::Adversary;
+use aitbc_sim::network::Network;
+use aitbc_sim::random::Random;
+use aitbc_sim::world::{Plan, World};
 
 /// Chaos lasts this long.
 const HEAL_AT: u64 = 3_000;
@@ -43,6 +44,10 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         network: Network::calm(weights.len(), 5),
         crashes: 0,
         byzantine: None,
+        leads_often: false,
+        clock_off: None,
+        forgetful: false,
+        tell: false,
         batch_every: 0,
     }
 }
@@ -92,7 +97,7 @@ fn seven_validators_agree_through_chaos_and_go_on_after_it() {
 #[test]
 fn an_equivocating_double_voting_leader_divides_nobody() {
     with_seeds("equivocator n=4", 20, |seed| {
-        let byzantine = Some((seed % 4) as u16);
+        let byzantine = Some(((seed % 4) as u16, Adversary::Equivocator));
         let mut world = World::new(Plan { byzantine, ..chaos(seed, &[1; 4]) });
         world.run_until(HEAL_AT);
         let before = world.safety.height();

@@ -30,9 +30,12 @@ pub fn roots(digest: Hash) -> Roots {
 
 /// A signature that costs nothing: only its owner's code makes it. Real ones are tested in the core.
 pub fn sign(signer: Index, message: &[u8]) -> Signature {
-    let half = hash::plain(&[&signer.to_le_bytes(), message].concat()).0;
+    let mut state = u64::from(signer) + 1;
+    for byte in message {
+        state = (state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
     let mut bytes = [0; 64];
-    bytes[..32].copy_from_slice(&half);
+    bytes[..8].copy_from_slice(&state.to_le_bytes());
     Signature(bytes)
 }
 

@@ -65,16 +65,34 @@ impl Network {
         if random.percent(self.doubled) { vec![first, second] } else { vec![first] }
     }
 
-    /// Now and then a new partition: 2/2, 3/1, one-way, or none.
+    /// Now and then a new partition: halves, one alone, one-way, flapping, or none.
     fn move_partition(&mut self, now: u64, random: &mut Random) {
-        if self.partitions && now >= self.partition_until {
-            self.partition_until = now + random.between(50, 900);
-            let whole = random.percent(40);
-            self.one_way = random.percent(30);
-            for side in &mut self.sides {
-                *side = if whole { 0 } else { random.below(2) as u8 };
-            }
+        if !self.partitions || now < self.partition_until {
+            return;
         }
+        let flaps = random.percent(25);
+        self.partition_until = now + if flaps { random.between(5, 60) } else { random.between(50, 900) };
+        self.one_way = random.percent(30);
+        let n = self.sides.len();
+        let alone = random.below(n as u64) as usize;
+        let cut = random.below(10);
+        for (node, side) in self.sides.iter_mut().enumerate() {
+            *side = match cut {
+                0..4 => 0,
+                4..6 => u8::from(node == alone),
+                6..8 => u8::from((node + alone) % n < n / 2),
+                _ => random.below(2) as u8,
+            };
+        }
+    }
+
+    /// The cut in force, for the story: sides of the validators, and whether one side still hears the other.
+    pub fn partition(&self) -> String {
+        if self.sides.iter().all(|side| *side == self.sides[0]) {
+            return "whole".into();
+        }
+        let sides: String = self.sides.iter().map(|side| if *side == 0 { 'a' } else { 'b' }).collect();
+        format!("cut {sides}{}", if self.one_way { ", one way" } else { "" })
     }
 
     pub fn is_cut(&self, now: u64, from: usize, to: usize) -> bool {

@@ -1,8 +1,10 @@
 //! What must hold whatever happens: told of every vote that leaves and every block that is final, by nobody's leave.
 
+use crate::disk::sign;
+use aitbc_core::block::Header;
 use aitbc_core::hash::Hash;
 use aitbc_core::validators::{Index, ValidatorSet};
-use aitbc_core::vote::{Kind, Statement, Vote};
+use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,13 +18,15 @@ pub struct Safety {
     reached: BTreeMap<(u64, Kind), Hash>,
     /// Digest of each final height, and who first said so.
     chain: BTreeMap<u64, Hash>,
+    /// Batches on the chain.
+    included: BTreeSet<Hash>,
     pub votes: u64,
 }
 
 impl Safety {
     pub fn new(set: Arc<ValidatorSet>, byzantine: BTreeSet<Index>) -> Safety {
-        let (rows, weight, reached, chain) = Default::default();
-        Safety { set, byzantine, rows, weight, reached, chain, votes: 0 }
+        let (rows, weight, reached, chain, included) = Default::default();
+        Safety { set, byzantine, rows, weight, reached, chain, included, votes: 0 }
     }
 
     /// An honest validator's vote left it.
@@ -62,14 +66,61 @@ impl Safety {
         }
     }
 
-    /// Agreement and prefix consistency: each height has one block for all.
-    pub fn block_final(&mut self, node: Index, height: u64, digest: Hash) {
-        let first = *self.chain.entry(height).or_insert(digest);
-        assert_eq!(first, digest, "validator {node} finalised another block at height {height}");
+    /// Agreement and prefix consistency: each height has one block for all, on the one below. Every batch once.
+    pub fn block_final(&mut self, node: Index, header: &Header, digest: Hash) {
+        let height = header.height;
+        if let Some(first) = self.chain.get(&height) {
+            assert_eq!(*first, digest, "validator {node} finalised another block at height {height}");
+            return;
+        }
+        if let Some(below) = self.chain.get(&(height - 1)) {
+            assert_eq!(*below, header.parent, "height {height} is not on the final block below it");
+        }
+        for batch in &header.batches {
+            assert!(self.included.insert(batch.digest), "height {height} includes a batch a second time");
+        }
+        self.chain.insert(height, digest);
+    }
+
+    /// A certificate that an honest validator rests on or sends.
+    pub fn certificate(&self, chain: &Hash, node: Index, cert: &Cert) {
+        assert!(
+            cert.check_shape(&self.set).is_ok(),
+            "validator {node} holds a certificate of the wrong shape: {cert:?}"
+        );
+        let message = cert.statement.sign_bytes(chain);
+        for (signer, signature) in cert.signer_indices().zip(&cert.signatures) {
+            assert!(sign(signer, &message) == *signature, "validator {node} holds a forged certificate: {cert:?}");
+        }
     }
 
     pub fn height(&self) -> u64 {
         self.chain.keys().next_back().copied().unwrap_or(0)
+    }
+}
+
+/// Bytes from each honest validator to each peer, second by second.
+#[derive(Default)]
+pub struct Egress {
+    second: u64,
+    bytes: BTreeMap<(Index, Index), u64>,
+    /// Most in any second so far.
+    pub worst: u64,
+}
+
+impl Egress {
+    /// Most bytes to a peer in a second: four full standstill attempts and a repair reply each 50 ms stay far below.
+    pub const CAP: u64 = 4 << 20;
+
+    pub fn sent(&mut self, now: u64, from: Index, to: Index, bytes: u64) {
+        if now / 1_000 != self.second {
+            self.second = now / 1_000;
+            self.bytes.clear();
+        }
+        let sum = self.bytes.entry((from, to)).or_default();
+        *sum += bytes;
+        self.worst = self.worst.max(*sum);
+        assert!(*sum <= Egress::CAP, "validator {from} sent {to} {sum} bytes within a second");
     }
 }
 

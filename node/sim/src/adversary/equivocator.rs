@@ -1,0 +1,30 @@
+//! Leads with two blocks at once: half of the peers get the other one, some both, some nothing.
+
+use super::{Lie, Scene};
+use crate::disk::sign_vote;
+use aitbc_core::block::{Candidate, Proposal};
+use aitbc_core::message::Message;
+use aitbc_core::validators::Index;
+
+pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
+    if scene.random.percent(15) {
+        return Vec::new();
+    }
+    let own = (to, 0, message.clone());
+    match message {
+        Message::Proposal(proposal) if proposal.candidate.header.proposer == scene.me && to.is_multiple_of(2) => {
+            let twin = (to, 0, twin(scene, proposal));
+            // Sometimes both, which is evidence at once.
+            if scene.random.percent(20) { vec![twin, own] } else { vec![twin] }
+        }
+        _ => vec![own],
+    }
+}
+
+/// The same block a millisecond later.
+fn twin(scene: &Scene<'_>, proposal: &Proposal) -> Message {
+    let mut header = proposal.candidate.header.clone();
+    header.time_ms += 1;
+    let signature = sign_vote(&scene.chain, scene.me, header.notar(header.digest())).signature;
+    Message::Proposal(Box::new(Proposal { candidate: Candidate { header, signature }, proof: proposal.proof.clone() }))
+}

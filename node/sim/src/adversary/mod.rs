@@ -1,0 +1,105 @@
+//! Byzantine validators: an honest core whose words are twisted on their way out, one way of lying a file.
+
+mod batch_withholder;
+mod certificate_withholder;
+mod double_voter;
+mod equivocator;
+mod flooder;
+mod garbage;
+mod late_revealer;
+mod slow_leader;
+mod twin;
+
+use crate::random::Random;
+use aitbc_core::hash::Hash;
+use aitbc_core::message::Message;
+use aitbc_core::validators::Index;
+
+/// Where a lie is told.
+pub struct Scene<'a> {
+    pub chain: Hash,
+    pub me: Index,
+    pub n: usize,
+    pub random: &'a mut Random,
+}
+
+/// A message to somebody after so many milliseconds.
+pub type Lie = (Index, u64, Message);
+
+/// The kinds of liars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adversary {
+    Equivocator,
+    DoubleVoter,
+    BatchWithholder,
+    CertificateWithholder,
+    Garbage,
+    Twin,
+    SlowLeader,
+    LateRevealer,
+    Flooder,
+}
+
+impl Adversary {
+    pub const ALL: [Adversary; 9] = [
+        Adversary::Equivocator,
+        Adversary::DoubleVoter,
+        Adversary::BatchWithholder,
+        Adversary::CertificateWithholder,
+        Adversary::Garbage,
+        Adversary::Twin,
+        Adversary::SlowLeader,
+        Adversary::LateRevealer,
+        Adversary::Flooder,
+    ];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Adversary::Equivocator => "equivocator",
+            Adversary::DoubleVoter => "double-voter",
+            Adversary::BatchWithholder => "batch-withholder",
+            Adversary::CertificateWithholder => "certificate-withholder",
+            Adversary::Garbage => "garbage",
+            Adversary::Twin => "twin",
+            Adversary::SlowLeader => "slow-leader",
+            Adversary::LateRevealer => "late-revealer",
+            Adversary::Flooder => "flooder",
+        }
+    }
+
+    /// What becomes of a message that its core would send.
+    pub fn twist(self, scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
+        match self {
+            Adversary::Equivocator => equivocator::twist(scene, to, message),
+            Adversary::DoubleVoter => double_voter::twist(to, message),
+            Adversary::BatchWithholder => batch_withholder::twist(scene, to, message),
+            Adversary::CertificateWithholder => certificate_withholder::twist(scene, to, message),
+            Adversary::Garbage => garbage::twist(scene, to, message),
+            Adversary::Twin => twin::twist(to, message),
+            Adversary::SlowLeader => slow_leader::twist(to, message),
+            Adversary::LateRevealer => late_revealer::twist(scene, to, message),
+            Adversary::Flooder => flooder::twist(scene, to, message),
+        }
+    }
+
+    /// What it says on hearing a message.
+    pub fn hear(self, scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
+        match self {
+            Adversary::Equivocator | Adversary::DoubleVoter => double_voter::hear(scene, heard),
+            Adversary::BatchWithholder
+            | Adversary::CertificateWithholder
+            | Adversary::Garbage
+            | Adversary::Twin
+            | Adversary::SlowLeader
+            | Adversary::LateRevealer
+            | Adversary::Flooder => Vec::new(),
+        }
+    }
+
+    /// True where honest validators may have proof against it.
+    pub fn votes_twice(self) -> bool {
+        use Adversary::{DoubleVoter, Equivocator, Flooder, Garbage, Twin};
+        matches!(self, Equivocator | DoubleVoter | Twin | Flooder | Garbage)
+    }
+}

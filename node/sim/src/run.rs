@@ -1,0 +1,175 @@
+//! A whole run: what the seed and the scenario decide, what must come of it, and the story.
+
+use crate::adversary::Adversary;
+use crate::network::Network;
+use crate::random::Random;
+use crate::world::{Plan, World};
+use aitbc_core::params::Parameters;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// After the heal the first block must be final within this (protocol.md §10.9) ...
+const FIRST_FINAL_MS: u64 = 3_000;
+/// ... and every honest validator must have caught up with it and with what followed within this.
+const CATCH_UP_MS: u64 = 4_000;
+/// Blocks that must follow the first.
+const BLOCKS_AFTER: u64 = 3;
+/// How often the runner looks.
+const LOOK_MS: u64 = 20;
+
+/// What a run is of.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub seed: u64,
+    /// Validators; the seed decides where absent.
+    pub nodes: Option<usize>,
+    /// Keep going until this many blocks are final; 0: until the heal is proved.
+    pub slots: u64,
+    pub scenario: Option<Scenario>,
+    /// Keep the story.
+    pub tell: bool,
+}
+
+/// What goes wrong besides network and crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// Nothing: everybody is honest.
+    Chaos,
+    /// One wall clock is ten seconds off.
+    Clock,
+    /// Every process forgets what is not durable, at every step.
+    Forgetful,
+    /// Somebody lies.
+    Liar(Adversary),
+    /// Somebody lies and leads two slots of three.
+    OftenLeader(Adversary),
+}
+
+impl Scenario {
+    pub fn all() -> Vec<Scenario> {
+        let mut all = vec![Scenario::Chaos, Scenario::Clock, Scenario::Forgetful];
+        all.extend(Adversary::ALL.map(Scenario::Liar));
+        all.extend(Adversary::ALL.map(Scenario::OftenLeader));
+        all
+    }
+
+    pub fn name(self) -> String {
+        match self {
+            Scenario::Chaos => "chaos".into(),
+            Scenario::Clock => "clock".into(),
+            Scenario::Forgetful => "forgetful".into(),
+            Scenario::Liar(adversary) => adversary.name().into(),
+            Scenario::OftenLeader(adversary) => format!("{}-often", adversary.name()),
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Scenario> {
+        Scenario::all().into_iter().find(|scenario| scenario.name() == name)
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub scenario: String,
+    pub nodes: usize,
+    /// What was violated; absent where nothing was.
+    pub violation: Option<String>,
+    pub story: Vec<String>,
+    pub trace: u64,
+    pub height: u64,
+    pub votes: u64,
+    pub crashes: u64,
+    /// Virtual milliseconds.
+    pub virtual_ms: u64,
+    pub steps: u64,
+    /// From the heal to the first final block.
+    pub first_final_ms: u64,
+    /// Most bytes of an honest validator to a peer in a second.
+    pub egress: u64,
+}
+
+/// Runs it to its end. A checker that fails ends it, and is the verdict.
+pub fn run(wanted: &Wanted) -> Verdict {
+    let mut random = Random::new(wanted.seed ^ 0x5eed);
+    let scenario = wanted.scenario.unwrap_or_else(|| random.choose(&Scenario::all()));
+    let plan = plan(wanted, scenario, &mut random);
+    let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
+    let mut world = World::new(plan);
+    let mut first_final_ms = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        world.run_until(heal_at);
+        first_final_ms = check_recovery(&mut world, heal_at);
+        while world.safety.height() < wanted.slots && world.now < 600_000 {
+            world.run_until(world.now + LOOK_MS);
+        }
+    }));
+    let violation = outcome.err().map(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_else(|| "a panic".into())
+    });
+    Verdict {
+        scenario: scenario.name(),
+        nodes,
+        violation,
+        trace: world.trace,
+        height: world.safety.height(),
+        votes: world.safety.votes,
+        crashes: world.crashes,
+        virtual_ms: world.now,
+        steps: world.steps,
+        first_final_ms,
+        egress: world.egress.worst,
+        story: std::mem::take(&mut world.story),
+    }
+}
+
+/// Liveness: soon a first block, then more, at every honest validator.
+fn check_recovery(world: &mut World, heal_at: u64) -> u64 {
+    let before = world.safety.height();
+    let mut first = None;
+    loop {
+        world.run_until(world.now + LOOK_MS);
+        let since = world.now - heal_at;
+        if world.safety.height() > before && first.is_none() {
+            first = Some(since);
+        }
+        let goal = before + BLOCKS_AFTER;
+        if world.honest().into_iter().all(|node| world.ledger_height(node) >= goal) {
+            return first.unwrap_or(since);
+        }
+        assert!(first.is_some() || since <= FIRST_FINAL_MS, "liveness: no block is final {since} ms after the heal");
+        let heights: Vec<u64> = world.honest().into_iter().map(|node| world.ledger_height(node)).collect();
+        assert!(since <= CATCH_UP_MS, "liveness: ledgers {heights:?} {since} ms after the heal, {goal} wanted");
+    }
+}
+
+fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
+    let weights: Vec<u32> = match wanted.nodes.unwrap_or_else(|| random.choose(&[4, 4, 5, 7])) {
+        5 => vec![3, 2, 2, 1, 2],
+        n => vec![1; n],
+    };
+    let n = weights.len();
+    let skip_timeout_ms = random.choose(&[20, 60, 150]);
+    let min_slot_ms = (skip_timeout_ms / 10).min(5);
+    let network = Network::chaos(n, random.choose(&[600, 1_000, 2_000]), random);
+    let who = random.below(n as u64) as u16;
+    let (byzantine, leads_often) = match scenario {
+        Scenario::Chaos | Scenario::Clock | Scenario::Forgetful => (None, false),
+        Scenario::Liar(adversary) => (Some((who, adversary)), false),
+        Scenario::OftenLeader(adversary) => (Some((who, adversary)), true),
+    };
+    let off = random.choose(&[-10_000, 10_000]);
+    Plan {
+        seed: wanted.seed,
+        parameters: Parameters { skip_timeout_ms, min_slot_ms, ..Parameters::default() },
+        network,
+        crashes: random.choose(&[0, 2, 6, 12]),
+        byzantine,
+        leads_often,
+        clock_off: Some((who, off)).filter(|_| scenario == Scenario::Clock),
+        forgetful: scenario == Scenario::Forgetful,
+        tell: wanted.tell,
+        batch_every: 20,
+        weights,
+    }
+}

@@ -6,6 +6,7 @@ mod genesis;
 mod keys;
 mod output;
 mod query;
+mod sim;
 mod start;
 mod tx;
 
@@ -53,6 +54,8 @@ enum Command {
     Tx(tx::Command),
     /// Ask a node.
     Query(query::Args),
+    /// Replay a simulated run of consensus by its seed.
+    Sim(sim::Args),
 }
 
 /// Does it; answers the exit code of the process.
@@ -66,6 +69,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Genesis(command) => genesis::run(command, format),
         Command::Tx(command) => tx::run(command, format).await,
         Command::Query(args) => query::run(args, format).await,
+        Command::Sim(args) => sim::run(args),
     };
     match outcome {
         Ok(()) => 0,
@@ -115,6 +119,7 @@ mod tests {
             "query mempool",
             "query sync",
             "query genesis",
+            "sim --seed 7 --nodes 4 --slots 500 --scenario twin",
             "query head --rpc http://h:1 --output json",
         ] {
             let words = std::iter::once("aitbc-node").chain(line.split(' '));

@@ -1,0 +1,47 @@
+//! `aitbc-node sim`: replays a simulated run of the consensus core by its seed, and tells its story.
+
+use aitbc_sim::run::{Scenario, Wanted, run as simulate};
+use anyhow::{Context, Result, bail};
+use std::io::Write;
+
+/// Which run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Decides everything that happens.
+    #[arg(long)]
+    seed: u64,
+    /// Validators; the seed decides without. 5 have the weights 3, 2, 2, 1, 2, others are equal.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(4..=7))]
+    nodes: Option<u8>,
+    /// Go on until so many blocks are final; at least until recovery after the chaos is shown.
+    #[arg(long, default_value_t = 0)]
+    slots: u64,
+    /// What goes wrong besides network and crashes, e.g. chaos, twin, equivocator-often; the seed decides without.
+    #[arg(long)]
+    scenario: Option<String>,
+}
+
+/// Prints the story and the verdict.
+///
+/// # Errors
+/// Where a checker was violated.
+pub(super) fn run(args: Args) -> Result<()> {
+    let scenario = args.scenario.map(|name| {
+        let known = || Scenario::all().into_iter().map(Scenario::name).collect::<Vec<_>>().join(", ");
+        Scenario::from_name(&name).with_context(|| format!("no scenario \"{name}\"; there are {}", known()))
+    });
+    let nodes = args.nodes.map(usize::from);
+    let wanted = Wanted { seed: args.seed, nodes, slots: args.slots, scenario: scenario.transpose()?, tell: true };
+    let verdict = simulate(&wanted);
+    let mut text: String = verdict.story.iter().map(|line| format!("{line}\n")).collect();
+    text += &format!(
+        "seed {}, {}, {} validators: {} blocks, {} votes, {} crashes in {} virtual ms\n",
+        args.seed, verdict.scenario, verdict.nodes, verdict.height, verdict.votes, verdict.crashes, verdict.virtual_ms
+    );
+    // A reader that has enough, such as `head`, is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    match verdict.violation {
+        Some(violation) => bail!("violated: {violation}"),
+        None => Ok(()),
+    }
+}

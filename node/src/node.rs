@@ -423,12 +423,12 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     );
 
     let view = View { identity, chain, status, storage: storage.clone(), pulse };
-    let servers = rpc::start(config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone())
-        .await
-        .map_err(|cause| NodeError::Start {
+    let servers = rpc::start(config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone()).await.map_err(
+        |cause| NodeError::Start {
             what: "listen for clients (RPC_HOST, RPC_PORT, WS_PORT, METRICS_PORT)",
             cause: cause.to_string(),
-        })?;
+        },
+    )?;
     info!(rpc = %config.rpc, ws = %config.ws, p2p = %config.p2p, metrics = %config.metrics, "node started");
     Ok(Running {
         inputs: inputs_sender,

@@ -34,6 +34,7 @@ test: setup lint unit localnet cluster ## Everything; what CI runs
 lint: ## Format, lints, documentation, generated files
 	@$(STEP) "rustfmt" cargo fmt --all --check
 	@$(STEP) "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "core is pure" scripts/check-purity.sh
 	@$(STEP) "generated files" scripts/check-generated.sh
 

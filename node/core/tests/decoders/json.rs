@@ -137,3 +137,15 @@ fn an_address_has_one_bech32_text() {
         }
     });
 }
+
+/// Bech32's checksum lets a `q` come in before a last `p`: https://github.com/sipa/bech32/issues/51.
+#[test]
+fn an_address_with_symbols_too_many_is_refused_though_its_checksum_holds() {
+    let ends_in_p = |n: u8| Some(Address([n; 20])).filter(|address| address.to_string().ends_with('p'));
+    let address = (0..=255).find_map(ends_in_p).expect("one in 32");
+    let text = address.to_string();
+    for more in 1..10 {
+        let longer = format!("{}{}p", &text[..text.len() - 1], "q".repeat(more));
+        assert!(longer.parse::<Address>().is_err(), "{longer} was read as {address}");
+    }
+}

@@ -61,6 +61,10 @@ cluster: build ## A real Kubernetes: control plane and end to end
 simulate: ## Seeded simulation of consensus (SEEDS=10000)
 	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release -p aitbc-tests --test simulation -- --nocapture
 
+.PHONY: fuzz
+fuzz: ## Ledger, trie, mempool and decoders on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
+	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-core --test reference --test decoders -- --nocapture
+
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine
 	cargo build --profile dist -p aitbc-node

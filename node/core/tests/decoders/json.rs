@@ -78,7 +78,7 @@ fn genesis(rng: &mut StdRng) -> Genesis {
     let validators = (0..4).map(validator).collect();
     let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
     let accounts = (0..4).map(account).collect();
-    let faucet = rng.random_bool(0.5).then(|| Faucet { balance: 1_000, max_amount: 10 });
+    let faucet = rng.random_bool(0.5).then_some(Faucet { balance: 1_000, max_amount: 10 });
     let parameters = Parameters::default();
     Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, parameters }
 }

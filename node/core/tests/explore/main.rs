@@ -1,0 +1,100 @@
+//! Bounded exhaustive exploration of the real core: every order of deliveries, timeouts, commits and crashes that matters.
+//!
+//! Run by `cargo test -p aitbc-core --release --test explore -- --nocapture`; larger bounds by `EXPLORE=large`.
+
+// What exists: validators, candidates, statements.
+mod universe;
+// What survives a crash.
+mod disk;
+// One validator in all its states.
+mod local;
+// What must hold.
+mod safety;
+// All of them together.
+mod global;
+// The same rules, written apart.
+mod model;
+
+use global::{Limits, Report};
+use model::{Model, Strict};
+use std::time::Instant;
+use universe::{Bounds, Universe};
+
+/// States of one validator, and of all, at which a run gives up.
+const LIMITS: Limits = Limits { local: 2_000_000, global: 20_000_000 };
+
+const STRICT: Strict = Strict { skip_at_frontier: true, honest_leaders: true, bases_voted_for: true };
+
+fn equal_weights(name: &'static str, byzantine: u16, variants: Vec<usize>) -> Bounds {
+    Bounds {
+        name,
+        weights: vec![1; 4],
+        byzantine: vec![byzantine],
+        floor: 0,
+        variants,
+        single_votes: false,
+        commits_under_way: 2,
+        failures: false,
+        slow_execution: false,
+    }
+}
+
+/// Explores, prints, and fails on a violation.
+fn run(bounds: Bounds, strict: Strict) -> Report {
+    let started = Instant::now();
+    let universe = Universe::new(bounds);
+    let report = global::explore(&universe, LIMITS);
+    let bounds = &universe.bounds;
+    println!(
+        "{}: weights {:?}, byzantine {:?}, slots {} to {}, {} candidates",
+        bounds.name,
+        bounds.weights,
+        bounds.byzantine,
+        universe.number(0),
+        universe.number(universe.slots() - 1),
+        universe.cands.len(),
+    );
+    println!(
+        "  {:?} states of single validators by {} steps; together {} states, {} transitions, {:.2e} combinations; {} vote sets; {:.1} s",
+        report.local_states,
+        report.steps,
+        report.states,
+        report.transitions,
+        report.combinations as f64,
+        report.vote_sets.len(),
+        started.elapsed().as_secs_f64()
+    );
+    if let Some(violation) = &report.violation {
+        panic!("{violation}");
+    }
+    assert!(!report.cut, "a bound was met: not everything was explored");
+    let plain = Model { universe: &universe, strict: Strict::default() }.vote_sets();
+    let strict = Model { universe: &universe, strict }.vote_sets();
+    println!(
+        "  model: {} vote sets by the rules of safety, {} with what the core adds; {:.1} s",
+        plain.len(),
+        strict.len(),
+        started.elapsed().as_secs_f64()
+    );
+    let beyond = report.vote_sets.difference(&strict).next();
+    let short = strict.difference(&report.vote_sets).next();
+    let tell = |votes: Option<&Vec<u64>>| votes.map(|v| v.iter().map(|rows| universe.names(*rows)).collect::<Vec<_>>());
+    println!("  beyond {:?}, short {:?}", tell(beyond), tell(short));
+    report
+}
+
+#[test]
+fn one_slot() {
+    run(
+        equal_weights("one slot", 0, vec![2]),
+        STRICT,
+    );
+}
+
+#[test]
+fn two_slots_with_equal_weights() {
+    run(
+        equal_weights("two slots, equal weights", 0, vec![2, 1]),
+        STRICT,
+    );
+}

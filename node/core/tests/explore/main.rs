@@ -23,7 +23,7 @@ use universe::{Bounds, Universe};
 /// States of one validator, and of all, at which a run gives up.
 const LIMITS: Limits = Limits { local: 2_000_000, global: 20_000_000 };
 
-const STRICT: Strict = Strict { skip_at_frontier: true, honest_leaders: true, bases_voted_for: true };
+const STRICT: Strict = Strict { skip_at_frontier: true, honest_leaders: true, bases_voted_for: true, final_at_once: true };
 
 fn equal_weights(name: &'static str, byzantine: u16, variants: Vec<usize>) -> Bounds {
     Bounds {
@@ -77,7 +77,8 @@ fn run(bounds: Bounds, strict: Strict) -> Report {
         started.elapsed().as_secs_f64()
     );
     let beyond = report.vote_sets.difference(&strict).next();
-    let short = strict.difference(&report.vote_sets).next();
+    let short = strict.difference(&report.vote_sets).min_by_key(|v| v.iter().map(|r| r.count_ones()).sum::<u32>());
+    println!("  short by {}", strict.difference(&report.vote_sets).count());
     let tell = |votes: Option<&Vec<u64>>| votes.map(|v| v.iter().map(|rows| universe.names(*rows)).collect::<Vec<_>>());
     println!("  beyond {:?}, short {:?}", tell(beyond), tell(short));
     report

@@ -16,6 +16,9 @@ pub struct Strict {
     /// H2: a base is executed before its child is voted for, and what can be executed here is voted for first, unless it
     /// is final already.
     pub bases_voted_for: bool,
+    /// C9 comes at once: who holds the certificate of its own Notar, and nothing that forbids it, votes Final before
+    /// it skips anything above.
+    pub final_at_once: bool,
 }
 
 pub struct Model<'a> {
@@ -31,9 +34,9 @@ impl Model<'_> {
         let mut todo = vec![start];
         while let Some(votes) = todo.pop() {
             for validator in 0..votes.len() {
-                for statement in (0..self.universe.statements()).filter(|s| self.may(&votes, validator, *s)) {
+                for cast in self.moves(&votes, validator) {
                     let mut next = votes.clone();
-                    next[validator] |= 1 << statement;
+                    next[validator] |= cast;
                     if seen.insert(next.clone()) {
                         todo.push(next);
                     }
@@ -66,16 +69,16 @@ impl Model<'_> {
         let base = parent.is_none_or(|parent| u.reached(votes, u.notar(parent)));
         let skipped = (from..slot).all(|gap| u.reached(votes, u.skip(gap)));
         let proposed = !self.strict.honest_leaders || self.proposed(votes, validator, cand);
-        let voted_below = !self.strict.bases_voted_for || parent.is_none_or(|p| self.voted_for(votes, validator, p));
+        let voted_below = !self.strict.bases_voted_for || parent.is_none_or(|p| self.voted_for(votes, validator, p, slot));
         first && base && skipped && proposed && voted_below
     }
 
-    /// An own Notar in the slot, or a final block in it or above.
-    fn voted_for(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
+    /// An own Notar in the slot of a base, or a final block in it or above.
+    fn voted_for(&self, votes: &[Rows], validator: usize, base: usize, below: usize) -> bool {
         let u = self.universe;
-        let slot = u.cands[cand].slot;
+        let slot = u.cands[base].slot;
         let own = u.of_slot(slot).any(|other| has(votes, validator, u.notar(other)));
-        own || (0..u.cands.len()).any(|other| u.cands[other].slot >= slot && u.reached(votes, u.fin(other)))
+        own || self.final_in_slots(votes, slot..below)
     }
 
     /// D2, C7: the leader's own vote comes first; a leader that has voted Final below builds on that block.
@@ -88,7 +91,26 @@ impl Model<'_> {
         let Some(at) = u.honest.iter().position(|index| *index == leader) else { return true };
         let from = u.cands[cand].parent.map_or(0, |parent| u.cands[parent].slot + 1);
         let holds_more = (from..u.cands[cand].slot).any(|gap| self.final_in(votes, at, gap));
-        if at == validator { !holds_more } else { has(votes, at, u.notar(cand)) }
+        if at != validator {
+            return has(votes, at, u.notar(cand));
+        }
+        // A leader waits for its pause, and votes Final meanwhile.
+        let ready = |base: usize| self.cleared(votes, at, u.cands[base].slot, u.cands[cand].slot);
+        !holds_more && u.cands[cand].parent.is_none_or(ready)
+    }
+
+    /// What may become durable next: one vote; or a leader's vote for a base and its own block on it, decided while the
+    /// former was under way.
+    fn moves(&self, votes: &[Rows], validator: usize) -> Vec<Rows> {
+        let u = self.universe;
+        let single = (0..u.statements()).filter(|s| self.may(votes, validator, *s)).map(|statement| 1 << statement);
+        let both = |cand: usize| {
+            let mine = u.leader(u.cands[cand].slot) == u.honest[validator];
+            let base = u.cands[cand].parent.filter(|base| mine && self.may_notar(votes, validator, *base))?;
+            let loose = Model { strict: Strict { bases_voted_for: false, ..self.strict }, universe: u };
+            loose.may_notar(votes, validator, cand).then_some(1 << u.notar(base) | 1 << u.notar(cand))
+        };
+        single.chain((0..u.cands.len()).filter_map(both)).collect()
     }
 
     /// G6, G7, G8.
@@ -103,11 +125,38 @@ impl Model<'_> {
 
     /// G9, G10.
     fn may_skip(&self, votes: &[Rows], validator: usize, slot: usize) -> bool {
+        let frontier = !self.strict.skip_at_frontier || (0..slot).all(|low| self.cleared(votes, validator, low, slot));
+        let led = !self.strict.honest_leaders || self.led_or_could_not(votes, validator, slot);
+        frontier && led && !self.final_in(votes, validator, slot)
+    }
+
+    /// Whether a validator that is about to skip `slot` may know that the lower slot `low` is cleared.
+    fn cleared(&self, votes: &[Rows], validator: usize, low: usize, slot: usize) -> bool {
         let u = self.universe;
-        let cleared =
-            |slot: usize| u.reached(votes, u.skip(slot)) || u.of_slot(slot).any(|c| u.reached(votes, u.notar(c)));
-        let frontier = !self.strict.skip_at_frontier || (0..slot).all(cleared);
-        frontier && !self.final_in(votes, validator, slot)
+        let outcome = has(votes, validator, u.skip(low)) || self.final_in(votes, validator, low);
+        let notarized = |cand: usize| {
+            let due = self.strict.final_at_once && has(votes, validator, u.notar(cand)) && !outcome;
+            u.reached(votes, u.notar(cand)) && !due
+        };
+        u.reached(votes, u.skip(low)) || self.final_in_slots(votes, low..slot) || u.of_slot(low).any(notarized)
+    }
+
+    /// A block of these slots is final: s* may be there.
+    fn final_in_slots(&self, votes: &[Rows], slots: std::ops::Range<usize>) -> bool {
+        let u = self.universe;
+        (0..u.cands.len()).any(|cand| slots.contains(&u.cands[cand].slot) && u.reached(votes, u.fin(cand)))
+    }
+
+    /// C7: a leader proposes before its timer fires, unless it lacks the block to build on.
+    fn led_or_could_not(&self, votes: &[Rows], validator: usize, slot: usize) -> bool {
+        let u = self.universe;
+        let proposed = u.of_slot(slot).any(|cand| has(votes, validator, u.notar(cand)));
+        let lacks = |cand: usize| {
+            let gap = u.cands[cand].slot + 1..slot;
+            let known = has(votes, validator, u.notar(cand));
+            u.cands[cand].slot < slot && !known && u.reached(votes, u.notar(cand)) && gap.clone().all(|s| u.reached(votes, u.skip(s)))
+        };
+        u.leader(slot) != u.honest[validator] || proposed || (0..u.cands.len()).any(lacks)
     }
 
     fn final_in(&self, votes: &[Rows], validator: usize, slot: usize) -> bool {

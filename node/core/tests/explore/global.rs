@@ -20,8 +20,9 @@ struct Player {
     sets: Vec<Vec<u32>>,
     ids: HashMap<Vec<u32>, SetId>,
     closures: HashMap<(SetId, u128), SetId>,
-    /// Votes that may become durable next, with the states right after.
-    casts: HashMap<SetId, Vec<(Rows, SetId)>>,
+    /// The states right after a vote became durable, a set for each such vote.
+    casts: HashMap<SetId, Vec<SetId>>,
+    within: HashMap<(SetId, SetId), bool>,
 }
 
 /// What was found.
@@ -62,63 +63,93 @@ pub fn explore(universe: &Universe, limits: Limits) -> Report {
     }
     report.local_states = players.iter().map(|player| player.graph.states.len()).collect();
     report.steps = players.iter().map(|player| player.graph.steps).sum();
-    Search { universe, players, report, seen: HashMap::new(), todo: Vec::new() }.run(limits.global)
+    Search { universe, players, report, states: Vec::new(), layers: BTreeMap::new() }.run(limits.global)
 }
+
+/// States with the same votes, each with the number of the one it was met from.
+type Met = HashMap<Sets, Option<usize>>;
 
 struct Search<'a> {
     universe: &'a Universe,
     players: Vec<Player>,
     report: Report,
-    /// Each state met, with the one it was met from.
-    seen: HashMap<Sets, Option<Sets>>,
-    todo: Vec<Sets>,
+    /// Expanded, each with the number of the one it was met from.
+    states: Vec<(Sets, Option<usize>)>,
+    /// Not yet expanded, by the number of votes cast, then by the votes.
+    layers: BTreeMap<u32, BTreeMap<Vec<Rows>, Met>>,
 }
 
 impl Search<'_> {
+    /// Votes are never taken back: all ways to a set of votes are known before it is expanded.
     fn run(mut self, states_max: usize) -> Report {
         let starts: Sets = self.players.iter_mut().map(|player| player.intern(vec![0])).collect();
         self.reach(None, starts);
-        while let Some(sets) = self.todo.pop() {
-            if self.report.violation.is_some() {
-                break;
-            }
-            if self.seen.len() > states_max {
-                self.report.cut = true;
-                break;
-            }
-            for validator in 0..self.players.len() {
-                for (_, after) in self.players[validator].casts(sets[validator]) {
-                    let mut next = sets.clone();
-                    next[validator] = after;
-                    self.report.transitions += 1;
-                    self.reach(Some(&sets), next);
+        while let Some((_, layer)) = self.layers.pop_first() {
+            for (votes, met) in layer {
+                self.expand_all(votes, met);
+                self.report.cut |= self.states.len() > states_max;
+                if self.report.cut || self.report.violation.is_some() {
+                    return self.report;
                 }
             }
         }
-        self.report.states = self.seen.len();
         self.report
     }
 
+    /// Of states with the same votes, one whose validators have no more choice than those of another is left out: all that
+    /// follows from it follows from the other.
+    fn expand_all(&mut self, votes: Vec<Rows>, met: Met) {
+        let mut met: Vec<(Sets, Option<usize>)> = met.into_iter().collect();
+        met.sort_by_key(|(sets, _)| (std::cmp::Reverse(self.combinations(sets)), sets.clone()));
+        let mut largest: Vec<Sets> = Vec::new();
+        for (sets, from) in met {
+            if largest.iter().any(|other| self.is_within(&sets, other)) {
+                continue;
+            }
+            largest.push(sets.clone());
+            self.expand(&votes, sets, from);
+        }
+        self.report.vote_sets.insert(votes);
+    }
+
+    fn expand(&mut self, votes: &[Rows], sets: Sets, from: Option<usize>) {
+        let number = self.states.len();
+        self.states.push((sets.clone(), from));
+        self.report.states += 1;
+        self.report.combinations += self.combinations(&sets);
+        if let Some(broken) = self.broken(votes, &sets) {
+            self.report.violation = Some(self.tell(&broken, number));
+            return;
+        }
+        for validator in 0..self.players.len() {
+            for after in self.players[validator].casts(sets[validator]) {
+                let mut next = sets.clone();
+                next[validator] = after;
+                self.report.transitions += 1;
+                self.reach(Some(number), next);
+            }
+        }
+    }
+
     /// A vote has become durable: everybody may now hear more.
-    fn reach(&mut self, from: Option<&Sets>, raw: Sets) {
+    fn reach(&mut self, from: Option<usize>, raw: Sets) {
         let votes: Vec<Rows> = self.players.iter().zip(&raw).map(|(player, set)| player.rows(*set)).collect();
         let mut sets = Sets::with_capacity(raw.len());
         for (player, set) in self.players.iter_mut().zip(raw) {
             let available = player.graph.available(self.universe, &votes);
             sets.push(player.closure(set, available));
         }
-        if self.seen.contains_key(&sets) {
-            return;
-        }
-        self.seen.insert(sets.clone(), from.cloned());
-        self.report.combinations +=
-            self.players.iter().zip(&sets).map(|(p, set)| p.sets[*set as usize].len() as u128).product::<u128>();
-        if let Some(broken) = self.broken(&votes, &sets) {
-            self.report.violation = Some(self.tell(&broken, &sets));
-            return;
-        }
-        self.report.vote_sets.insert(votes);
-        self.todo.push(sets);
+        let count = votes.iter().map(|rows| rows.count_ones()).sum();
+        let met = self.layers.entry(count).or_default().entry(votes).or_default();
+        met.entry(sets).or_insert(from);
+    }
+
+    fn combinations(&self, sets: &Sets) -> u128 {
+        self.players.iter().zip(sets).map(|(player, set)| player.sets[*set as usize].len() as u128).product()
+    }
+
+    fn is_within(&mut self, sets: &Sets, others: &Sets) -> bool {
+        self.players.iter_mut().zip(sets.iter().zip(others)).all(|(player, (set, other))| player.is_within(*set, *other))
     }
 
     fn broken(&self, votes: &[Rows], sets: &Sets) -> Option<String> {
@@ -129,15 +160,16 @@ impl Search<'_> {
     }
 
     /// The votes one after the other.
-    fn tell(&self, broken: &str, sets: &Sets) -> String {
+    fn tell(&self, broken: &str, number: usize) -> String {
         let mut story = Vec::new();
-        let mut at = Some(sets);
-        while let Some(sets) = at {
+        let mut at = Some(number);
+        while let Some(number) = at {
+            let (sets, from) = &self.states[number];
             let of = |(player, set): (&Player, &SetId)| {
                 format!("{}: {}", player.graph.me, self.universe.names(player.rows(*set)))
             };
             story.push(self.players.iter().zip(sets).map(of).collect::<Vec<_>>().join("; "));
-            at = self.seen.get(sets).and_then(Option::as_ref);
+            at = *from;
         }
         story.reverse();
         format!("{broken}\n  votes by validator, step by step:\n  {}", story.join("\n  "))
@@ -146,8 +178,8 @@ impl Search<'_> {
 
 impl Player {
     fn new(graph: Graph) -> Player {
-        let (sets, ids, closures, casts) = Default::default();
-        Player { graph, sets, ids, closures, casts }
+        let (sets, ids, closures, casts, within) = Default::default();
+        Player { graph, sets, ids, closures, casts, within }
     }
 
     fn intern(&mut self, states: Vec<u32>) -> SetId {
@@ -188,8 +220,17 @@ impl Player {
         id
     }
 
+    fn is_within(&mut self, set: SetId, other: SetId) -> bool {
+        let sets = &self.sets;
+        set == other
+            || *self.within.entry((set, other)).or_insert_with(|| {
+                let (set, other) = (&sets[set as usize], &sets[other as usize]);
+                set.len() <= other.len() && set.iter().all(|state| other.binary_search(state).is_ok())
+            })
+    }
+
     /// Votes become durable by commits and by crashes, which are always possible.
-    fn casts(&mut self, set: SetId) -> Vec<(Rows, SetId)> {
+    fn casts(&mut self, set: SetId) -> Vec<SetId> {
         if let Some(known) = self.casts.get(&set) {
             return known.clone();
         }
@@ -204,10 +245,10 @@ impl Player {
             }
         }
         let mut casts = Vec::new();
-        for (rows, mut states) in after {
+        for mut states in after.into_values() {
             states.sort_unstable();
             states.dedup();
-            casts.push((rows, self.intern(states)));
+            casts.push(self.intern(states));
         }
         self.casts.insert(set, casts.clone());
         casts

@@ -52,6 +52,8 @@ struct Live {
     executing: Vec<usize>,
     /// Certificates held in this life, by statement.
     held: Rows,
+    /// Votes heard in this life, by signer and statement: an honest signer has one of a class.
+    heard: Vec<(Index, usize)>,
     /// Last block let out in this life.
     finalized: Option<usize>,
     bad: Option<&'static str>,
@@ -229,8 +231,8 @@ impl Live {
         let mut out = Vec::new();
         core.start(now, &mut out);
         let held = disk.held(universe);
-        let (pending, executing) = (Vec::new(), Vec::new());
-        let mut live = Live { core, disk, now: 0, pending, executing, held, finalized: None, bad: None };
+        let (pending, executing, heard) = Default::default();
+        let mut live = Live { core, disk, now: 0, pending, executing, held, heard, finalized: None, bad: None };
         live.carry_out(universe, me, out);
         live
     }
@@ -241,8 +243,9 @@ impl Live {
         let finalized = self.finalized.map(|cand| cand as u32);
         let executing: Vec<u32> = self.executing.iter().map(|cand| *cand as u32).collect();
         let disk = self.disk.key(universe);
+        let heard: Vec<_> = self.heard.iter().map(|(signer, statement)| (*signer, *statement as u32)).collect();
         let bad = self.bad.unwrap_or_default().to_owned();
-        hash::plain(&codec::encode(&(self.core.fingerprint(), disk, pending, executing, finalized, bad)))
+        hash::plain(&codec::encode(&(self.core.fingerprint(), disk, pending, executing, heard, finalized, bad)))
     }
 
     /// False if it cannot happen here, or can change nothing.
@@ -250,7 +253,8 @@ impl Live {
         let pending = self.pending.len();
         let listens = pending < universe.bounds.commits_under_way;
         match happening {
-            Happening::Cand(_) | Happening::Vote(..) => listens,
+            Happening::Cand(_) => listens,
+            Happening::Vote(from, statement) => listens && self.can_hear_vote(universe, from, statement),
             Happening::Cert(statement) => listens && self.can_hear_cert(universe, me, statement),
             Happening::Executed(cand) => listens && self.executing.contains(&cand),
             // Beyond the explored slots nothing is waited for.
@@ -264,10 +268,7 @@ impl Live {
         match happening {
             Happening::Cand(cand) => self.hear_candidate(universe, me, cand),
             Happening::Cert(statement) => self.hear_cert(universe, me, statement),
-            Happening::Vote(from, statement) => {
-                let vote = universe.sign(from, universe.statement(statement));
-                self.give(universe, me, Input::Vote { from, vote });
-            }
+            Happening::Vote(from, statement) => self.hear_vote(universe, me, from, statement),
             Happening::Executed(cand) => self.executed(universe, me, cand),
             Happening::Wait => self.wait(universe, me),
             Happening::Commit => self.commit(universe, me),
@@ -286,6 +287,25 @@ impl Live {
             Input::Proposal { from, proposal: Proposal { candidate, proof: Vec::new() } }
         };
         self.give(universe, me, input);
+    }
+
+    fn can_hear_vote(&self, universe: &Universe, from: Index, number: usize) -> bool {
+        let (Statement { slot, kind, .. }, honest) = (universe.statement(number), !universe.is_byzantine(from));
+        let of_class = |heard: usize| {
+            let Statement { slot: other, kind: of, .. } = universe.statement(heard);
+            other == slot && of.class() == kind.class()
+        };
+        !self.heard.contains(&(from, number))
+            && !(honest && self.heard.iter().any(|(signer, heard)| *signer == from && of_class(*heard)))
+    }
+
+    fn hear_vote(&mut self, universe: &Universe, me: Index, from: Index, number: usize) {
+        if !universe.is_byzantine(from) {
+            self.heard.push((from, number));
+            self.heard.sort_unstable();
+        }
+        let vote = universe.sign(from, universe.statement(number));
+        self.give(universe, me, Input::Vote { from, vote });
     }
 
     /// What contradicts a held certificate cannot exist while safety holds, which is checked apart.

@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits { local: 2_000_000, global: 20_000_000 };
 
 const STRICT: Strict = Strict { skip_at_frontier: true, honest_leaders: true, bases_voted_for: true, final_at_once: true };
 
+/// Four validators of equal weight. Validator 0 leads slot 1, and so on.
 fn equal_weights(name: &'static str, byzantine: u16, variants: Vec<usize>) -> Bounds {
     Bounds {
         name,
@@ -86,16 +87,31 @@ fn run(bounds: Bounds, strict: Strict) -> Report {
 
 #[test]
 fn one_slot() {
-    run(
-        equal_weights("one slot", 0, vec![2]),
-        STRICT,
-    );
+    run(equal_weights("one slot", 0, vec![2]), STRICT);
+}
+
+#[test]
+fn one_slot_vote_by_vote() {
+    let bounds = equal_weights("one slot, vote by vote", 0, vec![2]);
+    run(Bounds { single_votes: true, ..bounds }, STRICT);
 }
 
 #[test]
 fn two_slots_with_equal_weights() {
-    run(
-        equal_weights("two slots, equal weights", 0, vec![2, 1]),
-        STRICT,
-    );
+    run(equal_weights("two slots, equal weights", 0, vec![2, 1]), STRICT);
+}
+
+/// Weights 3,2,2,2: slot 2 is led by validator 1, who is Byzantine, slot 3 by validator 2.
+#[test]
+fn two_slots_with_different_weights() {
+    let bounds = equal_weights("two slots, different weights", 1, vec![2, 1]);
+    run(Bounds { weights: vec![3, 2, 2, 2], floor: 1, ..bounds }, STRICT);
+}
+
+/// Three honest validators of weight 3 and two Byzantine of weight 2, who lead slots 4 and 5: any two honest ones with all
+/// Byzantine weight make a quorum, as with n = 4, but every block of both slots is the adversary's, as in the model.
+#[test]
+fn two_slots_led_by_the_adversary() {
+    let bounds = equal_weights("two slots led by the adversary", 0, vec![2, 1]);
+    run(Bounds { weights: vec![3, 3, 3, 2, 2], byzantine: vec![3, 4], floor: 3, ..bounds }, STRICT);
 }

@@ -3,27 +3,27 @@
 //! Its plain form has the counts of the specification's own checker (docs/consensus.md §11). The strict form adds what the
 //! core does beyond the rules of safety, so that the core must reach exactly its vote sets.
 
-use crate::universe::{Rows, Universe};
+use crate::universe::{Cand, Rows, Universe};
 use std::collections::HashSet;
 
-/// What holds beyond the rules of safety.
-#[derive(Clone, Copy, Default)]
-pub struct Strict {
-    /// D1: Skip only in the least uncleared slot.
-    pub skip_at_frontier: bool,
-    /// An honest leader makes one candidate, and nobody votes for it before the leader did (D2).
-    pub honest_leaders: bool,
-    /// H2: a base is executed before its child is voted for, and what can be executed here is voted for first, unless it
-    /// is final already.
-    pub bases_voted_for: bool,
-    /// C9 comes at once: who holds the certificate of its own Notar, and nothing that forbids it, votes Final before
-    /// it skips anything above.
-    pub final_at_once: bool,
-}
+/// What the core adds to the rules of safety:
+///
+/// - D1: Skip only in the least uncleared slot.
+/// - D2, C7: an honest leader makes one candidate, on the highest block that it holds, and proposes before its own timer can
+///   fire unless it lacks that block; nobody votes for the candidate before the leader did.
+/// - H2: a base is executed before its child is voted for, and what can be executed here is voted for first, unless a block
+///   of its slot or above is final already.
+/// - C9 comes at once: who holds the certificate of its own Notar, and nothing that forbids it, votes Final before it skips
+///   or leads anything above.
+///
+/// Exact for two slots with executions that are done at once.
+#[derive(Clone, Copy)]
+pub struct Strict;
 
+/// `strict: None` is the model of the rules of safety alone.
 pub struct Model<'a> {
     pub universe: &'a Universe,
-    pub strict: Strict,
+    pub strict: Option<Strict>,
 }
 
 impl Model<'_> {
@@ -59,8 +59,12 @@ impl Model<'_> {
         }
     }
 
-    /// G1, G2, G3.
     fn may_notar(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
+        self.may_notar_on(votes, validator, cand) && self.base_voted_for(votes, validator, cand)
+    }
+
+    /// G1, G2, G3.
+    fn may_notar_on(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
         let u = self.universe;
         let slot = u.cands[cand].slot;
         let parent = u.cands[cand].parent;
@@ -68,9 +72,13 @@ impl Model<'_> {
         let first = u.of_slot(slot).all(|other| !has(votes, validator, u.notar(other)));
         let base = parent.is_none_or(|parent| u.reached(votes, u.notar(parent)));
         let skipped = (from..slot).all(|gap| u.reached(votes, u.skip(gap)));
-        let proposed = !self.strict.honest_leaders || self.proposed(votes, validator, cand);
-        let voted_below = !self.strict.bases_voted_for || parent.is_none_or(|p| self.voted_for(votes, validator, p, slot));
-        first && base && skipped && proposed && voted_below
+        let proposed = self.strict.is_none() || self.proposed(votes, validator, cand);
+        first && base && skipped && proposed
+    }
+
+    fn base_voted_for(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
+        let Cand { parent, slot, .. } = self.universe.cands[cand];
+        self.strict.is_none() || parent.is_none_or(|base| self.voted_for(votes, validator, base, slot))
     }
 
     /// An own Notar in the slot of a base, or a final block in it or above.
@@ -107,8 +115,10 @@ impl Model<'_> {
         let both = |cand: usize| {
             let mine = u.leader(u.cands[cand].slot) == u.honest[validator];
             let base = u.cands[cand].parent.filter(|base| mine && self.may_notar(votes, validator, *base))?;
-            let loose = Model { strict: Strict { bases_voted_for: false, ..self.strict }, universe: u };
-            loose.may_notar(votes, validator, cand).then_some(1 << u.notar(base) | 1 << u.notar(cand))
+            let mut reserved = votes.to_vec();
+            reserved[validator] |= 1 << u.notar(base);
+            let decided = self.may_notar_on(votes, validator, cand) && self.base_voted_for(&reserved, validator, cand);
+            decided.then_some(1 << u.notar(base) | 1 << u.notar(cand))
         };
         single.chain((0..u.cands.len()).filter_map(both)).collect()
     }
@@ -125,8 +135,8 @@ impl Model<'_> {
 
     /// G9, G10.
     fn may_skip(&self, votes: &[Rows], validator: usize, slot: usize) -> bool {
-        let frontier = !self.strict.skip_at_frontier || (0..slot).all(|low| self.cleared(votes, validator, low, slot));
-        let led = !self.strict.honest_leaders || self.led_or_could_not(votes, validator, slot);
+        let frontier = self.strict.is_none() || (0..slot).all(|low| self.cleared(votes, validator, low, slot));
+        let led = self.strict.is_none() || self.led_or_could_not(votes, validator, slot);
         frontier && led && !self.final_in(votes, validator, slot)
     }
 
@@ -135,7 +145,7 @@ impl Model<'_> {
         let u = self.universe;
         let outcome = has(votes, validator, u.skip(low)) || self.final_in(votes, validator, low);
         let notarized = |cand: usize| {
-            let due = self.strict.final_at_once && has(votes, validator, u.notar(cand)) && !outcome;
+            let due = self.strict.is_some() && has(votes, validator, u.notar(cand)) && !outcome;
             u.reached(votes, u.notar(cand)) && !due
         };
         u.reached(votes, u.skip(low)) || self.final_in_slots(votes, low..slot) || u.of_slot(low).any(notarized)

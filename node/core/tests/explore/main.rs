@@ -1,6 +1,7 @@
 //! Bounded exhaustive exploration of the real core: every order of deliveries, timeouts, commits and crashes that matters.
 //!
-//! Run by `cargo test -p aitbc-core --release --test explore -- --nocapture`; larger bounds by `EXPLORE=large`.
+//! Run by `cargo test -p aitbc-core --release --test explore -- --nocapture`; larger bounds by `EXPLORE=large`,
+//! fewer runs by `EXPLORE=small`.
 
 // What exists: validators, candidates, statements.
 mod universe;
@@ -96,12 +97,23 @@ fn compare(universe: &Universe, report: &Report) {
     assert_eq!(short, None, "the core cannot cast votes that the model can");
 }
 
+fn explore_is(value: &str) -> bool {
+    std::env::var("EXPLORE").is_ok_and(|given| given == value)
+}
+
 /// Large bounds take minutes, and memory: only by `EXPLORE=large`.
 fn run_if_large(bounds: Bounds) {
-    if std::env::var("EXPLORE").is_ok_and(|value| value == "large") {
+    if explore_is("large") {
         run(bounds);
     } else {
         println!("{}: only with EXPLORE=large", bounds.name);
+    }
+}
+
+/// The mutation check, which runs many times, goes without: `EXPLORE=small`.
+fn run_unless_small(bounds: Bounds) {
+    if !explore_is("small") {
+        run(bounds);
     }
 }
 
@@ -113,7 +125,7 @@ fn one_slot() {
 #[test]
 fn one_slot_vote_by_vote() {
     let bounds = equal_weights("one slot, vote by vote", 0, vec![2]);
-    run(Bounds { single_votes: true, ..bounds });
+    run_unless_small(Bounds { single_votes: true, ..bounds });
 }
 
 #[test]
@@ -125,7 +137,7 @@ fn two_slots_with_equal_weights() {
 #[test]
 fn two_slots_with_different_weights() {
     let bounds = equal_weights("two slots, different weights", 1, vec![2, 1]);
-    run(Bounds { weights: vec![3, 2, 2, 2], floor: 1, ..bounds });
+    run_unless_small(Bounds { weights: vec![3, 2, 2, 2], floor: 1, ..bounds });
 }
 
 /// Three honest validators of weight 3 and two Byzantine of weight 2, who lead slots 4 and 5: any two honest ones with all
@@ -133,7 +145,7 @@ fn two_slots_with_different_weights() {
 #[test]
 fn two_slots_led_by_the_adversary() {
     let bounds = equal_weights("two slots led by the adversary", 0, vec![2, 1]);
-    run(Bounds { weights: vec![3, 3, 3, 2, 2], byzantine: vec![3, 4], floor: 3, ..bounds });
+    run_unless_small(Bounds { weights: vec![3, 3, 3, 2, 2], byzantine: vec![3, 4], floor: 3, ..bounds });
 }
 
 #[test]
@@ -162,5 +174,6 @@ fn large_two_slots_led_by_the_adversary_with_two_blocks_each() {
 
 #[test]
 fn large_three_slots() {
-    run_if_large(equal_weights("three slots", 0, vec![1, 1, 1]));
+    let bounds = equal_weights("three slots", 0, vec![1, 1, 1]);
+    run_if_large(Bounds { commits_under_way: 1, ..bounds });
 }

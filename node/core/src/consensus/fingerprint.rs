@@ -73,7 +73,8 @@ impl Core {
     }
 
     fn put_frontier(&self, bytes: &mut Vec<u8>, frontier: &Frontier) {
-        let Frontier { slot, activated: _, armed, deadline, base, base_since: _, announced: _, includable: _ } = frontier;
+        let Frontier { slot, activated: _, armed, deadline, base, base_since: _, announced: _, includable: _ } =
+            frontier;
         let due = armed.is_some() && *deadline <= self.now.mono_ms;
         put(bytes, &(*slot, armed.is_some(), due, *base));
     }

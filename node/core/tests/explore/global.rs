@@ -149,7 +149,10 @@ impl Search<'_> {
     }
 
     fn is_within(&mut self, sets: &Sets, others: &Sets) -> bool {
-        self.players.iter_mut().zip(sets.iter().zip(others)).all(|(player, (set, other))| player.is_within(*set, *other))
+        self.players
+            .iter_mut()
+            .zip(sets.iter().zip(others))
+            .all(|(player, (set, other))| player.is_within(*set, *other))
     }
 
     fn broken(&self, votes: &[Rows], sets: &Sets) -> Option<String> {

@@ -143,13 +143,7 @@ impl Graph {
         started
     }
 
-    fn add(
-        &mut self,
-        universe: &Universe,
-        live: Live,
-        from: Option<(u32, Happening)>,
-        visited: &mut Visited,
-    ) -> u32 {
+    fn add(&mut self, universe: &Universe, live: Live, from: Option<(u32, Happening)>, visited: &mut Visited) -> u32 {
         let id = self.states.len() as u32;
         let known = *visited.seen.entry(live.key(universe)).or_insert(id);
         if known == id {
@@ -173,11 +167,9 @@ impl Graph {
             Happening::Vote(signer, statement) => {
                 universe.is_byzantine(signer) || cast(universe, votes, signer, statement)
             }
-            Happening::Executed(_)
-            | Happening::Wait
-            | Happening::Commit
-            | Happening::Fail(_)
-            | Happening::Crash(_) => true,
+            Happening::Executed(_) | Happening::Wait | Happening::Commit | Happening::Fail(_) | Happening::Crash(_) => {
+                true
+            }
         };
         let bits = self.happenings.iter().enumerate().filter(|(_, happening)| is(happening));
         bits.fold(0, |mask, (bit, _)| mask | 1 << bit)

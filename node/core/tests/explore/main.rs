@@ -117,6 +117,11 @@ fn run_unless_small(bounds: Bounds) {
     }
 }
 
+/// Blocks on one parent that a Byzantine leader may make in each of two slots.
+fn two_slots() -> Vec<usize> {
+    if explore_is("small") { vec![1, 1] } else { vec![2, 1] }
+}
+
 #[test]
 fn one_slot() {
     run(equal_weights("one slot", 0, vec![2]));
@@ -130,7 +135,7 @@ fn one_slot_vote_by_vote() {
 
 #[test]
 fn two_slots_with_equal_weights() {
-    run(equal_weights("two slots, equal weights", 0, vec![2, 1]));
+    run(equal_weights("two slots, equal weights", 0, two_slots()));
 }
 
 /// Weights 3,2,2,2: slot 2 is led by validator 1, who is Byzantine, slot 3 by validator 2.
@@ -144,8 +149,8 @@ fn two_slots_with_different_weights() {
 /// Byzantine weight make a quorum, as with n = 4, but every block of both slots is the adversary's, as in the model.
 #[test]
 fn two_slots_led_by_the_adversary() {
-    let bounds = equal_weights("two slots led by the adversary", 0, vec![2, 1]);
-    run_unless_small(Bounds { weights: vec![3, 3, 3, 2, 2], byzantine: vec![3, 4], floor: 3, ..bounds });
+    let bounds = equal_weights("two slots led by the adversary", 0, two_slots());
+    run(Bounds { weights: vec![3, 3, 3, 2, 2], byzantine: vec![3, 4], floor: 3, ..bounds });
 }
 
 #[test]
@@ -161,9 +166,15 @@ fn large_one_slot_vote_by_vote_with_failing_commits() {
 }
 
 #[test]
-fn large_two_slots_with_failing_commits_and_slow_execution() {
+fn large_two_slots_with_failing_commits() {
     let bounds = equal_weights("two slots, failing commits", 0, vec![2, 1]);
-    run_if_large(Bounds { failures: true, slow_execution: true, ..bounds });
+    run_if_large(Bounds { failures: true, commits_under_way: 1, ..bounds });
+}
+
+#[test]
+fn large_two_slots_with_slow_execution() {
+    let bounds = equal_weights("two slots, slow execution", 0, vec![2, 1]);
+    run_if_large(Bounds { slow_execution: true, commits_under_way: 1, ..bounds });
 }
 
 #[test]

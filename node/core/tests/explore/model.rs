@@ -164,7 +164,10 @@ impl Model<'_> {
         let lacks = |cand: usize| {
             let gap = u.cands[cand].slot + 1..slot;
             let known = has(votes, validator, u.notar(cand));
-            u.cands[cand].slot < slot && !known && u.reached(votes, u.notar(cand)) && gap.clone().all(|s| u.reached(votes, u.skip(s)))
+            u.cands[cand].slot < slot
+                && !known
+                && u.reached(votes, u.notar(cand))
+                && gap.clone().all(|s| u.reached(votes, u.skip(s)))
         };
         u.leader(slot) != u.honest[validator] || proposed || (0..u.cands.len()).any(lacks)
     }

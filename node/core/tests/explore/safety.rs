@@ -7,8 +7,9 @@ use crate::universe::{Rows, Universe};
 /// # Errors
 /// Names what is broken.
 pub fn check(universe: &Universe, votes: &[Rows]) -> Result<(), &'static str> {
-    let reached: Rows =
-        (0..universe.statements()).filter(|s| universe.reached(votes, *s)).fold(0, |all, statement| all | 1 << statement);
+    let reached: Rows = (0..universe.statements())
+        .filter(|s| universe.reached(votes, *s))
+        .fold(0, |all, statement| all | 1 << statement);
     let is = |statement: usize| reached >> statement & 1 == 1;
     let notars = |slot: usize| universe.of_slot(slot).filter(|cand| is(universe.notar(*cand)));
     let finals: Vec<usize> = (0..universe.cands.len()).filter(|cand| is(universe.fin(*cand))).collect();

@@ -1,9 +1,9 @@
 //! The finite world of a run: validators, every candidate that can exist, every statement about them, by number.
 
 use aitbc_core::block::{Candidate, Header, VERSION};
+use aitbc_core::consensus::Config;
 use aitbc_core::consensus::input::{Roots, Tip};
 use aitbc_core::consensus::verify::Verify;
-use aitbc_core::consensus::Config;
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{SecretKey, Signature};
 use aitbc_core::params::Parameters;
@@ -282,4 +282,3 @@ impl Universe {
         all.map(|statement| self.name_of(statement)).collect::<Vec<_>>().join(" ")
     }
 }
-

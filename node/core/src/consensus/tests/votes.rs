@@ -1,7 +1,7 @@
 //! C1-C4 and C8-C11: votes in, certificates, votes out.
 
 use super::rig::*;
-use crate::block::Proposal;
+use crate::block::{Candidate, Header, Proposal};
 use crate::consensus::input::Input;
 use crate::consensus::output::{Event, Halt, Output};
 use crate::hash::{Hash, plain};
@@ -363,6 +363,46 @@ fn c8_g2_without_the_bases_certificate_there_is_no_vote() {
     assert!(rig.persisted().is_empty());
     rig.cert(Kind::Notar, 1, parent.header.digest());
     assert!(rig.persisted().contains(&notar(2, child.digest())));
+}
+
+/// A rig that has executed two candidates of slot 1.
+fn two_candidates_executed() -> (Rig, Candidate, Candidate) {
+    let mut rig = Rig::new(4, 3);
+    let first = rig.header(1, &genesis());
+    let second = Header { time_ms: first.time_ms + 1, ..first.clone() };
+    let (first, second) = (rig.candidate(first), rig.candidate(second));
+    rig.give_candidate(first.clone());
+    rig.give_candidate(second.clone());
+    rig.execute();
+    rig.take();
+    (rig, first, second)
+}
+
+#[test]
+fn c8_g2_the_base_must_be_the_candidate_that_is_notarized() {
+    let (mut rig, first, second) = two_candidates_executed();
+    rig.cert(Kind::Notar, 1, first.header.digest());
+    let child = rig.header(2, &after(&second));
+    rig.propose(child);
+    assert!(!rig.persisted_kinds().contains(&(Kind::Notar, 2)), "the other one is");
+    let child = rig.header(2, &after(&first));
+    rig.propose(child.clone());
+    assert!(rig.persisted().contains(&notar(2, child.digest())));
+}
+
+#[test]
+fn c8_g2_a_base_in_the_final_slot_must_be_the_final_block() {
+    let mut rig = Rig::new(4, 3);
+    let other = rig.header(1, &genesis());
+    let other = rig.candidate(other);
+    rig.give_candidate(other.clone());
+    rig.execute();
+    // The final one is not here yet, so the chain is not resolved and the other one not forgotten.
+    let unseen = Header { time_ms: other.header.time_ms + 1, ..other.header.clone() };
+    rig.cert(Kind::Final, 1, unseen.digest());
+    let child = rig.header(2, &after(&other));
+    rig.propose(child);
+    assert!(!rig.persisted_kinds().contains(&(Kind::Notar, 2)));
 }
 
 #[test]

@@ -60,6 +60,14 @@ cluster: build ## A real Kubernetes: control plane and end to end
 simulate: ## Seeded simulation of consensus (SEEDS=10000)
 	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release -p aitbc-tests --test simulation -- --nocapture
 
+.PHONY: explore
+explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes, 1.5 GB)
+	cargo test --release --locked -p aitbc-core --test explore -- --nocapture --test-threads 1
+
+.PHONY: mutate
+mutate: ## Each guard of the core taken out in turn; names the test that notices
+	scripts/mutate.sh
+
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine
 	cargo build --profile dist -p aitbc-node

@@ -287,8 +287,8 @@ impl Live {
             let Statement { slot: other, kind: of, .. } = universe.statement(heard);
             other == slot && of.class() == kind.class()
         };
-        !self.heard.contains(&(from, number))
-            && !(honest && self.heard.iter().any(|(signer, heard)| *signer == from && of_class(*heard)))
+        let spoke = honest && self.heard.iter().any(|(signer, heard)| *signer == from && of_class(*heard));
+        !spoke && !self.heard.contains(&(from, number))
     }
 
     fn hear_vote(&mut self, universe: &Universe, me: Index, from: Index, number: usize) {

@@ -85,7 +85,7 @@ read_table() {
       'only '*) only[$name]=${line#only } ;;
       *) changes[$name]+=$line$'\n' ;;
     esac
-  done <scripts/mutations.txt
+  done <"${MUTATIONS:-scripts/mutations.txt}"
 }
 
 apply() {

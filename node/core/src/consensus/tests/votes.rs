@@ -436,6 +436,16 @@ fn c8_is_allowed_after_the_own_skip_and_for_cleared_slots() {
     assert_eq!(rig.persisted_kinds(), [(Kind::Skip, 1), (Kind::Notar, 1)]);
 }
 
+/// Other rules keep such a vote from being asked for; the guard must hold without them.
+#[test]
+fn c8_g5_no_position_at_or_below_s_star_is_allowed() {
+    let mut rig = Rig::new(4, 3);
+    rig.final_block(1, &genesis());
+    let top = rig.core.final_slot();
+    assert!(!rig.core.g5_position_allowed(top) && !rig.core.g5_position_allowed(top - 1));
+    assert!(rig.core.g5_position_allowed(top + 1));
+}
+
 #[test]
 fn c8_g5_no_vote_at_or_below_the_vote_floor() {
     let recovered = crate::consensus::input::Recovered { vote_floor: 1, ..nothing() };

@@ -589,6 +589,15 @@ fn c10_g9_no_skip_after_the_own_final() {
     assert!(!rig.core.g9_no_own_outcome(1), "and the guard says so by itself");
 }
 
+/// The certificate that a Final rests on moves the frontier, so the timer would pass; the guard must hold without it.
+#[test]
+fn c10_g9_an_own_final_is_an_outcome() {
+    let (mut rig, digest) = notarized_by_me();
+    rig.cert(Kind::Notar, 1, digest);
+    assert!(rig.persisted().contains(&fin(1, digest)));
+    assert!(!rig.core.g9_no_own_outcome(1) && rig.core.g9_no_own_outcome(2));
+}
+
 #[test]
 fn c10_g10_a_cleared_slot_is_never_skipped() {
     let mut rig = Rig::new(4, 3);

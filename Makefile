@@ -65,6 +65,14 @@ simulate: ## Seeded simulation of consensus (SEEDS=10000)
 fuzz: ## Ledger, trie, mempool and decoders on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
 	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-core --test reference --test decoders -- --nocapture
 
+.PHONY: explore
+explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes, 1.5 GB)
+	cargo test --release --locked -p aitbc-core --test explore -- --nocapture --test-threads 1
+
+.PHONY: mutate
+mutate: ## Each guard of the core taken out in turn; names the test that notices
+	scripts/mutate.sh
+
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine
 	cargo build --profile dist -p aitbc-node

@@ -34,6 +34,7 @@ test: setup lint unit localnet cluster ## Everything; what CI runs
 lint: ## Format, lints, documentation, generated files
 	@$(STEP) "rustfmt" cargo fmt --all --check
 	@$(STEP) "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "core is pure" scripts/check-purity.sh
 	@$(STEP) "generated files" scripts/check-generated.sh
 
@@ -59,6 +60,18 @@ cluster: build ## A real Kubernetes: control plane and end to end
 .PHONY: simulate
 simulate: ## Seeded simulation of consensus (SEEDS=10000)
 	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release --locked -p aitbc-sim --test seeds -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Ledger, trie, mempool and decoders on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
+	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-core --test reference --test decoders -- --nocapture
+
+.PHONY: explore
+explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes, 1.5 GB)
+	cargo test --release --locked -p aitbc-core --test explore -- --nocapture --test-threads 1
+
+.PHONY: mutate
+mutate: ## Each guard of the core taken out in turn; names the test that notices
+	scripts/mutate.sh
 
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine

@@ -9,10 +9,11 @@ use aitbc_core::hash::Hash;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{debug, error};
 
-/// Batches being verified at once.
+/// Batches being verified at once, or waiting for one that came before them.
 const VERIFYING: usize = 32;
 /// Batches from peers waiting to be verified; beyond, they are dropped, and fetched again if a header names them (C14).
 const INTAKE: usize = 256;
@@ -132,7 +133,6 @@ struct Shared {
     pool: Arc<BatchPool>,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
-    verifying: Arc<Semaphore>,
 }
 
 impl Batches {
@@ -148,11 +148,12 @@ impl Batches {
     ) -> Batches {
         let (durable, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(store(waiting, pool.clone(), storage, core, metrics.clone()));
-        let verifying = Arc::new(Semaphore::new(VERIFYING));
-        let shared = Arc::new(Shared { chain, set, pool, verifier, metrics, verifying });
+        let shared = Arc::new(Shared { chain, set, pool, verifier, metrics });
         let (intake, waiting) = mpsc::channel(INTAKE);
         let batches = Batches { shared, intake, durable };
-        tokio::spawn(batches.clone().take_in(waiting));
+        let (verifying, verified) = mpsc::channel(VERIFYING);
+        tokio::spawn(batches.clone().take_in(waiting, verifying));
+        tokio::spawn(batches.clone().pass_on(verified));
         batches
     }
 
@@ -162,33 +163,47 @@ impl Batches {
             // Fails only while the node stops.
             let _ = self.durable.send(batch).await;
         } else {
-            self.refuse("author_full");
+            self.refuse::<()>("author_full");
         }
     }
 
     /// A batch from the wire. Never waits: the consensus loop calls it, and what stores batches waits for that loop.
     pub fn receive(&self, batch: Batch) {
         if self.intake.try_send(batch).is_err() {
-            self.refuse("intake_full");
+            self.refuse::<()>("intake_full");
         }
     }
 
-    async fn take_in(self, mut waiting: mpsc::Receiver<Batch>) {
+    async fn take_in(
+        self,
+        mut waiting: mpsc::Receiver<Batch>,
+        verifying: mpsc::Sender<JoinHandle<Option<VerifiedBatch>>>,
+    ) {
         while let Some(batch) = waiting.recv().await {
-            let Ok(permit) = self.shared.verifying.clone().acquire_owned().await else { return };
             let this = self.clone();
-            tokio::spawn(async move {
-                this.check(batch).await;
-                drop(permit);
-            });
+            let check = tokio::spawn(async move { this.check(batch).await });
+            if verifying.send(check).await.is_err() {
+                return;
+            }
         }
     }
 
-    async fn check(&self, batch: Batch) {
+    /// Passes batches on in the order in which they came: an author's later batch may hold a sender's next nonce, and would
+    /// run without effect in an earlier block.
+    async fn pass_on(self, mut verifying: mpsc::Receiver<JoinHandle<Option<VerifiedBatch>>>) {
+        while let Some(check) = verifying.recv().await {
+            // A check that panicked is a batch refused; the panic stands in the log.
+            if let Ok(Some(batch)) = check.await {
+                self.own(batch).await;
+            }
+        }
+    }
+
+    async fn check(&self, batch: Batch) -> Option<VerifiedBatch> {
         let shared = &self.shared;
         let digest = batch.digest();
         if shared.pool.get(&digest).is_some() {
-            return;
+            return None;
         }
         let Some(author) = shared.set.get(batch.author).map(|v| v.key) else {
             return self.refuse("unknown_author");
@@ -197,16 +212,17 @@ impl Batches {
             return self.refuse("epoch");
         }
         match shared.verifier.verify_batch(&shared.chain, Arc::new(batch), digest, &author).await {
-            Ok(batch) => self.own(batch).await,
+            Ok(batch) => Some(batch),
             Err(cause) => {
                 debug!(%cause, %digest, "batch refused");
-                self.refuse("invalid");
+                self.refuse("invalid")
             }
         }
     }
 
-    fn refuse(&self, reason: &str) {
+    fn refuse<T>(&self, reason: &str) -> Option<T> {
         self.shared.metrics.batches_refused.with_label_values(&[reason]).inc();
+        None
     }
 }
 
@@ -246,12 +262,18 @@ async fn store(
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchPool, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
+    use super::{BatchPool, Batches, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
+    use crate::metrics::Metrics;
+    use crate::storage::{self, Owner};
+    use crate::verify::Verifier;
     use aitbc_core::batch::{Batch, VerifiedBatch};
+    use aitbc_core::consensus::input::Input;
     use aitbc_core::hash::{Hash, plain};
     use aitbc_core::key::{Address, SecretKey};
     use aitbc_core::transaction::{Action, Payment, Transaction};
+    use aitbc_core::validators::{Validator, ValidatorSet};
     use std::sync::Arc;
+    use tokio::sync::mpsc;
 
     fn batch(author: u16, seq: u64, txs: usize) -> VerifiedBatch {
         let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]));
@@ -291,5 +313,29 @@ mod tests {
         assert!(pool.get(&one.digest).is_some());
         pool.expire(101);
         assert!(pool.get(&one.digest).is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn batches_become_votable_in_the_order_in_which_they_came_however_long_each_takes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:///{}", folder.path().join("node.db").display());
+        let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]));
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let owner = Owner { chain, key: Some(key.public()) };
+        let storage = storage::open(&url, owner, metrics.clone()).await.expect("database");
+        storage.take_lease("test".into()).await.expect("lease");
+        let set = Arc::new(ValidatorSet::new(vec![Validator { key: key.public(), weight: 1 }]).expect("a set"));
+        let verifier = Arc::new(Verifier::new(Some(2), metrics.clone()).expect("threads"));
+        let (core, mut inputs) = mpsc::channel(64);
+        let batches = Batches::start(chain, set, Arc::default(), verifier, storage, core, metrics);
+        // Long and short in turn, so that a short one is verified before the long one it follows.
+        for seq in 0..40 {
+            let txs = if seq % 2 == 0 { 1_000 } else { 1 };
+            batches.receive((*batch(0, seq, txs).batch).clone());
+        }
+        for expected in 0..40 {
+            let Some(Input::BatchDurable { seq, .. }) = inputs.recv().await else { panic!("a batch") };
+            assert_eq!(seq, expected);
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::rpc;
 use crate::shutdown::{self, Shutdown};
 use crate::signer::{self, Signer};
 use crate::status::StatusTask;
-use crate::storage::{self, Owner, StorageError};
+use crate::storage::{self, Owner, Storage, StorageError};
 use crate::subscriptions::Subscriptions;
 use crate::sync::{self, Heights, Sync};
 use crate::verify::Verifier;
@@ -37,7 +37,8 @@ use aitbc_core::mempool::{Limits, Mempool as Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 /// Messages from peers waiting for the consensus loop.
@@ -124,7 +125,7 @@ fn explain(halt: &Halt) -> String {
 /// See [`NodeError`].
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let (trigger, shutdown) = shutdown::channel();
-    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
     let node = tokio::spawn(run_until(config, shutdown, stop));
     tokio::select! {
         signal = shutdown::signal() => match signal {
@@ -178,35 +179,106 @@ fn own(config: &Config) -> Result<Own, NodeError> {
     Ok(Own { key: Arc::new(key), index, identity: Arc::new(identity) })
 }
 
-/// Starts everything, waits for the wish to stop or a halt, stops in order. `ended` is dropped at the end.
-async fn run_until(
-    config: Config,
-    shutdown: Shutdown,
-    ended: tokio::sync::oneshot::Sender<()>,
-) -> Result<(), NodeError> {
-    let own = own(&config)?;
-    let identity = own.identity.clone();
+/// What everything else stands on: the database with the lease taken, and where the chain goes on.
+struct Ground {
+    own: Own,
+    metrics: Arc<Metrics>,
+    storage: Arc<dyn Storage>,
+    generation: u32,
+    rules: Rules,
+    start: recovery::Start,
+}
+
+/// Database first: lease, then rows, then state (P8). `None`: asked to stop meanwhile.
+async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
+    let own = own(config)?;
     let metrics =
         Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
-
-    // Database first: lease, then rows, then state (P8).
-    let owner = Owner { chain: identity.chain, key: identity.key };
+    let owner = Owner { chain: own.identity.chain, key: own.identity.key };
     let storage = tokio::select! {
         storage = storage::open(&config.database_url, owner, metrics.clone()) => storage?,
-        () = shutdown.asked() => return Ok(()),
+        () = shutdown.asked() => return Ok(None),
     };
     let holder = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".into()) + "/" + &std::process::id().to_string();
     let generation = storage.take_lease(holder).await?;
-    let rules = Rules::of(&identity.genesis);
-    let start = recovery::recover(&storage, &identity, &rules).await?;
+    let rules = Rules::of(&own.identity.genesis);
+    let start = recovery::recover(&storage, &own.identity, &rules).await?;
+    let (height, address) = (start.snapshot.head.height, own.key.public().address());
+    info!(height, generation, database = storage.kind(), validator = %address, "database ready");
+    Ok(Some(Ground { own, metrics, storage, generation, rules, start }))
+}
+
+/// The parts that may end the node, and what stopping needs.
+struct Running {
+    inputs: mpsc::Sender<Input>,
+    halt: watch::Receiver<Option<Halt>>,
+    failure: watch::Receiver<Option<Arc<StorageError>>>,
+    deciding: JoinHandle<()>,
+    signing: JoinHandle<()>,
+    committing: JoinHandle<()>,
+    executing: std::thread::JoinHandle<()>,
+    /// Dropped when the executor's thread ends, also by a panic.
+    execution: oneshot::Receiver<()>,
+    servers: rpc::Servers,
+    storage: Arc<dyn Storage>,
+}
+
+impl Running {
+    /// Waits for the wish to stop, or for what does not let the node go on.
+    async fn end(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+        tokio::select! {
+            () = shutdown.asked() => Ok(()),
+            halt = told(&mut self.halt) => Err(NodeError::Halted(halt)),
+            cause = told(&mut self.failure) => Err(NodeError::NotStored(cause)),
+            _ = &mut self.deciding => Err(NodeError::PartEnded("consensus")),
+            _ = &mut self.signing => Err(NodeError::PartEnded("the signer")),
+            _ = &mut self.committing => Err(NodeError::PartEnded("the ledger's writer")),
+            _ = &mut self.execution => Err(NodeError::PartEnded("the executor")),
+        }
+    }
+
+    /// Leads and votes no more, then lets what is final reach the disk.
+    async fn stop(self) {
+        let _ = self.inputs.send(Input::Ready(false)).await;
+        self.servers.stopped().await;
+        self.deciding.abort();
+        finished(self.deciding).await;
+        // Without the loop nobody sends to the executor, the signer and, through them, to commit.
+        let _ = tokio::task::spawn_blocking(move || self.executing.join()).await;
+        finished(self.signing).await;
+        finished(self.committing).await;
+        self.storage.close().await;
+    }
+}
+
+/// Starts everything, waits for the wish to stop or a halt, stops in order. `ended` is dropped at the end.
+async fn run_until(config: Config, shutdown: Shutdown, ended: oneshot::Sender<()>) -> Result<(), NodeError> {
+    let Some(ground) = ground(&config, &shutdown).await? else { return Ok(()) };
+    let mut running = start(&config, &shutdown, ground).await?;
+    let outcome = running.end(&shutdown).await;
+    if let Err(cause) = &outcome {
+        error!(%cause, "stopping");
+    }
+    drop(ended);
+    if tokio::time::timeout(STOP_LIMIT, running.stop()).await.is_err() {
+        warn!("stopped before everything was flushed; the next start replays it");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// Makes the channels, starts the parts in the order of the flow, and opens the ports last. Long because it is a list: what
+/// is connected to what is to be read off one place.
+async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<Running, NodeError> {
+    let Ground { own, metrics, storage, generation, rules, start } = ground;
+    let identity = own.identity.clone();
     let height = start.snapshot.head.height;
-    info!(height, generation, database = storage.kind(), validator = %own.key.public().address(), "database ready");
 
     let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
     let (stored, _) = watch::channel(height);
-    let (halted, mut halt) = watch::channel(None);
-    let (failed, mut failure) = watch::channel(None);
+    let (halted, halt) = watch::channel(None);
+    let (failed, failure) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
     let (gossip_sender, gossip_events) = mpsc::channel(GOSSIP_QUEUE);
     let (writes_sender, writes) = mpsc::channel(signer::QUEUE);
@@ -254,10 +326,10 @@ async fn run_until(
         metrics: metrics.clone(),
         failed: failed.clone(),
     };
-    let mut signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
+    let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
     let commit =
         Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone(), failed };
-    let mut committing = tokio::spawn(commit.run(commits));
+    let committing = tokio::spawn(commit.run(commits));
 
     let executor = Executor::new(
         identity.clone(),
@@ -272,8 +344,7 @@ async fn run_until(
         metrics.clone(),
         tokio::runtime::Handle::current(),
     );
-    // Dropped when the thread ends, also by a panic.
-    let (executing_until, mut execution) = tokio::sync::oneshot::channel::<()>();
+    let (executing_until, execution) = oneshot::channel::<()>();
     let executing = std::thread::Builder::new()
         .name("executor".into())
         .spawn(move || {
@@ -333,7 +404,7 @@ async fn run_until(
         answering: Arc::new(Semaphore::new(consensus::ANSWERING)),
         halted,
     };
-    let mut deciding = tokio::spawn(consensus.run(inputs, gossip_events));
+    let deciding = tokio::spawn(consensus.run(inputs, gossip_events));
 
     tokio::spawn(
         StatusTask {
@@ -352,44 +423,25 @@ async fn run_until(
     );
 
     let view = View { identity, chain, status, storage: storage.clone(), pulse };
-    let servers = rpc::start(&config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone())
-        .await
-        .map_err(|cause| NodeError::Start {
+    let servers = rpc::start(config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone()).await.map_err(
+        |cause| NodeError::Start {
             what: "listen for clients (RPC_HOST, RPC_PORT, WS_PORT, METRICS_PORT)",
             cause: cause.to_string(),
-        })?;
+        },
+    )?;
     info!(rpc = %config.rpc, ws = %config.ws, p2p = %config.p2p, metrics = %config.metrics, "node started");
-
-    let outcome = tokio::select! {
-        () = shutdown.asked() => Ok(()),
-        halt = told(&mut halt) => Err(NodeError::Halted(halt)),
-        cause = told(&mut failure) => Err(NodeError::NotStored(cause)),
-        _ = &mut deciding => Err(NodeError::PartEnded("consensus")),
-        _ = &mut signing => Err(NodeError::PartEnded("the signer")),
-        _ = &mut committing => Err(NodeError::PartEnded("the ledger's writer")),
-        _ = &mut execution => Err(NodeError::PartEnded("the executor")),
-    };
-    if let Err(cause) = &outcome {
-        error!(%cause, "stopping");
-    }
-    drop(ended);
-    let flush = async {
-        // Lead and vote no more, then let what is final reach the disk.
-        let _ = inputs_sender.send(Input::Ready(false)).await;
-        servers.stopped().await;
-        deciding.abort();
-        finished(deciding).await;
-        // Without the loop nobody sends to the executor, the signer and, through them, to commit.
-        let _ = tokio::task::spawn_blocking(move || executing.join()).await;
-        finished(signing).await;
-        finished(committing).await;
-        storage.close().await;
-    };
-    if tokio::time::timeout(STOP_LIMIT, flush).await.is_err() {
-        warn!("stopped before everything was flushed; the next start replays it");
-    }
-    info!("stopped");
-    outcome
+    Ok(Running {
+        inputs: inputs_sender,
+        halt,
+        failure,
+        deciding,
+        signing,
+        committing,
+        executing,
+        execution,
+        servers,
+        storage,
+    })
 }
 
 /// An error and its causes in one line.
@@ -404,7 +456,7 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 }
 
 /// Waits for the end of a task, unless it was seen already.
-async fn finished(task: tokio::task::JoinHandle<()>) {
+async fn finished(task: JoinHandle<()>) {
     if !task.is_finished() {
         let _ = task.await;
     }

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 /// Human-readable part of an address in bech32.
 const ADDRESS_HRP: &str = "ait";
+/// Characters of an address in bech32: `ait1`, 32 symbols of 5 bits for 20 bytes, 6 of checksum.
+const ADDRESS_LEN: usize = 42;
 
 /// An ed25519 public key. Text form: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
@@ -133,7 +135,8 @@ impl FromStr for Address {
             hex::decode_to_slice(digits, &mut out).map_err(|_| wrong())?;
             return Ok(Address(out));
         }
-        if text.len() > 90 {
+        // The checksum alone lets a `q` come in before a last `p`, and the bytes would be the same.
+        if text.len() != ADDRESS_LEN {
             return Err(wrong());
         }
         let parsed = bech32::primitives::decode::CheckedHrpstring::new::<bech32::Bech32>(text).map_err(|_| wrong())?;

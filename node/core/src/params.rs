@@ -105,6 +105,8 @@ impl Parameters {
     /// Names the first parameter that is out of range, and its range.
     pub fn check(&self) -> Result<(), ParameterError> {
         let t0 = self.skip_timeout_ms;
+        // All rules are worked out before the first that fails is told: none may overflow on any value.
+        let least_cap = t0.saturating_mul(10);
         let rules = [
             ("skip_timeout_ms", t0, (10..=60_000).contains(&t0), "between 10 and 60000".to_owned()),
             (
@@ -116,8 +118,8 @@ impl Parameters {
             (
                 "skip_timeout_cap_ms",
                 self.skip_timeout_cap_ms,
-                self.skip_timeout_cap_ms >= t0 * 10 && self.skip_timeout_cap_ms <= 600_000,
-                format!("between {} (10 × skip_timeout_ms) and 600000", t0 * 10),
+                (least_cap..=600_000).contains(&self.skip_timeout_cap_ms),
+                format!("between {least_cap} (10 × skip_timeout_ms) and 600000"),
             ),
             (
                 "block_time_ms",
@@ -128,7 +130,7 @@ impl Parameters {
             (
                 "min_slot_ms",
                 self.min_slot_ms,
-                self.min_slot_ms * 10 <= t0,
+                self.min_slot_ms <= t0 / 10,
                 format!("at most {} (skip_timeout_ms / 10)", t0 / 10),
             ),
             ("drift_ms", self.drift_ms, (1..=60_000).contains(&self.drift_ms), "between 1 and 60000".to_owned()),
@@ -152,5 +154,26 @@ impl Parameters {
             timeout = timeout.saturating_mul(self.skip_timeout_growth_permille) / 1_000;
         }
         timeout.min(self.skip_timeout_cap_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_any_size_is_refused_by_name_and_overflows_nothing() {
+        let refused = |change: fn(&mut Parameters)| {
+            let mut parameters = Parameters::default();
+            change(&mut parameters);
+            parameters.check().expect_err("out of range").name
+        };
+        assert_eq!(refused(|p| p.skip_timeout_ms = u64::MAX), "skip_timeout_ms");
+        assert_eq!(refused(|p| p.skip_timeout_growth_permille = u64::MAX), "skip_timeout_growth_permille");
+        assert_eq!(refused(|p| p.skip_timeout_cap_ms = u64::MAX), "skip_timeout_cap_ms");
+        assert_eq!(refused(|p| p.block_time_ms = u64::MAX), "block_time_ms");
+        assert_eq!(refused(|p| p.min_slot_ms = u64::MAX), "min_slot_ms");
+        assert_eq!(refused(|p| p.drift_ms = u64::MAX), "drift_ms");
+        assert_eq!(refused(|p| p.min_fee = u64::MAX), "min_fee");
     }
 }

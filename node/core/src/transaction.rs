@@ -85,7 +85,7 @@ pub enum TransactionError {
 }
 
 impl Transaction {
-    /// Bytes under the signature: pad16(`aitbc/tx/v1`) ‖ genesis hash[32] ‖ borsh(transaction).
+    /// Bytes under the signature: pad16(`aitbc/tx/v1`) ‖ genesis `hash[32]` ‖ borsh(transaction).
     pub fn sign_bytes(&self, chain: &Hash) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
         out.extend_from_slice(&PREFIX);

@@ -69,7 +69,7 @@ pub struct Statement {
 
 impl Statement {
     /// Bytes under the signature (F3), 97:
-    /// pad16(`aitbc/vote/v1`) ‖ chain[32] ‖ epoch u64le ‖ slot u64le ‖ kind u8 ‖ digest[32].
+    /// pad16(`aitbc/vote/v1`) ‖ `chain[32]` ‖ epoch u64le ‖ slot u64le ‖ kind u8 ‖ `digest[32]`.
     pub fn sign_bytes(&self, chain: &Hash) -> [u8; 97] {
         let mut out = [0; 97];
         out[..16].copy_from_slice(&PREFIX);

@@ -99,6 +99,12 @@ impl BatchBook {
         self.included.contains_key(digest)
     }
 
+    /// Every batch known, and whether it is in a final block.
+    pub(super) fn digests(&self) -> Vec<(Hash, bool)> {
+        let known = self.known.keys().map(|digest| (*digest, false));
+        known.chain(self.included.keys().map(|digest| (*digest, true))).collect()
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.version
     }

@@ -65,6 +65,7 @@ mod candidates;
 mod certs;
 mod examine;
 mod finalize;
+mod fingerprint;
 mod frontier;
 pub mod input;
 mod lead;

@@ -40,7 +40,7 @@ pub(super) struct Fetch {
     /// Who is asked first: it signed that it has it.
     first: Option<Index>,
     /// A certificate names the candidate or a descendant.
-    certified: bool,
+    pub(super) certified: bool,
 }
 
 impl Core {

@@ -6,7 +6,7 @@
 //!         {"topic": "new_blocks", "height": 10, "data": {…}}   {"error": {"code", "message", "detail"}}
 //! ```
 //! One connection is three tasks: a session that sorts what comes in, a writer that alone waits for the socket, and
-//! while blocks are replayed a replay. They meet in [`outgoing::Outgoing`], which is bounded.
+//! while blocks are replayed a replay. They meet in `outgoing::Outgoing`, which is bounded.
 
 mod message;
 mod outgoing;

@@ -73,6 +73,22 @@ fn p6_no_vote_until_restart_after_an_unknown_outcome() {
 }
 
 #[test]
+fn p6_a_vote_without_a_signature_is_an_unknown_outcome() {
+    let (mut rig, write, _) = voting();
+    rig.give(Input::Durable { write: write.id, signature: None });
+    assert!(!rig.core.may_vote());
+}
+
+#[test]
+fn p4_the_certificate_of_a_final_row_is_held_after_a_restart() {
+    let rig = Rig::new(4, 3);
+    let header = rig.header(1, &genesis());
+    let cert = rig.make_cert(&[0, 1, 2], statement(Kind::Notar, 1, header.digest()));
+    let restarted = Rig::recovered(4, 3, Recovered { certs: vec![cert], ..nothing() });
+    assert_eq!(restarted.core.frontier(), 2, "slot 1 stays cleared without anybody's help");
+}
+
+#[test]
 fn p6_a_conflicting_row_halts_with_71_and_a_lost_lease_with_70() {
     for (failure, halt) in [(WriteFailure::Conflict, Halt::ConflictingVote), (WriteFailure::Fenced, Halt::Fenced)] {
         let (mut rig, write, _) = voting();

@@ -140,6 +140,25 @@ fn v6_an_expired_batch() {
 }
 
 #[test]
+fn v6_a_batch_that_expires_below_the_block_or_too_far_above_is_invalid() {
+    let child_with = |expiry_height| {
+        let mut rig = Rig::new(4, 3);
+        rig.give(Input::BatchDurable { reference: batch(1, 8), seq: 1, expiry_height });
+        let parent = rig.header(1, &genesis());
+        let parent = rig.candidate(parent);
+        rig.give_candidate(parent.clone());
+        rig.execute();
+        rig.cert(Kind::Notar, 1, parent.header.digest());
+        let child = Header { batches: vec![batch(1, 8)], ..rig.header(2, &after(&parent)) };
+        let digest = rig.propose(child);
+        rig.core.state_of(&digest)
+    };
+    assert_eq!(child_with(2), State::Votable);
+    assert_eq!(child_with(1), State::Invalid(Invalid::Batches), "still known, as its parent is not final");
+    assert_eq!(child_with(u64::MAX), State::Invalid(Invalid::Batches), "would have to be remembered for ever");
+}
+
+#[test]
 fn v6_no_batch_of_an_ancestor_final_or_not() {
     let mut rig = Rig::new(4, 3);
     rig.durable_batch(0, 1, 9);

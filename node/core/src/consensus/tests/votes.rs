@@ -1,7 +1,7 @@
 //! C1-C4 and C8-C11: votes in, certificates, votes out.
 
 use super::rig::*;
-use crate::block::Proposal;
+use crate::block::{Candidate, Header, Proposal};
 use crate::consensus::input::Input;
 use crate::consensus::output::{Event, Halt, Output};
 use crate::hash::{Hash, plain};
@@ -365,6 +365,46 @@ fn c8_g2_without_the_bases_certificate_there_is_no_vote() {
     assert!(rig.persisted().contains(&notar(2, child.digest())));
 }
 
+/// A rig that has executed two candidates of slot 1.
+fn two_candidates_executed() -> (Rig, Candidate, Candidate) {
+    let mut rig = Rig::new(4, 3);
+    let first = rig.header(1, &genesis());
+    let second = Header { time_ms: first.time_ms + 1, ..first.clone() };
+    let (first, second) = (rig.candidate(first), rig.candidate(second));
+    rig.give_candidate(first.clone());
+    rig.give_candidate(second.clone());
+    rig.execute();
+    rig.take();
+    (rig, first, second)
+}
+
+#[test]
+fn c8_g2_the_base_must_be_the_candidate_that_is_notarized() {
+    let (mut rig, first, second) = two_candidates_executed();
+    rig.cert(Kind::Notar, 1, first.header.digest());
+    let child = rig.header(2, &after(&second));
+    rig.propose(child);
+    assert!(!rig.persisted_kinds().contains(&(Kind::Notar, 2)), "the other one is");
+    let child = rig.header(2, &after(&first));
+    rig.propose(child.clone());
+    assert!(rig.persisted().contains(&notar(2, child.digest())));
+}
+
+#[test]
+fn c8_g2_a_base_in_the_final_slot_must_be_the_final_block() {
+    let mut rig = Rig::new(4, 3);
+    let other = rig.header(1, &genesis());
+    let other = rig.candidate(other);
+    rig.give_candidate(other.clone());
+    rig.execute();
+    // The final one is not here yet, so the chain is not resolved and the other one not forgotten.
+    let unseen = Header { time_ms: other.header.time_ms + 1, ..other.header.clone() };
+    rig.cert(Kind::Final, 1, unseen.digest());
+    let child = rig.header(2, &after(&other));
+    rig.propose(child);
+    assert!(!rig.persisted_kinds().contains(&(Kind::Notar, 2)));
+}
+
 #[test]
 fn c8_a_base_below_s_star_is_never_voted_for() {
     let mut rig = Rig::new(4, 3);
@@ -394,6 +434,16 @@ fn c8_is_allowed_after_the_own_skip_and_for_cleared_slots() {
     let header = rig.header(1, &genesis());
     rig.propose(header);
     assert_eq!(rig.persisted_kinds(), [(Kind::Skip, 1), (Kind::Notar, 1)]);
+}
+
+/// Other rules keep such a vote from being asked for; the guard must hold without them.
+#[test]
+fn c8_g5_no_position_at_or_below_s_star_is_allowed() {
+    let mut rig = Rig::new(4, 3);
+    rig.final_block(1, &genesis());
+    let top = rig.core.final_slot();
+    assert!(!rig.core.g5_position_allowed(top) && !rig.core.g5_position_allowed(top - 1));
+    assert!(rig.core.g5_position_allowed(top + 1));
 }
 
 #[test]
@@ -537,6 +587,15 @@ fn c10_g9_no_skip_after_the_own_final() {
     rig.pass(2_000);
     assert!(!rig.persisted_kinds().contains(&(Kind::Skip, 1)));
     assert!(!rig.core.g9_no_own_outcome(1), "and the guard says so by itself");
+}
+
+/// The certificate that a Final rests on moves the frontier, so the timer would pass; the guard must hold without it.
+#[test]
+fn c10_g9_an_own_final_is_an_outcome() {
+    let (mut rig, digest) = notarized_by_me();
+    rig.cert(Kind::Notar, 1, digest);
+    assert!(rig.persisted().contains(&fin(1, digest)));
+    assert!(!rig.core.g9_no_own_outcome(1) && rig.core.g9_no_own_outcome(2));
 }
 
 #[test]

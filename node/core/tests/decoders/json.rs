@@ -1,0 +1,151 @@
+//! Genesis, transactions and addresses: what people write.
+
+use crate::{mutate, samples, seed};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::hash::{Hash, plain};
+use aitbc_core::json;
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::params::{MAX_SUPPLY, Parameters};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+const MUTATIONS: usize = 100;
+/// Pieces that parsers stumble over.
+const PIECES: [&str; 16] = [
+    "null",
+    "{}",
+    "[]",
+    "\"\"",
+    "-1",
+    "1.0",
+    "1e400",
+    "18446744073709551616",
+    "\"\\ud800\"",
+    "\\u0000",
+    "{\"a\":",
+    "[[",
+    ",",
+    "\"fee\":1",
+    "9007199254740992",
+    "ü",
+];
+
+fn chain() -> Hash {
+    plain(b"chain")
+}
+
+/// A text with changed bytes or odd pieces put in; always UTF-8, as the node reads bodies as such.
+fn mutated(rng: &mut StdRng, text: &str) -> String {
+    if rng.random_bool(0.5) {
+        return String::from_utf8_lossy(&mutate::mutate(rng, text.as_bytes(), text.as_bytes())).into_owned();
+    }
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    let at = places[rng.random_range(0..places.len())];
+    let end = places.iter().copied().find(|end| *end >= at + rng.random_range(0..12)).unwrap_or(text.len());
+    let piece = PIECES[rng.random_range(0..PIECES.len())];
+    format!("{}{piece}{}", &text[..at], &text[end.max(at)..])
+}
+
+/// Reads a transaction; what reads must come back from its own JSON.
+pub fn read_transaction(text: &str) -> bool {
+    let tx = match json::from_str(text, &chain()) {
+        Ok(tx) => tx,
+        Err(error) => {
+            assert!(error.to_string().len() < 2_000 && !error.code().is_empty(), "{error}");
+            return false;
+        }
+    };
+    let inner = &tx.transaction;
+    // The raw form can hold numbers that JSON must not; no chain takes these.
+    if tx.check().is_ok() && inner.nonce <= MAX_SUPPLY && inner.expiry_height <= MAX_SUPPLY {
+        assert_eq!(json::from_value(&json::to_value(&tx, &chain()), &chain()).as_ref(), Ok(&tx));
+    }
+    true
+}
+
+/// Reads a genesis; what reads must have one text and one hash.
+pub fn read_genesis(text: &str) -> bool {
+    let Ok(genesis) = Genesis::from_json(text) else { return false };
+    let canonical = genesis.to_json();
+    let back = Genesis::from_json(&canonical).expect("own text");
+    assert_eq!((&back, back.to_json(), back.hash()), (&genesis, canonical, genesis.hash()));
+    assert!(genesis.supply().is_some_and(|supply| supply <= MAX_SUPPLY));
+    true
+}
+
+fn genesis(rng: &mut StdRng) -> Genesis {
+    let validator = |_| GenesisValidator { public_key: PublicKey(rng.random()), weight: rng.random_range(1..100) };
+    let validators = (0..4).map(validator).collect();
+    let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
+    let accounts = (0..4).map(account).collect();
+    let faucet = rng.random_bool(0.5).then_some(Faucet { balance: 1_000, max_amount: 10 });
+    let parameters = Parameters::default();
+    Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, parameters }
+}
+
+#[test]
+fn mutated_transaction_json_never_panics_and_what_reads_comes_back() {
+    seed::cases("transaction json", |rng| {
+        let tx = loop {
+            let tx = samples::transaction(rng);
+            if tx.check().is_ok() && tx.transaction.nonce.max(tx.transaction.expiry_height) <= MAX_SUPPLY {
+                break tx;
+            }
+        };
+        let raw = format!("{{\"transaction\": \"0x{}\"}}", hex::encode(aitbc_core::codec::encode(&tx)));
+        for text in [json::to_value(&tx, &chain()).to_string(), raw] {
+            assert!(read_transaction(&text), "{text}");
+            for _ in 0..MUTATIONS {
+                read_transaction(&mutated(rng, &text));
+            }
+        }
+    });
+}
+
+#[test]
+fn mutated_genesis_json_never_panics_and_what_reads_has_one_text_and_one_hash() {
+    seed::cases("genesis json", |rng| {
+        let text = genesis(rng).to_json();
+        assert!(read_genesis(&text), "{text}");
+        for _ in 0..MUTATIONS {
+            read_genesis(&mutated(rng, &text));
+        }
+    });
+}
+
+#[test]
+fn deep_nesting_is_refused_without_a_stack_overflow() {
+    for open in ["[", "{\"a\":"] {
+        let text = open.repeat(200_000);
+        assert!(!read_transaction(&text) && !read_genesis(&text));
+    }
+}
+
+#[test]
+fn an_address_has_one_bech32_text() {
+    seed::cases("addresses", |rng| {
+        let address = Address(rng.random());
+        let text = address.to_string();
+        assert_eq!(text.parse(), Ok(address));
+        for _ in 0..MUTATIONS {
+            let changed = mutated(rng, &text);
+            if let Ok(read) = changed.parse::<Address>()
+                && !changed.starts_with("0x")
+            {
+                assert_eq!(read.to_string(), changed.to_lowercase(), "{changed} is another text of the address");
+            }
+        }
+    });
+}
+
+/// Bech32's checksum lets a `q` come in before a last `p`: https://github.com/sipa/bech32/issues/51.
+#[test]
+fn an_address_with_symbols_too_many_is_refused_though_its_checksum_holds() {
+    let ends_in_p = |n: u8| Some(Address([n; 20])).filter(|address| address.to_string().ends_with('p'));
+    let address = (0..=255).find_map(ends_in_p).expect("one in 32");
+    let text = address.to_string();
+    for more in 1..10 {
+        let longer = format!("{}{}p", &text[..text.len() - 1], "q".repeat(more));
+        assert!(longer.parse::<Address>().is_err(), "{longer} was read as {address}");
+    }
+}

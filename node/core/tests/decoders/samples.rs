@@ -1,0 +1,177 @@
+//! Random valid values of each format. Signatures are noise: decoders do not look at them.
+
+use aitbc_core::batch::{Batch, BatchRef};
+use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
+use aitbc_core::codec::encode;
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, PublicKey, Signature};
+use aitbc_core::ledger::{ResultCode, TxResult};
+use aitbc_core::message::{Message, Status};
+use aitbc_core::state::{Account, AccountProof, State};
+use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::vote::{Cert, Kind, Statement, Vote};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt};
+
+fn hash(rng: &mut StdRng) -> Hash {
+    Hash(rng.random())
+}
+
+fn signature(rng: &mut StdRng) -> Signature {
+    let mut bytes = [0; 64];
+    rng.fill_bytes(&mut bytes);
+    Signature(bytes)
+}
+
+fn list<T>(rng: &mut StdRng, most: usize, mut item: impl FnMut(&mut StdRng) -> T) -> Vec<T> {
+    (0..rng.random_range(0..=most)).map(|_| item(rng)).collect()
+}
+
+/// A small or any number.
+fn number(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.7) { rng.random_range(0..1_000) } else { rng.random() }
+}
+
+fn payment(rng: &mut StdRng) -> Payment {
+    Payment { to: Address(rng.random()), amount: number(rng) }
+}
+
+pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
+    let action = match rng.random_range(0..3) {
+        0 => Action::Transfer(payment(rng)),
+        1 => Action::TransferMany { payments: list(rng, 8, payment) },
+        _ => Action::Faucet(payment(rng)),
+    };
+    let transaction = Transaction {
+        sender: PublicKey(rng.random()),
+        nonce: number(rng),
+        fee: number(rng),
+        expiry_height: number(rng),
+        action,
+    };
+    SignedTransaction { transaction, signature: signature(rng) }
+}
+
+pub fn batch(rng: &mut StdRng) -> Batch {
+    Batch {
+        epoch: number(rng),
+        author: rng.random(),
+        seq: number(rng),
+        expiry_height: number(rng),
+        txs: list(rng, 4, transaction),
+        signature: signature(rng),
+    }
+}
+
+fn statement(rng: &mut StdRng) -> Statement {
+    let kind = *[Kind::Notar, Kind::Skip, Kind::Final].choose(rng).expect("some");
+    Statement { epoch: number(rng), slot: number(rng), kind, digest: hash(rng) }
+}
+
+pub fn vote(rng: &mut StdRng) -> Vote {
+    Vote { statement: statement(rng), signer: rng.random(), signature: signature(rng) }
+}
+
+pub fn cert(rng: &mut StdRng) -> Cert {
+    let signers = list(rng, 13, |rng| rng.random());
+    Cert { statement: statement(rng), signers, signatures: list(rng, 8, signature) }
+}
+
+fn reference(rng: &mut StdRng) -> BatchRef {
+    BatchRef { digest: hash(rng), epoch: number(rng), author: rng.random(), bytes: rng.random(), txs: rng.random() }
+}
+
+fn evidence(rng: &mut StdRng) -> Evidence {
+    Evidence { first: vote(rng), second: vote(rng) }
+}
+
+pub fn header(rng: &mut StdRng) -> Header {
+    Header {
+        version: rng.random(),
+        epoch: number(rng),
+        slot: number(rng),
+        height: number(rng),
+        parent_slot: number(rng),
+        parent: hash(rng),
+        parent_state_root: hash(rng),
+        parent_results_root: hash(rng),
+        time_ms: number(rng),
+        proposer: rng.random(),
+        set_hash: hash(rng),
+        next_set_hash: hash(rng),
+        batches: list(rng, 5, reference),
+        evidence: list(rng, 3, evidence),
+    }
+}
+
+pub fn candidate(rng: &mut StdRng) -> Candidate {
+    Candidate { header: header(rng), signature: signature(rng) }
+}
+
+pub fn proposal(rng: &mut StdRng) -> Proposal {
+    Proposal { candidate: candidate(rng), proof: list(rng, 3, cert) }
+}
+
+pub fn block(rng: &mut StdRng) -> Block {
+    Block { header: header(rng), batches: list(rng, 3, batch) }
+}
+
+pub fn result(rng: &mut StdRng) -> TxResult {
+    TxResult { id: hash(rng), code: *ResultCode::ALL.choose(rng).expect("some"), fee: number(rng) }
+}
+
+pub fn proof(rng: &mut StdRng) -> AccountProof {
+    let accounts = list(rng, 20, |rng| (Address(rng.random()), Account { balance: number(rng), nonce: number(rng) }));
+    State::from_accounts(accounts).prove(&Address(rng.random()))
+}
+
+/// Number of kinds of message, in the order of their tags.
+pub const MESSAGES: u8 = 13;
+
+/// A message of the kind with this tag.
+pub fn message(rng: &mut StdRng, tag: u8) -> Message {
+    match tag {
+        0 => Message::Status(Status {
+            epoch: number(rng),
+            final_slot: number(rng),
+            frontier: number(rng),
+            height: number(rng),
+            ready: rng.random(),
+        }),
+        1 => Message::Proposal(Box::new(proposal(rng))),
+        2 => Message::Vote(vote(rng)),
+        3 => Message::Cert(cert(rng)),
+        4 => Message::Batch(Box::new(batch(rng))),
+        5 => Message::CandReq { digests: list(rng, 5, hash) },
+        6 => Message::Cand(Box::new(candidate(rng))),
+        7 => Message::BatchReq { digests: list(rng, 5, hash) },
+        8 => Message::Batches { batches: list(rng, 3, batch) },
+        9 => Message::CertReq { slots: list(rng, 5, number) },
+        10 => Message::Certs { certs: list(rng, 3, cert) },
+        11 => Message::BlocksReq { from: number(rng), count: rng.random() },
+        _ => Message::Blocks { blocks: list(rng, 2, block), cert: rng.random_bool(0.5).then(|| cert(rng)) },
+    }
+}
+
+/// Name and bytes of one value of every format; messages of every kind among them.
+pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
+    let mut out: Vec<(String, Vec<u8>)> = vec![
+        ("transaction".into(), encode(&transaction(rng))),
+        ("batch".into(), encode(&batch(rng))),
+        ("header".into(), encode(&header(rng))),
+        ("candidate".into(), encode(&candidate(rng))),
+        ("proposal".into(), encode(&proposal(rng))),
+        ("vote".into(), encode(&vote(rng))),
+        ("cert".into(), encode(&cert(rng))),
+        ("block".into(), encode(&block(rng))),
+        ("evidence".into(), encode(&evidence(rng))),
+        ("result".into(), encode(&result(rng))),
+        ("proof".into(), encode(&proof(rng))),
+    ];
+    for tag in 0..MESSAGES {
+        let message = message(rng, tag);
+        out.push((format!("message-{}", message.name()), encode(&message)));
+    }
+    out
+}

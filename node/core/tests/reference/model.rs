@@ -1,0 +1,158 @@
+//! The rules of transactions as the documents have them, in the most obvious code: a map of accounts, u128, line by line.
+//!
+//! Written from docs/rpc.md ("code of a result"), design.md §5 and the tables and drawings atop the core's files, not from
+//! their code. It shares types of input with the core, no function that computes.
+
+use aitbc_core::hash::Hash;
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::transaction::{Action, Payment, Transaction};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Balance and nonce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    pub balance: u128,
+    pub nonce: u128,
+}
+
+/// Every account that was ever touched, also those that are empty.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub accounts: BTreeMap<Address, Entry>,
+    pub min_fee: u128,
+    /// Account of the faucet and most units of one request.
+    pub faucet: Option<(Address, u128)>,
+}
+
+/// First 20 bytes of SHA-256 of the key.
+pub fn address(key: &PublicKey) -> Address {
+    let digest = Sha256::digest(key.0);
+    Address(std::array::from_fn(|i| digest[i]))
+}
+
+impl Model {
+    pub fn entry(&self, address: &Address) -> Entry {
+        self.accounts.get(address).copied().unwrap_or_default()
+    }
+
+    fn at(&mut self, address: &Address) -> &mut Entry {
+        self.accounts.entry(*address).or_default()
+    }
+
+    pub fn supply(&self) -> u128 {
+        self.accounts.values().map(|entry| entry.balance).sum()
+    }
+
+    /// Runs one transaction; answers the name of its result and the fee it cost.
+    pub fn apply(&mut self, height: u64, tx: &Transaction) -> (&'static str, u128) {
+        let sender = address(&tx.sender);
+        let had = self.entry(&sender);
+        let fee = u128::from(tx.fee);
+        if height > tx.expiry_height {
+            return ("EXPIRED", 0);
+        }
+        if u128::from(tx.nonce) < had.nonce {
+            return ("NONCE_TOO_LOW", 0);
+        }
+        if u128::from(tx.nonce) > had.nonce {
+            return ("NONCE_TOO_HIGH", 0);
+        }
+        let is_faucet = matches!(tx.action, Action::Faucet(_));
+        if !is_faucet && fee < self.min_fee {
+            return ("FEE_TOO_LOW", 0);
+        }
+        if had.balance < fee {
+            return ("FEE_NOT_COVERED", 0);
+        }
+        match &tx.action {
+            Action::Transfer(payment) => self.pay(&sender, fee, std::slice::from_ref(payment)),
+            Action::TransferMany { payments } => self.pay(&sender, fee, payments),
+            Action::Faucet(payment) => self.draw(&sender, fee, payment),
+        }
+    }
+
+    fn pay(&mut self, sender: &Address, fee: u128, payments: &[Payment]) -> (&'static str, u128) {
+        self.at(sender).nonce += 1;
+        self.at(sender).balance -= fee;
+        let amounts: u128 = payments.iter().map(|payment| u128::from(payment.amount)).sum();
+        if self.entry(sender).balance < amounts {
+            return ("INSUFFICIENT_BALANCE", fee);
+        }
+        for payment in payments {
+            self.at(sender).balance -= u128::from(payment.amount);
+            self.at(&payment.to).balance += u128::from(payment.amount);
+        }
+        ("OK", fee)
+    }
+
+    fn draw(&mut self, sender: &Address, fee: u128, payment: &Payment) -> (&'static str, u128) {
+        let Some((faucet, most)) = self.faucet else { return ("FAUCET_DISABLED", 0) };
+        let amount = u128::from(payment.amount);
+        if amount > most {
+            return ("FAUCET_LIMIT", 0);
+        }
+        if amount > self.entry(&faucet).balance {
+            return ("FAUCET_EMPTY", 0);
+        }
+        self.at(sender).nonce += 1;
+        self.at(sender).balance -= fee;
+        self.at(&faucet).balance -= amount;
+        self.at(&payment.to).balance += amount;
+        ("OK", fee)
+    }
+
+    /// After the last transaction of a block.
+    pub fn reward(&mut self, proposer: &Address, fees: u128) {
+        self.at(proposer).balance += fees;
+    }
+
+    /// Accounts that exist: those with a balance or a nonce.
+    pub fn existing(&self) -> BTreeMap<Address, (u64, u64)> {
+        let narrow = |n: u128| u64::try_from(n).expect("within the supply");
+        let exists = self.accounts.iter().filter(|(_, entry)| **entry != Entry::default());
+        exists.map(|(address, entry)| (*address, (narrow(entry.balance), narrow(entry.nonce)))).collect()
+    }
+}
+
+fn derive(context: &str, parts: &[&[u8]]) -> Hash {
+    Hash(blake3::derive_key(context, &parts.concat()))
+}
+
+fn bit_of(key: &Hash, at: usize) -> bool {
+    (key.0[at / 8] >> (7 - at % 8)) & 1 == 1
+}
+
+/// State root by its definition: split all keys at the first bit in which they are not all alike.
+pub fn state_root(accounts: &BTreeMap<Address, (u64, u64)>) -> Hash {
+    let leaf = |(address, (balance, nonce)): (&Address, &(u64, u64))| {
+        let bytes = [&address.0[..], &balance.to_le_bytes(), &nonce.to_le_bytes()];
+        (derive("aitbc/state-key/v1", &[&address.0]), derive("aitbc/state-leaf/v1", &bytes))
+    };
+    let leaves: Vec<(Hash, Hash)> = accounts.iter().map(leaf).collect();
+    if leaves.is_empty() { Hash::ZERO } else { node(&leaves, 0) }
+}
+
+fn node(leaves: &[(Hash, Hash)], from: usize) -> Hash {
+    if let [(_, only)] = leaves {
+        return *only;
+    }
+    let (right, left): (Vec<_>, Vec<_>) = leaves.iter().copied().partition(|(key, _)| bit_of(key, from));
+    if left.is_empty() || right.is_empty() {
+        return node(leaves, from + 1);
+    }
+    let bit = u8::try_from(from).expect("256 bits");
+    derive("aitbc/state-node/v1", &[&[bit], &node(&left, from + 1).0, &node(&right, from + 1).0])
+}
+
+/// Root of a Merkle list by RFC 6962 §2.1: split at the largest power of two below the length.
+pub fn merkle_root(items: &[Vec<u8>]) -> Hash {
+    match items {
+        [] => Hash::ZERO,
+        [one] => derive("aitbc/merkle-leaf/v1", &[one]),
+        many => {
+            let (left, right) = many.split_at(many.len().next_power_of_two() / 2);
+            derive("aitbc/merkle-node/v1", &[&merkle_root(left).0, &merkle_root(right).0])
+        }
+    }
+}

@@ -140,6 +140,8 @@ pub struct World {
     pub steps: u64,
     /// Lines of what happened, if the plan wants them.
     pub story: Vec<String>,
+    /// Whose messages go nowhere: see [`World::forget`].
+    muted: Option<Index>,
 }
 
 impl World {
@@ -185,6 +187,7 @@ impl World {
             egress: Egress::default(),
             steps: 0,
             story: Vec::new(),
+            muted: None,
             plan,
         };
         for node in 0..processes as Index {
@@ -391,11 +394,14 @@ impl World {
             return;
         }
         self.end_process(node);
+        // What a start sends would make each receiver forget, start and send in turn, without end.
+        self.muted = Some(node);
         self.new_core(node);
         let me = self.identity(node);
         for peer in self.live().into_iter().filter(|peer| *peer != me) {
             self.give(node, Input::Connected { peer });
         }
+        self.muted = None;
     }
 
     /// Whose key a process has.
@@ -650,6 +656,9 @@ impl World {
     }
 
     fn send(&mut self, from: Index, to: Index, message: &Message) {
+        if self.muted == Some(from) {
+            return;
+        }
         let me = self.identity(from);
         if let Some(liar) = self.liar(me) {
             let mut scene = Scene { chain: self.chain, me, n: self.n, random: &mut self.random };

@@ -151,7 +151,7 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
     let n = weights.len();
     let skip_timeout_ms = random.choose(&[20, 60, 150]);
     let min_slot_ms = (skip_timeout_ms / 10).min(5);
-    let network = Network::chaos(n, random.choose(&[600, 1_000, 2_000]), random);
+    let network = Network::chaos(n, random.choose(&[600, 1_500, 3_000]), random);
     let who = random.below(n as u64) as u16;
     let (byzantine, leads_often) = match scenario {
         Scenario::Chaos | Scenario::Clock | Scenario::Forgetful => (None, false),

@@ -612,7 +612,8 @@ impl World {
 
     /// Block sync in one event: asks, checks, stores, tells the core.
     fn synced(&mut self, node: Index, from: Index) {
-        if !self.is_up(from) || self.plan.network.is_cut(self.now, usize::from(from), usize::from(node)) {
+        let (sender, receiver) = (self.identity(from), self.identity(node));
+        if !self.is_up(from) || self.plan.network.is_cut(self.now, usize::from(sender), usize::from(receiver)) {
             return;
         }
         // What consensus let out is written first: the real executor serves one after the other.

@@ -78,6 +78,10 @@ bench: ## Throughput, finality and memory of 4 validators on this machine
 	cargo build --profile dist -p aitbc-node
 	AITBC_NODE_BIN=$(CARGO_TARGET_DIR)/dist/aitbc-node cargo run --release -p aitbc-tests --bin bench -- $(ARGS)
 
+.PHONY: outline
+outline: ## What each source file is for, by its first line
+	@git ls-files '*.rs' | while read -r file; do printf '%-52s %s\n' "$$file" "$$(head -n 1 "$$file" | sed 's|^//[!/] ||')"; done
+
 .PHONY: generate
 generate: ## Custom resource definition, chart copy, sample manifests
 	scripts/generate.sh

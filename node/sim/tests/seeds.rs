@@ -28,20 +28,22 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, seed: u64, verdict: &Verdict) {
-        *self.runs.entry(verdict.scenario.clone()).or_default() += 1;
-        self.votes += verdict.votes;
-        self.blocks += verdict.height;
-        self.crashes += verdict.crashes;
-        self.steps += verdict.steps;
-        self.virtual_ms += verdict.virtual_ms;
-        self.worst_first_final_ms = self.worst_first_final_ms.max(verdict.first_final_ms);
-        self.worst_egress = self.worst_egress.max(verdict.egress);
-        if let Some(violation) = &verdict.violation {
-            let Verdict { scenario, nodes, .. } = verdict;
+    fn of(seed: u64, verdict: Verdict) -> Sums {
+        let Verdict { scenario, nodes, .. } = &verdict;
+        let failure = verdict.violation.as_ref().map(|violation| {
             let replay = format!("aitbc-node sim --seed {seed}");
-            self.failures
-                .push(format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}"));
+            format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}")
+        });
+        Sums {
+            failures: failure.into_iter().collect(),
+            runs: BTreeMap::from([(verdict.scenario, 1)]),
+            votes: verdict.votes,
+            blocks: verdict.height,
+            crashes: verdict.crashes,
+            steps: verdict.steps,
+            virtual_ms: verdict.virtual_ms,
+            worst_first_final_ms: verdict.first_final_ms,
+            worst_egress: verdict.egress,
         }
     }
 
@@ -69,7 +71,7 @@ fn no_seed_violates_anything() {
             if seed >= first + seeds {
                 return sums;
             }
-            sums.add(seed, &run(&wanted(seed)));
+            sums.merge(Sums::of(seed, run(&wanted(seed))));
         }
     };
     let mut sums = Sums::default();

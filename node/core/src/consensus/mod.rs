@@ -71,7 +71,7 @@ pub mod input;
 mod lead;
 pub mod output;
 mod pool;
-mod random;
+pub mod random;
 mod resolve;
 mod rules;
 mod skip;

@@ -2,14 +2,16 @@
 
 /// SplitMix64: small, and good enough to spread requests over peers.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The generator whose sequence the seed decides.
+    pub fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next number, any of 64 bits.
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -19,7 +21,7 @@ impl Random {
 
     /// One of the items; `None` of none.
     pub(super) fn choose<T: Copy>(&mut self, items: &[T]) -> Option<T> {
-        let at = self.next() % (items.len() as u64).max(1);
+        let at = self.number() % (items.len() as u64).max(1);
         items.get(at as usize).copied()
     }
 }

@@ -15,7 +15,7 @@ use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mod
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::params::Parameters;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -266,6 +266,27 @@ impl Localnet {
             self.votes.voted_above(self.nodes[index].signer, before).then_some(())
         })
         .await
+    }
+
+    /// As [`Localnet::wait_until_votes`], for a validator whose database was away: when it ends because it cannot know
+    /// whether a vote was stored (protocol P6), at any moment until it votes, it is started anew, as a kubelet does.
+    ///
+    /// # Errors
+    /// After `limit`, or where it ends with another code than 1.
+    pub async fn start_again_until_votes(&mut self, index: usize, limit: Duration) -> Result<()> {
+        let (before, votes, node) = (self.votes.highest_slot_of_all(), &self.votes, &mut self.nodes[index]);
+        let what = format!("validator {index}, started again whenever it ended, votes above slot {before}");
+        wait::until_ok(Duration::from_millis(20), &what, limit, async || {
+            match node.process.ended() {
+                Some(status) if status.code() != Some(1) => return Ok(Err(status)),
+                Some(_) => node.process.start()?,
+                None => {}
+            }
+            ensure!(votes.voted_above(node.signer, before), "no vote yet");
+            Ok(Ok(()))
+        })
+        .await?
+        .map_err(|status| anyhow!("validator {index} ended with {status}, not with code 1"))
     }
 
     /// Waits until a validator votes, and its vote is part of what makes a block after now final.

@@ -82,6 +82,7 @@ impl Core {
         if self.is_third(slot, digest) {
             return self.dropped("candidate_third");
         }
+        self.note_clock(from, &candidate.header);
         self.insert_candidate(digest, candidate, Origin { signed: true, certified: false });
     }
 

@@ -103,12 +103,22 @@ impl Core {
 
     /// H1 and H5: they hold back the vote, not the execution.
     fn hold_of(&self, header: &Header) -> Option<Hold> {
-        let base = (header.parent_slot, header.parent);
-        if !self.g2_base_held(base) || !self.g3_gap_skipped(header.parent_slot, header.slot) {
+        if self.lacks_proof(header) {
             return Some(Hold::Proof);
         }
-        let latest = self.now.wall_ms.saturating_add(self.config.parameters.drift_ms);
-        (header.time_ms > latest).then(|| Hold::Time(header.time_ms.saturating_sub(self.config.parameters.drift_ms)))
+        let drift = self.config.parameters.drift_ms;
+        self.is_ahead(header, self.now.wall_ms).then(|| Hold::Time(header.time_ms.saturating_sub(drift)))
+    }
+
+    /// H5.
+    pub(super) fn lacks_proof(&self, header: &Header) -> bool {
+        let base = (header.parent_slot, header.parent);
+        !self.g2_base_held(base) || !self.g3_gap_skipped(header.parent_slot, header.slot)
+    }
+
+    /// H1.
+    pub(super) fn is_ahead(&self, header: &Header, wall_ms: u64) -> bool {
+        header.time_ms > wall_ms.saturating_add(self.config.parameters.drift_ms)
     }
 
     /// The parent, if it is the tip or a candidate above it: nothing else can be built upon.

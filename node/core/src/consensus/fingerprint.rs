@@ -52,6 +52,7 @@ impl Core {
             standstill: _,
             status_due: _,
             behind_due: _,
+            seen: _,
         } = self;
         let mut bytes = Vec::with_capacity(1_024);
         put(&mut bytes, &(top.slot, top.digest, tip.slot, tip.digest, tip.roots.is_some()));

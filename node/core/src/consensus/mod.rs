@@ -63,6 +63,8 @@
 mod batches;
 mod candidates;
 mod certs;
+mod diagnosis;
+pub mod doctor;
 mod examine;
 mod finalize;
 mod fingerprint;
@@ -74,6 +76,7 @@ mod pool;
 pub mod random;
 mod resolve;
 mod rules;
+mod seen;
 mod skip;
 mod standstill;
 mod state;

@@ -80,6 +80,7 @@ impl Core {
         }
         stored.or_insert(Stored { digest, signature: vote.signature, verified });
         *slot_state.tally.entry((kind, digest)).or_default() += weight;
+        self.seen.voted(vote.signer, self.now.mono_ms);
         if kind == Kind::Notar {
             self.c14_want_voted(slot, digest, vote.signer);
         }

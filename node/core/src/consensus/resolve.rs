@@ -36,7 +36,9 @@ pub(super) struct Fetch {
     due: u64,
     /// Pause after the next request.
     timeout: u64,
-    tries: u32,
+    pub(super) tries: u32,
+    /// Who was asked last.
+    pub(super) asked: Option<Index>,
     /// Who is asked first: it signed that it has it.
     first: Option<Index>,
     /// A certificate names the candidate or a descendant.
@@ -116,7 +118,7 @@ impl Core {
 
     fn want(&mut self, want: Want, slot: u64, due: u64, first: Option<Index>, certified: bool) {
         let timeout = FETCH_TIMEOUT_MS.0;
-        let fresh = Fetch { slot, due, timeout, tries: 0, first, certified };
+        let fresh = Fetch { slot, due, timeout, tries: 0, asked: None, first, certified };
         let fetch = self.wants.entry(want).or_insert(fresh);
         if certified && !fetch.certified {
             fetch.certified = true;
@@ -180,6 +182,9 @@ impl Core {
         fetch.timeout = (fetch.timeout * 3 / 2).min(FETCH_TIMEOUT_MS.1);
         let first = first.filter(|peer| self.is_connected(*peer));
         if let Some(to) = first.or_else(|| self.random_peer()) {
+            if let Some(fetch) = self.wants.get_mut(&want) {
+                fetch.asked = Some(to);
+            }
             self.emit(Output::Send { to, message });
         }
         if stuck {
@@ -206,7 +211,7 @@ impl Core {
     }
 
     /// Slots whose certificates a candidate above s* lacks.
-    fn missing_proof(&self, digest: &Hash) -> Option<Vec<u64>> {
+    pub(super) fn missing_proof(&self, digest: &Hash) -> Option<Vec<u64>> {
         let header = &self.candidates.get(digest)?.candidate.header;
         if header.slot <= self.top.slot {
             return None;

@@ -124,6 +124,7 @@ pub struct Core {
     pub(super) standstill: Option<super::standstill::Standstill>,
     pub(super) status_due: u64,
     pub(super) behind_due: u64,
+    pub(super) seen: super::seen::Seen,
 }
 
 /// s* with its digest and certificate.
@@ -297,6 +298,7 @@ impl Core {
             standstill: None,
             status_due: now.mono_ms + STATUS_EVERY_MS,
             behind_due: now.mono_ms,
+            seen: super::seen::Seen::new(n, now.mono_ms),
             top,
             config,
         };

@@ -11,6 +11,7 @@ use crate::validators::Index;
 impl Core {
     /// **C18.** Status goes out on connecting.
     pub(super) fn c18_on_connected(&mut self, peer: Index) {
+        self.seen.link_changed(peer, self.now.mono_ms);
         if let Some(state) = self.peers.get_mut(usize::from(peer)) {
             state.connected = true;
             let message = Message::Status(self.status());
@@ -19,6 +20,7 @@ impl Core {
     }
 
     pub(super) fn on_disconnected(&mut self, peer: Index) {
+        self.seen.link_changed(peer, self.now.mono_ms);
         if let Some(state) = self.peers.get_mut(usize::from(peer)) {
             state.connected = false;
             // What a peer had may be lost with its process; that it said not ready stands (C11).

@@ -66,6 +66,7 @@ impl Core {
         self.c16_relay_due();
         self.c17_standstill();
         self.c18_status_due();
+        self.note_work();
         self.set_timer();
     }
 

@@ -60,6 +60,7 @@ impl Core {
         let id = self.next_write;
         self.next_write += 1;
         self.writes.insert(id, statement);
+        self.seen.write_asked(id, self.now.mono_ms);
         self.emit(Output::Persist(Write { id, rows }));
     }
 
@@ -74,6 +75,7 @@ impl Core {
 
     /// **P5, C2.** Only now does a vote leave, alone or in the proposal that carries it, and enter the own pool.
     pub(super) fn p5_on_durable(&mut self, write: WriteId, signature: Option<Signature>) {
+        self.seen.write_answered(write, self.now.mono_ms);
         let Some(Some(statement)) = self.writes.remove(&write) else { return };
         let Some(signature) = signature else {
             // A vote without a signature is no vote: what became of it is unknown.
@@ -111,6 +113,7 @@ impl Core {
     /// **P6, P7.** No vote until restart after any failed write: the row may or may not be there.
     pub(super) fn p6_on_write_failed(&mut self, write: WriteId, failure: WriteFailure) {
         self.writes.remove(&write);
+        self.seen.write_answered(write, self.now.mono_ms);
         match failure {
             WriteFailure::Unknown => {
                 if !self.stopped {

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod data;
+mod doctor;
 mod finality;
 mod frontier;
 mod lead;

@@ -170,6 +170,14 @@ impl Client {
         self.get("/rpc/peers").await
     }
 
+    /// Why there is no block, as the node sees it; the fields are those of docs/rpc.md.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn doctor(&self) -> Result<serde_json::Value, ClientError> {
+        self.get("/rpc/consensus/doctor").await
+    }
+
     /// Pending transactions of the node.
     ///
     /// # Errors

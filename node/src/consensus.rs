@@ -1,6 +1,7 @@
 //! The task that owns the core: inputs in, each output carried out; no await inside a step.
 
 use crate::batches::{BatchPool, Batches};
+use crate::doctor::Doctor;
 use crate::events;
 use crate::executor::Command;
 use crate::gossip::{GossipEvent, GossipHandle};
@@ -62,6 +63,8 @@ pub struct Consensus {
     pub metrics: Arc<Metrics>,
     /// Read by health, status and metrics.
     pub pulse: Arc<Pulse>,
+    /// Says why there is no block.
+    pub doctor: Doctor,
     /// Room for requests of peers being answered.
     pub answering: Arc<Semaphore>,
     /// Told when the core will not vote any more.
@@ -95,6 +98,7 @@ impl Consensus {
                 self.core.step(now, input, &mut outputs);
             }
             self.carry_out(&mut outputs, &mut timer);
+            self.doctor.look(&self.core, self.pulse.now());
         }
     }
 

@@ -12,6 +12,7 @@ pub mod commit;
 pub mod config;
 pub mod consensus;
 pub mod devnet;
+pub mod doctor;
 pub mod events;
 pub mod executor;
 pub mod gossip;

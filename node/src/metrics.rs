@@ -82,6 +82,8 @@ metrics! {
     transaction_results: counters "blockchain_transaction_results_total" ["code"];
     /// Consensus messages dropped, by reason.
     consensus_dropped: counters "blockchain_consensus_dropped_total" ["reason"];
+    /// Seconds for which something should have become final and nothing did; 0 while all is well.
+    stalled_seconds: gauge "blockchain_stalled_seconds";
     /// Double votes seen.
     evidence: counter "blockchain_evidence_total";
     /// Messages by type and direction (in, out).

@@ -11,6 +11,7 @@ use crate::batches::{BatchPool, Batches};
 use crate::commit::{self, Commit};
 use crate::config::Config;
 use crate::consensus::{self, Consensus, Outbox};
+use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task as mempool;
@@ -385,6 +386,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     tokio::spawn(sync.run(sync_events));
 
     let seed = u64::from(generation) << 16 | u64::from(own.index);
+    let (doctor, examined) = Doctor::new(metrics.clone());
     let parameters = identity.genesis.parameters.clone();
     let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, seed);
     let consensus = Consensus {
@@ -401,6 +403,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         subscriptions: subscriptions.clone(),
         metrics: metrics.clone(),
         pulse: pulse.clone(),
+        doctor,
         answering: Arc::new(Semaphore::new(consensus::ANSWERING)),
         halted,
     };
@@ -422,7 +425,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         .run(status_sender, shutdown.clone()),
     );
 
-    let view = View { identity, chain, status, storage: storage.clone(), pulse };
+    let view = View { identity, chain, status, doctor: examined, storage: storage.clone(), pulse };
     let servers = rpc::start(config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone()).await.map_err(
         |cause| NodeError::Start {
             what: "listen for clients (RPC_HOST, RPC_PORT, WS_PORT, METRICS_PORT)",

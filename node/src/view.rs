@@ -1,5 +1,6 @@
 //! What readers see: the last final block, its state, and how the node is doing. Written by the node, read by RPC.
 
+use crate::doctor::Examined;
 use crate::pulse::Pulse;
 use crate::storage::Storage;
 use aitbc_core::genesis::Genesis;
@@ -102,6 +103,8 @@ pub struct View {
     pub chain: watch::Receiver<Arc<Snapshot>>,
     /// The node's condition.
     pub status: watch::Receiver<Arc<NodeStatus>>,
+    /// Why there is no block, by the consensus loop's last look.
+    pub doctor: watch::Receiver<Arc<Examined>>,
     /// For older blocks and transactions.
     pub storage: Arc<dyn Storage>,
     /// The consensus loop's heartbeat.

@@ -14,6 +14,8 @@ mod configuration;
 mod crashes;
 /// The one-command chain.
 mod devnet;
+/// Why there is no block, and who is waited for.
+mod doctor;
 /// Two processes with one key.
 mod double_start;
 /// Asked to stop, a node stops.

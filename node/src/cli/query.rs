@@ -49,6 +49,8 @@ enum Question {
     Validators,
     /// The other validators, as this node sees them.
     Peers,
+    /// Why there is no block: who or what is waited for, since when.
+    Doctor,
     /// Pending transactions.
     Mempool {
         /// Most that are shown.
@@ -70,6 +72,7 @@ pub(super) async fn run(args: Args, format: Format) -> Result<()> {
         Question::Tx { id } => output::print(format, &client.transaction(&id).await?),
         Question::Validators => output::print(format, &client.validators().await?),
         Question::Peers => output::print(format, &client.peers().await?),
+        Question::Doctor => output::print(format, &client.doctor().await?),
         Question::Mempool { limit } => output::print(format, &client.mempool(limit).await?),
         Question::Sync => output::print(format, &client.sync_status().await?),
         Question::Genesis => output::print(format, &client.genesis().await?),

@@ -2,6 +2,7 @@
 //!
 //! Shapes and codes are in docs/rpc.md; a test compares its list of routes with [`ROUTES`].
 
+pub mod doctor;
 pub mod error;
 pub mod genesis;
 pub mod get_balance;
@@ -60,6 +61,7 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/transaction/{id}",
     "GET /rpc/peers",
     "GET /rpc/validators",
+    "GET /rpc/consensus/doctor",
     "GET /rpc/mempool",
     "GET /rpc/genesis",
     "GET /health",
@@ -193,6 +195,7 @@ fn router(api: Api) -> Router {
         .route("/rpc/transaction/{id}", get(transaction::transaction))
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
+        .route("/rpc/consensus/doctor", get(doctor::doctor))
         .route("/rpc/mempool", get(mempool::mempool))
         .route("/rpc/genesis", get(genesis::genesis))
         .route("/health", get(health::health))

@@ -3,6 +3,7 @@
 use super::super::{Servers, start};
 use crate::client::Client;
 use crate::config::Config;
+use crate::doctor::Examined;
 use crate::mempool::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -40,6 +41,7 @@ pub(super) struct Chain {
     pub(super) pool: Arc<TestPool>,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) status: watch::Sender<Arc<NodeStatus>>,
+    pub(super) doctor: watch::Sender<Arc<Examined>>,
     pub(super) subscriptions: Subscriptions,
     pub(super) metrics: Arc<Metrics>,
     pub(super) rpc: SocketAddr,
@@ -105,6 +107,7 @@ impl Chain {
         let (snapshots, chain) = watch::channel(Arc::new(Snapshot { head: genesis_head(&identity, &state), state }));
         let ready = NodeStatus { database_ready: true, ..NodeStatus::default() };
         let (status, condition) = watch::channel(Arc::new(ready));
+        let (doctor, examined) = watch::channel(Arc::default());
         let (trigger, shutdown) = shutdown::channel();
         let subscriptions = Subscriptions::default();
         let pool = Arc::new(TestPool::new(Rules::of(&genesis), chain.clone(), subscriptions.clone()));
@@ -112,6 +115,7 @@ impl Chain {
             identity: identity.clone(),
             chain,
             status: condition,
+            doctor: examined,
             storage: storage.clone(),
             pulse: Arc::new(Pulse::default()),
         };
@@ -123,6 +127,7 @@ impl Chain {
             pool,
             storage,
             status,
+            doctor,
             subscriptions,
             metrics,
             rpc: servers.rpc,

@@ -1,8 +1,10 @@
 //! Bad input gets the right status and stable code; good input the documented shape.
 
 use super::fixture::{Chain, FUNDS, alice};
+use crate::doctor::Examined;
 use crate::rpc::error::ErrorBody;
 use crate::view::{NodeStatus, PeerInfo};
+use aitbc_core::consensus::doctor::{Cause, Condition, Report, SlotReport};
 use aitbc_core::json;
 use aitbc_core::key::{Address, SecretKey, Signature};
 use aitbc_core::params::MAX_SUPPLY;
@@ -281,6 +283,29 @@ async fn validators_genesis_and_mempool_tell_what_there_is() {
     let pool = chain.client().mempool(10).await.expect("mempool");
     let ids: BTreeSet<_> = pool.transactions.iter().map(|tx| tx.tx_hash).collect();
     assert!(ids.len() == 2 && ids.contains(&sent.tx_hash));
+}
+
+#[tokio::test]
+async fn the_doctor_tells_what_the_loop_saw_last_and_how_old_that_is() {
+    let chain = Chain::start().await;
+    let healthy = get(&chain, "/rpc/consensus/doctor").await;
+    assert_eq!(
+        (&healthy["state"], &healthy["cause"], &healthy["database_ready"]),
+        (&json!("idle"), &json!("none"), &json!(true))
+    );
+    let report = Report {
+        state: Condition::Stalled,
+        cause: Cause::LeaderSilent,
+        diagnosis: "slot 7: its leader proposed nothing".into(),
+        frontier: SlotReport { slot: 7, silent: vec![1, 2], ..SlotReport::default() },
+        ..Report::default()
+    };
+    chain.doctor.send_replace(Arc::new(Examined { report, at_ms: 0 }));
+    let stalled = get(&chain, "/rpc/consensus/doctor").await;
+    assert_eq!((&stalled["state"], &stalled["cause"]), (&json!("stalled"), &json!("leader_silent")));
+    assert_eq!((&stalled["frontier"]["slot"], &stalled["frontier"]["silent"]), (&json!(7), &json!([1, 2])));
+    assert!(stalled["frontier"]["final"]["weight"] == 0 && stalled["report_age_ms"].is_u64(), "{stalled}");
+    assert_eq!(chain.client().doctor().await.expect("an answer")["diagnosis"], stalled["diagnosis"]);
 }
 
 #[tokio::test]

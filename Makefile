@@ -62,8 +62,9 @@ simulate: ## Seeded simulation of consensus (SEEDS=10000)
 	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release --locked -p aitbc-sim --test seeds -- --nocapture
 
 .PHONY: fuzz
-fuzz: ## Ledger, trie, mempool and decoders on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
+fuzz: ## Ledger, trie, mempool, decoders, handshakes, requests on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
 	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-core --test reference --test decoders -- --nocapture
+	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-node --lib fuzz -- --nocapture
 
 .PHONY: explore
 explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes, 1.5 GB)

@@ -15,6 +15,8 @@ pub mod devnet;
 pub mod doctor;
 pub mod events;
 pub mod executor;
+#[cfg(test)]
+mod fuzz;
 pub mod gossip;
 pub mod mempool;
 pub mod metrics;

@@ -214,7 +214,8 @@ impl Identity {
     }
 }
 
-fn builder() -> Result<Builder<'static>, snow::Error> {
+/// Of either end's Noise handshake.
+pub(super) fn builder() -> Result<Builder<'static>, snow::Error> {
     Builder::new(NOISE.parse()?).prologue(PROLOGUE)
 }
 

@@ -1,5 +1,7 @@
 //! Gossip over real sockets: who is let in, one channel a pair, priorities, slow and hostile peers.
 
+mod fuzz;
+
 use super::handshake::{self, Greeting, Hello, Refusal, Session};
 use super::wire::{Assembler, Incoming};
 use super::*;
@@ -171,6 +173,8 @@ fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity 
 /// A dialer under the test's control, up to the Hellos.
 async fn dial_by_hand(to: SocketAddr, identity: &Identity) -> Result<Session, HandshakeError> {
     let tcp = TcpStream::connect(to).await.expect("connects");
+    // As gossip itself dials: else each step of a handshake waits 40 ms for a delayed acknowledgement.
+    tcp.set_nodelay(true).expect("a socket");
     let socket = handshake::upgrade(tcp, Role::Dialer, "test").await?;
     handshake::authenticate(socket, Role::Dialer, identity).await
 }

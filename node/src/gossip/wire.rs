@@ -197,6 +197,12 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// Bytes of unfinished messages.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.partial.iter().flatten().map(|partial| partial.bytes.len()).sum()
+    }
+
     /// The next thing in `record`, which is advanced; `None` at its end.
     ///
     /// # Errors

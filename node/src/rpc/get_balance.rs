@@ -2,12 +2,12 @@
 
 use super::Api;
 use super::error::ApiError;
-use super::query::{self, Parameters};
+use super::query::{self, Parameters, Segment};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::state::AccountProof;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub struct BalanceProof {
 
 pub(super) async fn get_balance(
     State(api): State<Api>,
-    Path(address): Path<String>,
+    Segment(address): Segment,
     uri: Uri,
 ) -> Result<Json<Balance>, ApiError> {
     let proof = Parameters::read(&uri, &["proof"])?.flag("proof")?;

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
-use super::query::{self, Parameters};
+use super::query::{self, Parameters, Segment};
 use super::transaction::{Status, code_name};
 use crate::storage::{StoredBlock, TransactionRow};
 use crate::view::Identity;
@@ -13,7 +13,7 @@ use aitbc_core::key::Address;
 use aitbc_core::vote::Cert;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ pub struct Certificate {
 
 pub(super) async fn get_block(
     State(api): State<Api>,
-    Path(height): Path<String>,
+    Segment(height): Segment,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let full = Parameters::read(&uri, &["full"])?.flag("full")?;

@@ -3,8 +3,10 @@
 use super::error::ApiError;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
-use axum::extract::Query;
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
+use axum::http::request::Parts;
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
 /// Characters of a wrong value that an answer repeats.
@@ -70,6 +72,19 @@ impl Parameters {
         let Some(text) = self.get(name) else { return Ok(None) };
         let word = words.iter().find(|word| **word == text);
         word.map(|word| Some(*word)).ok_or_else(|| self.wrong(name, words.join(", ")))
+    }
+}
+
+/// The variable segment of a path. One that is no UTF-8 is replaced by what no parser below takes, so that it is refused as
+/// any other wrong value, and not by axum with a text of its own.
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Segment(path.map_or_else(|_| char::REPLACEMENT_CHARACTER.to_string(), |Path(segment)| segment)))
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::Api;
 use super::error::ApiError;
-use super::query::{self, Parameters};
+use super::query::{self, Parameters, Segment};
 use crate::mempool::{Outcome, Pending, Standing};
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::ResultCode;
 use aitbc_core::mempool::Reason;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,7 @@ pub(super) fn code_name(number: u16) -> String {
 
 pub(super) async fn transaction(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     uri: Uri,
 ) -> Result<Json<TransactionStatus>, ApiError> {
     Parameters::read(&uri, &[])?;

@@ -2,6 +2,7 @@
 
 mod documented;
 mod fixture;
+mod fuzz;
 mod limits;
 mod requests;
 mod transactions;

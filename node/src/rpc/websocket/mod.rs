@@ -14,12 +14,12 @@ mod replay;
 mod session;
 
 use super::error::ApiError;
-use super::query::{Parameters, shown};
+use super::query::{Parameters, Segment, shown};
 use super::{Api, WS_ROUTES};
 use crate::subscriptions::Topic;
+use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
 
@@ -43,7 +43,7 @@ pub(super) async fn any_topic(State(api): State<Api>, uri: Uri, upgrade: Upgrade
 /// `/ws/{topic}`: that topic, from the first message on.
 pub(super) async fn one_topic(
     State(api): State<Api>,
-    Path(topic): Path<String>,
+    Segment(topic): Segment,
     uri: Uri,
     upgrade: Upgrade,
 ) -> Result<Response, ApiError> {

@@ -405,7 +405,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         pulse: pulse.clone(),
         doctor,
         answering: Arc::new(Semaphore::new(consensus::ANSWERING)),
-        halted,
+        halted: halted.clone(),
     };
     let deciding = tokio::spawn(consensus.run(inputs, gossip_events));
 
@@ -420,7 +420,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             pulse: pulse.clone(),
             core: inputs_sender.clone(),
             metrics: metrics.clone(),
-            halted: halt.clone(),
+            halted,
         }
         .run(status_sender, shutdown.clone()),
     );

@@ -4,7 +4,7 @@ use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 use crate::sync::Heights;
 use crate::view::{Identity, NodeStatus, PeerInfo, Snapshot};
 use aitbc_core::consensus::input::Input;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_millis(200);
@@ -46,8 +46,8 @@ pub struct StatusTask {
     pub core: mpsc::Sender<Input>,
     /// Gauges.
     pub metrics: Arc<Metrics>,
-    /// Whether voting stopped for good.
-    pub halted: watch::Receiver<Option<Halt>>,
+    /// Whether voting stopped for good; told here where the lease is lost.
+    pub halted: watch::Sender<Option<Halt>>,
 }
 
 impl StatusTask {
@@ -85,11 +85,22 @@ impl StatusTask {
         }
     }
 
+    /// Whether the database answers. A process that has nothing to write learns here that another took the lease (P7).
     async fn ping(&self) -> bool {
         let start = Instant::now();
-        let answered = matches!(tokio::time::timeout(PING_LIMIT, self.storage.ping()).await, Ok(Ok(())));
+        let answer = tokio::time::timeout(PING_LIMIT, self.storage.ping()).await;
         self.metrics.database_seconds.with_label_values(&["ping"]).observe(start.elapsed().as_secs_f64());
-        answered
+        if let Ok(Err(cause @ StorageError::Fenced { .. })) = &answer {
+            error!(%cause, "fenced: this process ends");
+            self.halted.send_if_modified(|halted| {
+                let first = halted.is_none();
+                if first {
+                    *halted = Some(Halt::Fenced);
+                }
+                first
+            });
+        }
+        matches!(answer, Ok(Ok(())))
     }
 
     fn look(&self, database_ready: bool, stopping: bool) -> NodeStatus {

@@ -25,6 +25,7 @@ on_both_databases! {
     p3_p4_votes_come_with_what_they_rest_on,
     p6_the_same_vote_again_is_no_error,
     p7_the_first_holder_is_fenced_once_a_second_takes_the_lease,
+    p7_one_that_writes_nothing_learns_by_its_pings_that_it_is_fenced,
     p7_a_vote_racing_the_lease_is_either_refused_or_known_to_the_new_holder,
     p7_nothing_is_written_without_a_lease,
     p8_another_chain_key_or_newer_schema_is_refused,
@@ -126,6 +127,18 @@ async fn p7_the_first_holder_is_fenced_once_a_second_takes_the_lease(site: Site)
     second.commit_votes(vec![vote_write(Kind::Skip, 2)]).await.expect("the second goes on");
     second.apply_state(state(1)).await.expect("the second goes on");
     assert_eq!(second.load_ledger().await.expect("loads").votes, [vote(Kind::Skip, 1), vote(Kind::Skip, 2)]);
+}
+
+async fn p7_one_that_writes_nothing_learns_by_its_pings_that_it_is_fenced(site: Site) {
+    let first = site.ready().await;
+    first.ping().await.expect("holds the lease");
+    let second = site.open().await;
+    second.ping().await.expect("has none to lose yet");
+    first.ping().await.expect("and takes none by being there");
+    second.take_lease("second".to_owned()).await.expect("takes over");
+    let outcome = first.ping().await;
+    assert!(matches!(outcome, Err(StorageError::Fenced { ours: 1, found: 2 })), "{outcome:?}");
+    second.ping().await.expect("holds the lease");
 }
 
 /// §8.4: a vote of the old process is committed before the new one reads, or it is refused.

@@ -73,6 +73,7 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
     /// By position.
     fn block_transactions(&self, height: u64) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
+    /// Reads the lease.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

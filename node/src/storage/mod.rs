@@ -221,7 +221,8 @@ pub trait Storage: Send + Sync + 'static {
     /// took effect in another place.
     fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
 
-    /// A round trip, for readiness; the time it took is measured by the caller.
+    /// A round trip, for readiness; the time it took is measured by the caller. `Fenced` where another process has taken the
+    /// lease: one that has nothing to write would else never notice (P7).
     fn ping(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Writes out what is buffered and closes.

@@ -320,8 +320,8 @@ impl Backend for Postgres {
     }
 
     async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").fetch_one(&self.reads).await?;
-        Ok(())
+        let (ours, found) = (self.generation(), reads::generation(&self.reads).await?);
+        if ours < 0 || found == ours { Ok(()) } else { Err(fenced(ours, found)) }
     }
 
     async fn close(&self) {

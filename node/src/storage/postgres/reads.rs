@@ -7,6 +7,11 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use sqlx::postgres::PgPool;
 
+/// Of the lease, whoever holds it.
+pub(super) async fn generation(pool: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT generation FROM ledger.lease WHERE id = 1").fetch_one(pool).await?)
+}
+
 pub(super) async fn block(pool: &PgPool, id: &BlockId) -> Result<Option<StoredBlock>> {
     let row: Option<rows::BlockRow> = match id {
         BlockId::Height(height) => {

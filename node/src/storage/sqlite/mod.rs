@@ -274,8 +274,8 @@ impl Backend for Sqlite {
 
     async fn ping(&self) -> Result<()> {
         self.file.check()?;
-        sqlx::query("SELECT generation FROM lease").fetch_one(&self.ledger_reads).await?;
-        Ok(())
+        let (ours, found) = (self.generation(), reads::generation(&self.ledger_reads).await?);
+        if ours < 0 || found == ours { Ok(()) } else { Err(self.fenced(found)) }
     }
 
     async fn close(&self) {

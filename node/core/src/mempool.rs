@@ -348,6 +348,15 @@ struct Queue {
     tail: Option<TailKey>,
 }
 
+/// Pending transactions whose nonces an account has passed: they leave with the next admission of their sender.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    count: usize,
+    bytes: usize,
+    /// Fees and amounts.
+    cost: u64,
+}
+
 impl Queue {
     fn len(&self) -> usize {
         self.queued.len() + self.in_flight.len()
@@ -358,9 +367,16 @@ impl Queue {
     }
 
     fn advance(&mut self) {
-        while self.holds(self.next) {
-            self.next += 1;
+        self.next = self.next_from(self.next);
+    }
+
+    /// The next nonce of an account whose own is `nonce`, counting what is pending.
+    fn next_from(&self, nonce: u64) -> u64 {
+        let mut next = self.next.max(nonce);
+        while self.holds(next) {
+            next += 1;
         }
+        next
     }
 
     fn ready(&self) -> Option<&Pending> {
@@ -444,8 +460,9 @@ impl Mempool {
         self.check_terms(height, &tx)?;
         let known = self.queues.get(&tx.sender).map(|queue| queue.account);
         let account = known.filter(|known| known.nonce > account.nonce).unwrap_or(account);
-        let replaced = self.check_sender(&tx, account)?;
-        let evicted = self.make_room(&tx, replaced)?;
+        let passed = self.passed(&tx.sender, account.nonce);
+        let replaced = self.check_sender(&tx, account, &passed)?;
+        let evicted = self.make_room(&tx, replaced, &passed)?;
         let mut dropped = Vec::new();
         self.learn(tx.sender, account, &mut dropped);
         if let Some(id) = replaced {
@@ -483,14 +500,27 @@ impl Mempool {
         }
     }
 
-    /// Nonce, balance and share of the sender; answers which pending transaction gives way.
-    fn check_sender(&self, tx: &VerifiedTx, account: Account) -> Result<Option<Hash>, Rejected> {
+    /// What of a sender goes once its account's nonce is known to be `nonce`.
+    fn passed(&self, sender: &Address, nonce: u64) -> Passed {
+        let mut passed = Passed::default();
+        let Some(queue) = self.queues.get(sender) else { return passed };
+        for (_, pending) in queue.queued.range(..nonce).chain(queue.in_flight.range(..nonce)) {
+            passed.count += 1;
+            passed.bytes += pending.tx.bytes;
+            passed.cost = passed.cost.saturating_add(pending.tx.cost());
+        }
+        passed
+    }
+
+    /// Nonce, balance and share of the sender; answers which pending transaction gives way. What its nonce has passed
+    /// counts no more: another node may have had it included before this pool heard of it.
+    fn check_sender(&self, tx: &VerifiedTx, account: Account, passed: &Passed) -> Result<Option<Hash>, Rejected> {
         let (found, empty) = (tx.nonce(), Queue { account, next: account.nonce, ..Queue::default() });
         let queue = self.queues.get(&tx.sender).unwrap_or(&empty);
         if found < account.nonce {
             return Err(Rejected::NonceTooLow { expected: account.nonce, found });
         }
-        let (allowed, expected) = (self.limits.nonce_gap, queue.next.max(account.nonce));
+        let (allowed, expected) = (self.limits.nonce_gap, queue.next_from(account.nonce));
         if found > expected.saturating_add(allowed) {
             return Err(Rejected::NonceGap { expected, found, allowed });
         }
@@ -506,12 +536,12 @@ impl Mempool {
                     return Err(Rejected::ReplacementUnderpriced { nonce: found, found: tx.fee(), min });
                 }
             }
-            None if queue.len() >= self.limits.per_sender => {
+            None if queue.len() - passed.count >= self.limits.per_sender => {
                 return Err(Rejected::SenderFull { allowed: self.limits.per_sender });
             }
             None => {}
         }
-        let others = queue.cost.saturating_sub(old.map_or(0, VerifiedTx::cost));
+        let others = queue.cost.saturating_sub(passed.cost).saturating_sub(old.map_or(0, VerifiedTx::cost));
         let (balance, needed) = (account.balance, others.saturating_add(tx.cost()));
         if balance < needed {
             return Err(Rejected::InsufficientBalance { balance, needed });
@@ -520,10 +550,10 @@ impl Mempool {
     }
 
     /// Which transactions must go so that `tx` fits; all of them pay less for each byte.
-    fn make_room(&self, tx: &VerifiedTx, replaced: Option<Hash>) -> Result<Vec<Hash>, Rejected> {
+    fn make_room(&self, tx: &VerifiedTx, replaced: Option<Hash>, passed: &Passed) -> Result<Vec<Hash>, Rejected> {
         let gone = replaced.and_then(|id| self.get(&id)).map(|(old, _)| old.bytes);
-        let mut bytes = (self.counters.bytes + tx.bytes).saturating_sub(gone.unwrap_or(0));
-        let mut count = self.counters.count + usize::from(gone.is_none());
+        let mut bytes = (self.counters.bytes + tx.bytes).saturating_sub(gone.unwrap_or(0) + passed.bytes);
+        let mut count = self.counters.count + usize::from(gone.is_none()) - passed.count;
         let fits = |bytes: usize, count: usize| bytes <= self.limits.bytes && count <= self.limits.count;
         let mut evicted = Vec::new();
         // One tail of each other sender: its own could leave a gap before the newcomer.
@@ -1065,6 +1095,43 @@ mod tests {
         let admitted = pool.admit(HEIGHT, tx(1, 2, 5), newer).expect("next");
         assert_eq!(admitted, Admitted { ready: true, dropped: vec![dropped(&tx(1, 0, 5), Reason::NonceUsed)] });
         assert_eq!(take(&mut pool, 9), [(1, 1), (1, 2)]);
+    }
+
+    /// Another node had two of the sender's transactions included; this pool hears of the account first at the next one.
+    #[test]
+    fn what_a_newer_account_has_passed_takes_nothing_of_the_senders_balance_share_and_room() {
+        let newer = |balance| Account { nonce: 2, balance };
+        let held = [tx(1, 0, 5), tx(1, 1, 5)];
+        let after = || {
+            let mut pool = pool();
+            admit_all(&mut pool, held.clone());
+            take(&mut pool, 1);
+            pool
+        };
+        let mut of_balance = after();
+        assert!(of_balance.admit(HEIGHT, tx(1, 2, 5), newer(105)).is_ok(), "105 cover the one that is left");
+        let needed = Err(Rejected::InsufficientBalance { balance: 104, needed: 105 });
+        assert_eq!(after().admit(HEIGHT, tx(1, 2, 5), newer(104)), needed);
+
+        let mut of_share = after();
+        of_share.limits.per_sender = 2;
+        let admitted = of_share.admit(HEIGHT, tx(1, 2, 5), newer(105)).expect("its share is free again");
+        assert_eq!(admitted.dropped, [&held[1], &held[0]].map(|tx| dropped(tx, Reason::NonceUsed)));
+
+        let mut of_room = after();
+        of_room.limits.count = 2;
+        assert!(of_room.admit(HEIGHT, tx(1, 2, 5), newer(105)).is_ok(), "the pool has room for it");
+        assert_eq!((of_room.counters().count, of_room.counters().in_flight), (1, 0));
+    }
+
+    #[test]
+    fn a_nonce_is_measured_from_what_is_pending_beyond_a_newer_account() {
+        let mut pool = pool();
+        admit_all(&mut pool, [tx(1, 5, 2), tx(1, 6, 2)]);
+        let newer = Account { nonce: 5, ..RICH };
+        let gap = Err(Rejected::NonceGap { expected: 7, found: 72, allowed: 64 });
+        assert_eq!(pool.admit(HEIGHT, tx(1, 72, 2), newer), gap);
+        assert!(pool.admit(HEIGHT, tx(1, 71, 2), newer).is_ok());
     }
 
     #[test]

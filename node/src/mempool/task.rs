@@ -6,7 +6,7 @@ use crate::events;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::storage::TransactionRow;
-use crate::subscriptions::Subscriptions;
+use crate::subscriptions::{Subscriptions, Topic};
 use crate::verify::Verifier;
 use crate::view::Snapshot;
 use aitbc_core::batch::{Batch, VerifiedBatch};
@@ -201,6 +201,9 @@ impl Task {
 
     fn admit_all(&mut self, transactions: Vec<VerifiedTx>) -> Vec<Result<Hash, Rejected>> {
         let snapshot = self.parts.snapshot.borrow().clone();
+        if self.parts.subscriptions.readers(Topic::NewTransactions) == 0 {
+            return transactions.into_iter().map(|tx| self.admit(&snapshot, tx)).collect();
+        }
         let mut pending = Vec::with_capacity(transactions.len());
         let results = transactions.into_iter().map(|tx| {
             let known = (tx.id, tx.sender, tx.tx.transaction.nonce);

@@ -138,7 +138,7 @@ impl Model {
         let known = self.known.get(&tx.sender).copied().unwrap_or_default();
         let account = if known.nonce > account.nonce { known } else { account };
         let old = self.check_sender(tx, account)?;
-        let evicted = self.make_room(tx, old.as_ref())?;
+        let evicted = self.make_room(tx, old.as_ref(), account.nonce)?;
         let mut drops = Drops::new();
         self.learn(tx.sender, account, &mut drops);
         if let Some(old) = old {
@@ -178,21 +178,23 @@ impl Model {
         if new.nonce < account.nonce {
             return Err("NONCE_TOO_LOW");
         }
-        let next = self.next(&tx.sender).unwrap_or(0).max(account.nonce);
+        // What the account has passed goes with the admission and counts no more.
+        let left = || self.of(&tx.sender).filter(|entry| entry.inner().nonce >= account.nonce);
+        let next = (account.nonce..).find(|nonce| left().all(|entry| entry.inner().nonce != *nonce)).expect("some");
         if new.nonce > next + self.limits.nonce_gap {
             return Err("NONCE_GAP");
         }
-        let old = self.of(&tx.sender).find(|entry| entry.inner().nonce == new.nonce);
+        let old = left().find(|entry| entry.inner().nonce == new.nonce);
         match old {
             Some(old) if old.in_flight => return Err("NONCE_IN_FLIGHT"),
             // Ten percent more, and at least one more; in tenths, so that nothing is rounded.
             Some(old) if new.fee <= old.inner().fee || new.fee * 10 < old.inner().fee * 11 => {
                 return Err("REPLACEMENT_UNDERPRICED");
             }
-            None if self.of(&tx.sender).count() >= self.limits.per_sender => return Err("SENDER_FULL"),
+            None if left().count() >= self.limits.per_sender => return Err("SENDER_FULL"),
             _ => {}
         }
-        let pending: u128 = self.of(&tx.sender).map(Entry::cost).sum();
+        let pending: u128 = left().map(Entry::cost).sum();
         let needed = pending - old.map_or(0, Entry::cost) + cost(new);
         if u128::from(account.balance) < needed {
             return Err("INSUFFICIENT_BALANCE");
@@ -201,9 +203,11 @@ impl Model {
     }
 
     /// The last queued of each other sender, cheapest first, until the newcomer fits; all must pay less than it.
-    fn make_room(&self, tx: &VerifiedTx, old: Option<&Entry>) -> Result<Vec<Hash>, &'static str> {
-        let mut bytes: usize = self.entries.iter().map(|entry| entry.tx.bytes).sum::<usize>() + tx.bytes;
-        let mut count = self.entries.len() + 1;
+    fn make_room(&self, tx: &VerifiedTx, old: Option<&Entry>, nonce: u64) -> Result<Vec<Hash>, &'static str> {
+        let passed = |entry: &&Entry| entry.tx.sender == tx.sender && entry.inner().nonce < nonce;
+        let left = || self.entries.iter().filter(|entry| !passed(entry));
+        let mut bytes: usize = left().map(|entry| entry.tx.bytes).sum::<usize>() + tx.bytes;
+        let mut count = left().count() + 1;
         if let Some(old) = old {
             bytes -= old.tx.bytes;
             count -= 1;

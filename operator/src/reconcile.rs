@@ -192,6 +192,8 @@ async fn write(
         return Ok(Written::Keys(writer.create_keys(&keys.create).await?));
     }
     let Some(parts) = Parts::of(validated) else { return Ok(Written::Nothing) };
+    // Before the mounted Secret takes the assertion back: what was asserted once must be on record.
+    writer.record_starts(&parts.starts.unrecorded).await?;
     let objects = desired::desired(validated, parts, plan, observed.monitors.as_ref());
     writer.apply(&objects, plan, observed).await?;
     Ok(if objects.genesis.is_some() { Written::Genesis } else { Written::Nothing })

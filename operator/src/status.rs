@@ -136,7 +136,8 @@ fn validator(
         weight: own.map(|validator| validator.weight).or(known.weight),
         state: state(pod, sync, signing),
         height: sync.map(|sync| sync.height).or(known.height),
-        last_signed_height: own.map(|validator| validator.last_signed_height).or(known.last_signed_height),
+        // A node counts from its start, and what it signed before that stays true.
+        last_signed_height: own.map(|validator| validator.last_signed_height).max(known.last_signed_height),
         database_ready: match sync.map(|sync| sync.database_ready) {
             Some(true) => Known::True,
             Some(false) => Known::False,

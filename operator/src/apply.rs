@@ -9,6 +9,7 @@ use crate::names::Identity;
 use crate::observe::{Observed, Owned};
 use crate::plan::{Growth, Plan, Replacement};
 use crate::validate::keys::{KeySource, ValidatorKey};
+use crate::validate::starts::Record;
 use aitbc_core::key::SecretKey;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -46,6 +47,13 @@ pub enum ApplyError {
          blockchain.aitbc.io/network, role and ordinal if it is a restored key"
     )]
     KeyNameTaken { name: String },
+    /// A key Secret could not be annotated.
+    #[error("could not record on the key Secret \"{name}\" that its key may have voted")]
+    RecordStart {
+        name: String,
+        #[source]
+        source: kube::Error,
+    },
     /// Genesis could not be created.
     #[error("could not create the ConfigMap \"{name}\"")]
     CreateGenesis {
@@ -88,6 +96,7 @@ impl ApplyError {
             ApplyError::Randomness(_) => "RandomnessFailed",
             ApplyError::CreateKey { .. } => "CreateKeyFailed",
             ApplyError::KeyNameTaken { .. } => "KeyNameTaken",
+            ApplyError::RecordStart { .. } => "RecordStartFailed",
             ApplyError::CreateGenesis { .. } => "CreateGenesisFailed",
             ApplyError::NameTaken { .. } => "NameTaken",
             ApplyError::Apply { .. } => "ApplyFailed",
@@ -166,6 +175,26 @@ impl Writer<'_> {
                 && secret.labels().contains_key(names::ORDINAL_LABEL)
         });
         if ours { Ok(()) } else { Err(ApplyError::KeyNameTaken { name: name.to_owned() }) }
+    }
+
+    /// Writes on key Secrets on which chains their keys may have voted: one annotation, and only on the very object that was read.
+    ///
+    /// # Errors
+    /// Where one cannot be written.
+    pub async fn record_starts(&self, records: &[Record]) -> Result<(), ApplyError> {
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        for Record { secret, resource_version, chains } in records {
+            // A merge patch: an apply would make an empty Secret of one that was deleted meanwhile.
+            let annotations = json!({ names::STARTED_ON_ANNOTATION: chains });
+            let patch = json!({ "metadata": { "resourceVersion": resource_version, "annotations": annotations } });
+            match self.api::<Secret>().patch_metadata(secret, &params, &Patch::Merge(&patch)).await {
+                Ok(_) => tracing::info!(secret, chains, "first start is over"),
+                // The next visit sees what somebody else did.
+                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {}
+                Err(source) => return Err(ApplyError::RecordStart { name: secret.clone(), source }),
+            }
+        }
+        Ok(())
     }
 
     /// Brings the cluster to what is wanted: claims, then objects in the order they need each other, then what is left over goes.

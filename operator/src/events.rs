@@ -1,5 +1,7 @@
 //! Pure: which events a visit is worth. Transitions of conditions, and what the planner does to pods.
 
+use crate::crd::status::{ValidatorState, ValidatorStatus};
+use crate::observe::{Observed, SyncStatus};
 use crate::plan::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -7,8 +9,8 @@ use kube::runtime::events::{Event, EventType};
 
 /// Conditions whose changes people want to read of.
 const TOLD: [&str; 6] = ["Ready", "KeysReady", "GenesisReady", "DatabaseReady", "Available", "Degraded"];
-/// Reasons that say no more than "not yet".
-const TRANSIENT: [&str; 8] = [
+/// Reasons that say no more than "not yet", or whose validators have an event each.
+const TRANSIENT: [&str; 9] = [
     "Creating",
     "WaitingForKeys",
     "NoBlockYet",
@@ -17,6 +19,7 @@ const TRANSIENT: [&str; 8] = [
     "ValidatorsSilent",
     "Hibernated",
     "ValidatorsDown",
+    "ValidatorQuarantined",
 ];
 /// Most bytes of an event's note.
 const NOTE_BYTES_MAX: usize = 1_000;
@@ -51,14 +54,44 @@ pub fn of_note(note: &Note, namespace: &str) -> Event {
         Note::Restarting { pod } | Note::Restarted { pod, .. } | Note::Replacing { pod } => Some(pod),
         Note::NoFaultTolerance { .. } => None,
     };
-    let secondary = pod.map(|name| ObjectReference {
+    Event { secondary: pod.map(|name| reference(name, namespace)), ..in_words(note) }
+}
+
+fn reference(pod: &str, namespace: &str) -> ObjectReference {
+    ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Pod".into()),
-        name: Some(name.clone()),
+        name: Some(pod.to_owned()),
         namespace: Some(namespace.to_owned()),
         ..ObjectReference::default()
-    });
-    Event { secondary, ..in_words(note) }
+    }
+}
+
+/// Events of validators that were quarantined, or vote again.
+pub fn quarantines(
+    former: &[ValidatorStatus],
+    present: &[ValidatorStatus],
+    observed: &Observed,
+    namespace: &str,
+) -> Vec<Event> {
+    let of = |validator: &ValidatorStatus| {
+        let known = former.iter().find(|known| known.ordinal == validator.ordinal);
+        let was = known.is_some_and(|known| known.state == ValidatorState::Quarantined);
+        let why = || observed.sync.get(&validator.ordinal).map(SyncStatus::quarantine).unwrap_or_default();
+        let pod = &validator.pod_name;
+        let event = match validator.state {
+            ValidatorState::Quarantined if !was => {
+                let note = format!("{pod} casts no vote: {}", why());
+                event(EventType::Warning, "ValidatorQuarantined", "Quarantine", note)
+            }
+            ValidatorState::Active | ValidatorState::Syncing if was => {
+                event(EventType::Normal, "ValidatorRecovered", "Quarantine", format!("{pod} may vote again"))
+            }
+            _ => return None,
+        };
+        Some(Event { secondary: Some(reference(pod, namespace)), ..event })
+    };
+    present.iter().filter_map(of).collect()
 }
 
 fn in_words(note: &Note) -> Event {
@@ -147,6 +180,34 @@ mod tests {
     fn restarts_of_two_pods_are_two_events() {
         let of = |pod: &str| of_note(&Note::Restarting { pod: pod.into() }, "chains").secondary;
         assert_ne!(of("net-validator-0"), of("net-validator-1"));
+    }
+
+    fn validator(state: ValidatorState) -> [ValidatorStatus; 1] {
+        [ValidatorStatus { ordinal: 2, state, pod_name: "net-validator-2".into(), ..ValidatorStatus::default() }]
+    }
+
+    #[test]
+    fn a_quarantine_is_told_once_when_it_begins_and_once_when_it_ends() {
+        use ValidatorState::{Active, Pending, Quarantined, Syncing};
+        let quarantine = Some("the database is new".to_owned());
+        let own = crate::observe::SyncValidator { quarantine, ..Default::default() };
+        let sync = SyncStatus { validator: Some(own), ..SyncStatus::default() };
+        let observed = Observed { sync: [(2, sync)].into(), ..Observed::default() };
+        let told = |from, to| {
+            let events = quarantines(&validator(from), &validator(to), &observed, "chains");
+            assert!(events.iter().all(|event| event.secondary.is_some()), "each is about its pod");
+            events.into_iter().map(|event| (event.reason, event.note.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let begin =
+            ("ValidatorQuarantined".to_owned(), "net-validator-2 casts no vote: the database is new".to_owned());
+        assert_eq!(told(Active, Quarantined), std::slice::from_ref(&begin));
+        assert_eq!(told(Pending, Quarantined), [begin]);
+        assert!(told(Quarantined, Quarantined).is_empty() && told(Pending, Syncing).is_empty());
+        let end = ("ValidatorRecovered".to_owned(), "net-validator-2 may vote again".to_owned());
+        assert_eq!(told(Quarantined, Syncing), [end]);
+        let known = [condition("Degraded", "False", "AsExpected")];
+        let now = [condition("Degraded", "True", "ValidatorQuarantined")];
+        assert!(transitions(&known, &now).is_empty(), "not told a second time for the network");
     }
 
     #[test]

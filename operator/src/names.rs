@@ -21,6 +21,8 @@ pub const GENESIS_HASH_ANNOTATION: &str = "blockchain.aitbc.io/genesis-hash";
 pub const RESTART_ANNOTATION: &str = "blockchain.aitbc.io/restart-at";
 /// Annotation on pods: a changed database address restarts them.
 pub const DATABASES_ANNOTATION: &str = "blockchain.aitbc.io/databases-hash";
+/// Annotation on a key Secret: the chains on which its key may have voted, as hashes of genesis with commas between them.
+pub const STARTED_ON_ANNOTATION: &str = "blockchain.aitbc.io/started-on";
 /// Type of a key Secret.
 pub const KEY_SECRET_TYPE: &str = "blockchain.aitbc.io/validator-key";
 /// Entry of a key Secret with the private key, PKCS#8 PEM.
@@ -88,6 +90,14 @@ pub fn validator(network: &str) -> String {
 /// Pod of a validator; also its entry in the mounted Secrets.
 pub fn pod(network: &str, ordinal: i32) -> String {
     format!("{network}-validator-{ordinal}")
+}
+
+/// What a pod's entry with the asserted first start ends with, after the pod's name.
+pub const FIRST_START_SUFFIX: &str = ".first-start";
+
+/// Entry of the mounted Secret that asserts a validator's first start: the hash of genesis, or nothing.
+pub fn first_start(network: &str, ordinal: i32) -> String {
+    format!("{}{FIRST_START_SUFFIX}", pod(network, ordinal))
 }
 
 /// Headless Service.

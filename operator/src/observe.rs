@@ -4,7 +4,7 @@
 
 use crate::crd::BlockchainNetwork;
 use crate::crd::validators::KeyPolicy;
-use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role};
+use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role, STARTED_ON_ANNOTATION};
 use aitbc_core::env;
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Longest a node may take to say how it is.
 const SYNC_STATUS_TIMEOUT: Duration = Duration::from_millis(1_000);
 
+/// Most of a node's sentence on why it is quarantined.
+const QUARANTINE_CHARS_MAX: usize = 300;
+
 /// What the cluster holds of a network.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -37,6 +40,8 @@ pub struct Observed {
     pub mounted_keys: Option<Secret>,
     /// The user's keys by ordinal, PEM; `None` inside: the Secret or its entry is missing.
     pub provided_keys: BTreeMap<i32, Option<String>>,
+    /// Chains on which the user's keys have voted, by ordinal, as their Secrets say.
+    pub provided_started: BTreeMap<i32, String>,
     /// The user's databases by ordinal, URL; `None` inside: the Secret or its entry is missing.
     pub database_urls: BTreeMap<i32, Option<String>>,
     /// Genesis.
@@ -106,8 +111,46 @@ pub struct SyncValidator {
     pub public_key: String,
     /// Its voting power.
     pub weight: i64,
-    /// Height of the last block it signed.
+    /// Height of the last block it signed since it started.
     pub last_signed_height: i64,
+    /// Whether it may vote.
+    pub standing: Standing,
+    /// Why it is quarantined; `None` where it is not.
+    pub quarantine: Option<String>,
+}
+
+/// Whether a validator may vote (protocol A1-A6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It asks its peers whether its database lacks a vote of its key.
+    Checking,
+    /// It votes.
+    Voting,
+    /// It casts no vote: its database may lack votes of its key.
+    Quarantined,
+    /// A version that does not say, or says something else.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl SyncStatus {
+    /// Whether it may vote, as far as it says.
+    pub fn standing(&self) -> Standing {
+        self.validator.as_ref().map_or(Standing::Unknown, |validator| validator.standing)
+    }
+
+    /// Why it is quarantined, cut to what fits into a message.
+    pub fn quarantine(&self) -> String {
+        let why = self.validator.as_ref().and_then(|validator| validator.quarantine.as_deref());
+        why.unwrap_or("no reason given").chars().take(QUARANTINE_CHARS_MAX).collect()
+    }
+
+    /// Height of the last block it signed since it started; 0: none.
+    pub fn signed_height(&self) -> i64 {
+        self.validator.as_ref().map_or(0, |validator| validator.last_signed_height)
+    }
 }
 
 impl Observed {
@@ -158,7 +201,7 @@ pub async fn observe(
         reader.list::<Pod>(Role::Validator),
         reader.list::<PersistentVolumeClaim>(Role::Validator),
     )?;
-    let (provided_keys, database_urls, monitors) =
+    let ((provided_keys, provided_started), database_urls, monitors) =
         tokio::try_join!(reader.provided_keys(network), reader.database_urls(network), reader.monitors())?;
     let owned = reader.owned(monitors.as_ref()).await?;
     let pods = by_ordinal(pods, |pod| names::ordinal_of(&reader.name, &pod.name_any()));
@@ -170,6 +213,7 @@ pub async fn observe(
         claims: by_ordinal(claims, |c| names::ordinal_of(&reader.name, c.name_any().strip_prefix(&prefix)?)),
         mounted_keys,
         provided_keys,
+        provided_started,
         database_urls,
         genesis,
         stateful_set,
@@ -181,6 +225,14 @@ pub async fn observe(
 
 fn by_ordinal<K>(items: Vec<K>, ordinal: impl Fn(&K) -> Option<i32>) -> BTreeMap<i32, K> {
     items.into_iter().filter_map(|item| Some((ordinal(&item)?, item))).collect()
+}
+
+/// Keys by ordinal, and the chains on which they have voted.
+type Provided = (BTreeMap<i32, Option<String>>, BTreeMap<i32, String>);
+
+/// Entry of a Secret that the user names; no other entry is looked at.
+fn entry(secret: Option<Secret>, key: &str) -> Option<String> {
+    String::from_utf8(secret?.data?.remove(key)?.0).ok()
 }
 
 struct Reader<'a> {
@@ -217,28 +269,26 @@ impl Reader<'_> {
         Ok(reading(what, self.api::<K>().list(&query).await)?.items)
     }
 
-    /// Entry of a Secret that the user names; nothing else of that Secret is looked at.
-    async fn entry(&self, name: &str, key: &str) -> Result<Option<String>, ObserveError> {
-        let secret = self.get::<Secret>(name.to_owned()).await?;
-        let bytes = secret.and_then(|secret| secret.data?.remove(key));
-        Ok(bytes.and_then(|bytes| String::from_utf8(bytes.0).ok()))
-    }
-
-    async fn provided_keys(&self, network: &BlockchainNetwork) -> Result<BTreeMap<i32, Option<String>>, ObserveError> {
+    /// The keys that the user brings, and what their Secrets say of them.
+    async fn provided_keys(&self, network: &BlockchainNetwork) -> Result<Provided, ObserveError> {
         let keys = &network.spec.validators.keys;
-        let mut found = BTreeMap::new();
+        let (mut found, mut started) = Provided::default();
         if keys.policy == KeyPolicy::Provided {
             for source in &keys.secrets {
-                found.insert(source.ordinal, self.entry(&source.name, &source.key).await?);
+                let secret = self.get::<Secret>(source.name.clone()).await?;
+                let chains = secret.as_ref().and_then(|secret| secret.annotations().get(STARTED_ON_ANNOTATION));
+                started.extend(chains.map(|chains| (source.ordinal, chains.clone())));
+                found.insert(source.ordinal, entry(secret, &source.key));
             }
         }
-        Ok(found)
+        Ok((found, started))
     }
 
     async fn database_urls(&self, network: &BlockchainNetwork) -> Result<BTreeMap<i32, Option<String>>, ObserveError> {
         let mut found = BTreeMap::new();
         for source in network.spec.database.external.iter().flat_map(|external| &external.secrets) {
-            found.insert(source.ordinal, self.entry(&source.name, &source.key).await?);
+            let secret = self.get::<Secret>(source.name.clone()).await?;
+            found.insert(source.ordinal, entry(secret, &source.key));
         }
         Ok(found)
     }
@@ -315,5 +365,36 @@ async fn ask(http: &reqwest::Client, address: &str) -> Option<SyncStatus> {
             tracing::debug!(%url, %error, "node does not answer");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(validator: serde_json::Value) -> SyncStatus {
+        serde_json::from_value(json!({ "height": 5, "validator": validator })).expect("a sync status")
+    }
+
+    #[test]
+    fn a_node_of_any_version_is_understood_as_far_as_it_says_how_it_stands() {
+        let quarantined = read(json!({ "standing": "quarantined", "quarantine": "the database is new" }));
+        assert_eq!(
+            (quarantined.standing(), quarantined.quarantine().as_str()),
+            (Standing::Quarantined, "the database is new")
+        );
+        assert_eq!(read(json!({ "standing": "voting", "quarantine": null })).standing(), Standing::Voting);
+        assert_eq!(read(json!({ "standing": "checking" })).standing(), Standing::Checking);
+        let older = read(json!({ "address": "", "public_key": "", "weight": 1, "last_signed_height": 4 }));
+        assert_eq!((older.standing(), older.signed_height()), (Standing::Unknown, 4));
+        assert_eq!(read(json!({ "standing": "of a later version" })).standing(), Standing::Unknown);
+        assert_eq!(read(json!(null)).standing(), Standing::Unknown);
+    }
+
+    #[test]
+    fn a_sentence_of_a_node_is_cut_to_what_fits_into_a_message() {
+        let long = read(json!({ "standing": "quarantined", "quarantine": "ä".repeat(10_000) }));
+        assert_eq!(long.quarantine().chars().count(), QUARANTINE_CHARS_MAX);
     }
 }

@@ -5,7 +5,7 @@
 //! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it.
 //! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped.
 //! 3. Never more validators down than `floor((n - 1) / 3)`, whoever took the others down. With n ≤ 3 nothing can be spared: then all
-//!    others must sign, the chain pauses for that restart, and an event says so.
+//!    others must sign, the chain pauses for that restart, and an event says so. Who is quarantined is down: it casts no vote.
 //! 4. A halted chain means no deletions.
 //! 5. A pod whose node does not even run takes no voting power along: it is replaced at once, that is how a broken image is mended.
 //!    Not while the chain advances and another restart is in flight: it may come back by itself sooner.
@@ -14,7 +14,7 @@
 use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
 use crate::names;
-use crate::observe::{Observed, SyncStatus};
+use crate::observe::{Observed, Standing, SyncStatus};
 use crate::validate::{Problem, Settings};
 use crate::{quantity, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -203,15 +203,15 @@ pub fn halted_after(settings: &Settings) -> Duration {
     (settings.block_time * 10).max(HALTED_AFTER_MIN)
 }
 
-/// True where a node keeps up with the newest block and signs what it has.
+/// True where a node keeps up with the newest block and signs what it has. One that may not vote does neither, whatever it signed before.
 fn takes_part(settings: &Settings, sync: &SyncStatus, newest_ms: i64) -> bool {
     let behind_ms = u128::try_from(newest_ms.saturating_sub(sync.last_block_time_ms)).unwrap_or(0);
     let keeps_up = !sync.catching_up && behind_ms <= halted_after(settings).as_millis();
-    keeps_up && signed_height(sync) + SIGNED_LAG_BLOCKS >= sync.height
-}
-
-fn signed_height(sync: &SyncStatus) -> i64 {
-    sync.validator.as_ref().map_or(0, |validator| validator.last_signed_height)
+    let may_vote = match sync.standing() {
+        Standing::Voting | Standing::Unknown => true,
+        Standing::Checking | Standing::Quarantined => false,
+    };
+    may_vote && keeps_up && sync.signed_height() + SIGNED_LAG_BLOCKS >= sync.height
 }
 
 fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option<&str>) -> View {
@@ -224,7 +224,7 @@ fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option
         running: is_running(pod),
         ready,
         signing: ready && !terminating && takes_part,
-        signed_height: sync.map_or(0, signed_height),
+        signed_height: sync.map_or(0, SyncStatus::signed_height),
         current: revision.map(|revision| label.is_some_and(|label| label == revision)),
     }
 }

@@ -152,7 +152,7 @@ async fn visit(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Conte
     let status = status::status(visit);
     write_status(network, &status, context).await?;
     context.metrics.show(&writer.identity.namespace, &writer.identity.name, &status);
-    publish(network, news(network, &status, &plan, written.as_ref().ok()), context).await;
+    publish(network, news(visit, &status, written.as_ref().ok()), context).await;
     if written? != Written::Nothing {
         // Keys or genesis came into being: what is built from them follows at once.
         return Ok(Action::requeue(Duration::ZERO));
@@ -192,6 +192,8 @@ async fn write(
         return Ok(Written::Keys(writer.create_keys(&keys.create).await?));
     }
     let Some(parts) = Parts::of(validated) else { return Ok(Written::Nothing) };
+    // Before the mounted Secret takes the assertion back: what was asserted once must be on record.
+    writer.record_starts(&parts.starts.unrecorded).await?;
     let objects = desired::desired(validated, parts, plan, observed.monitors.as_ref());
     writer.apply(&objects, plan, observed).await?;
     Ok(if objects.genesis.is_some() { Written::Genesis } else { Written::Nothing })
@@ -231,16 +233,14 @@ fn heights_are_due(network: &BlockchainNetwork, context: &Context) -> bool {
     due
 }
 
-fn news(
-    network: &BlockchainNetwork,
-    status: &BlockchainNetworkStatus,
-    plan: &Plan,
-    written: Option<&Written>,
-) -> Vec<Event> {
-    let known = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let mut all = events::transitions(known, &status.conditions);
-    let namespace = network.namespace().unwrap_or_default();
-    all.extend(plan.notes.iter().map(|note| events::of_note(note, &namespace)));
+fn news(visit: Visit<'_>, status: &BlockchainNetworkStatus, written: Option<&Written>) -> Vec<Event> {
+    let namespace = &visit.validated.settings.identity.namespace;
+    let none = BlockchainNetworkStatus::default();
+    let known = visit.network.status.as_ref().unwrap_or(&none);
+    let mut all = events::transitions(&known.conditions, &status.conditions);
+    let (former, present) = (&known.validator_statuses, &status.validator_statuses);
+    all.extend(events::quarantines(former, present, visit.observed, namespace));
+    all.extend(visit.plan.notes.iter().map(|note| events::of_note(note, namespace)));
     if let Some(Written::Keys(names)) = written
         && !names.is_empty()
     {

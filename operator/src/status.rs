@@ -20,7 +20,7 @@ use crate::crd::status::{
 };
 use crate::crd::{BlockchainNetwork, Suspend};
 use crate::names;
-use crate::observe::{Observed, SyncStatus};
+use crate::observe::{Observed, Standing, SyncStatus};
 use crate::plan::{self, Chain, Plan};
 use crate::quorum;
 use crate::validate::{Problem, Settings, Validated};
@@ -134,9 +134,10 @@ fn validator(
         address: key.map(|key| key.public.address().to_string()).or(known.address),
         public_key: key.map(|key| key.public.to_string()).or(known.public_key),
         weight: own.map(|validator| validator.weight).or(known.weight),
-        state: state(pod, sync, signing),
+        state: state(known.state, pod, sync, signing),
         height: sync.map(|sync| sync.height).or(known.height),
-        last_signed_height: own.map(|validator| validator.last_signed_height).or(known.last_signed_height),
+        // A node counts from its start, and what it signed before that stays true.
+        last_signed_height: own.map(|validator| validator.last_signed_height).max(known.last_signed_height),
         database_ready: match sync.map(|sync| sync.database_ready) {
             Some(true) => Known::True,
             Some(false) => Known::False,
@@ -148,9 +149,12 @@ fn validator(
     }
 }
 
-fn state(pod: Option<&Pod>, sync: Option<&SyncStatus>, signing: bool) -> ValidatorState {
-    match sync {
+fn state(known: ValidatorState, pod: Option<&Pod>, sync: Option<&SyncStatus>, signing: bool) -> ValidatorState {
+    match sync.map(SyncStatus::standing) {
         _ if pod.is_some_and(is_fenced) => ValidatorState::Fenced,
+        Some(Standing::Quarantined) => ValidatorState::Quarantined,
+        // Until it says otherwise: a restart ends no quarantine, and the same one does not begin twice.
+        None | Some(Standing::Checking) if known == ValidatorState::Quarantined => known,
         Some(_) if signing => ValidatorState::Active,
         Some(_) => ValidatorState::Syncing,
         None => ValidatorState::Pending,

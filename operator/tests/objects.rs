@@ -6,7 +6,7 @@ use aitbc_core::key::SecretKey;
 use aitbc_operator::crd::BlockchainNetwork;
 use aitbc_operator::desired::{self, Objects, Parts, keys};
 use aitbc_operator::names::{self, Identity};
-use aitbc_operator::observe::Observed;
+use aitbc_operator::observe::{Observed, Standing, SyncStatus, SyncValidator};
 use aitbc_operator::plan;
 use aitbc_operator::validate::{self, Defaults, Validated, keys::ValidatorKey};
 use kube::api::{ApiResource, GroupVersionKind};
@@ -30,7 +30,7 @@ fn monitors() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("monitoring.coreos.com", "v1", "ServiceMonitor"))
 }
 
-/// A cluster that holds the keys of the network and the Secrets it names.
+/// A cluster that holds the keys of the network and the Secrets it names, and whose validators may vote.
 fn cluster(network: &BlockchainNetwork) -> Observed {
     let identity = Identity {
         name: network.name_any(),
@@ -43,10 +43,17 @@ fn cluster(network: &BlockchainNetwork) -> Observed {
         let key = ValidatorKey { public: secret.public(), pem: secret.to_pkcs8_pem() };
         observed.key_secrets.insert(ordinal, keys::build(&identity, ordinal, &key));
         observed.provided_keys.insert(ordinal, Some(key.pem));
+        // No first start is asserted, then: golden files hold no hash of genesis.
+        observed.sync.insert(ordinal, standing(Standing::Voting));
         let url = format!("postgresql://v:secret@postgres-{ordinal}.databases:5433/chain");
         observed.database_urls.insert(ordinal, Some(url));
     }
     observed
+}
+
+fn standing(standing: Standing) -> SyncStatus {
+    let validator = SyncValidator { standing, ..SyncValidator::default() };
+    SyncStatus { validator: Some(validator), ..SyncStatus::default() }
 }
 
 fn validated(network: &BlockchainNetwork, observed: &Observed) -> Validated {
@@ -188,6 +195,40 @@ fn a_new_restart_annotation_or_database_address_changes_the_template() {
     let mut moved = observed.clone();
     moved.database_urls.insert(2, Some("postgresql://v:secret@elsewhere/chain".into()));
     assert_ne!(template(&network, &moved), before);
+}
+
+fn first_starts(objects: &Objects) -> Vec<(String, String)> {
+    let entries = objects.mounted_keys.data.iter().flatten().filter(|(name, _)| name.ends_with(".first-start"));
+    entries.map(|(name, text)| (name.clone(), String::from_utf8(text.0.clone()).expect("text"))).collect()
+}
+
+#[test]
+fn a_first_start_is_asserted_to_each_pod_and_taken_back_without_restarting_it() {
+    let network = sample("devnet");
+    let mut observed = cluster(&network);
+    observed.sync.clear();
+    let hash = validated(&network, &observed).genesis.expect("genesis").hash;
+    let entry = |i: i32, text: &str| (format!("devnet-validator-{i}.first-start"), text.to_owned());
+    let asserted = objects(&network, &observed);
+    assert_eq!(first_starts(&asserted), [0, 1, 2, 3].map(|i| entry(i, &hash)));
+    observed.sync.insert(1, standing(Standing::Voting));
+    let taken_back = objects(&network, &observed);
+    assert_eq!(first_starts(&taken_back), [0, 1, 2, 3].map(|i| entry(i, if i == 1 { "" } else { &hash })));
+    assert_eq!(taken_back.stateful_set, asserted.stateful_set, "nothing of it is in the pod template");
+}
+
+#[test]
+fn a_container_sees_its_own_assertion_where_the_setting_says() {
+    for name in ["devnet", "bring-your-own-keys", "external-postgres"] {
+        let network = sample(name);
+        let set = objects(&network, &cluster(&network)).stateful_set;
+        let node = set.spec.and_then(|spec| spec.template.spec).expect("a pod").containers.remove(0);
+        let variable = node.env.iter().flatten().find(|variable| variable.name == "FIRST_START_FILE");
+        let path = variable.and_then(|variable| variable.value.clone()).expect("the setting");
+        let mounted = node.volume_mounts.iter().flatten().find(|mount| mount.mount_path == path).expect("the file");
+        assert_eq!(mounted.sub_path_expr.as_deref(), Some("$(POD_NAME).first-start"));
+        assert_eq!((mounted.name.as_str(), mounted.read_only), ("keys", Some(true)));
+    }
 }
 
 #[test]

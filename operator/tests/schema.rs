@@ -150,8 +150,10 @@ fn database_settings_belong_to_their_mode() {
 
 #[test]
 fn settings_that_the_operator_owns_are_refused() {
-    let env = json!([{ "name": "GENESIS_FILE", "value": "/tmp/mine" }]);
-    refused(with("validators.pod.env", env), "validators.pod.env must not set what the operator sets");
+    for name in ["GENESIS_FILE", "FIRST_START_FILE"] {
+        let env = json!([{ "name": name, "value": "/tmp/mine" }]);
+        refused(with("validators.pod.env", env), "validators.pod.env must not set what the operator sets");
+    }
 }
 
 #[test]

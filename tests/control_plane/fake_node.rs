@@ -20,12 +20,15 @@ pub struct FakeNode {
 struct Said {
     height: i64,
     signed_height: i64,
+    /// `None`: a version that does not say.
+    standing: Option<&'static str>,
 }
 
 impl FakeNode {
     /// Listens and answers until the test ends.
     pub async fn start(address: Ipv4Addr) -> Self {
-        let node = FakeNode { address, said: Arc::new(Mutex::new(Said { height: 0, signed_height: 0 })) };
+        let node =
+            FakeNode { address, said: Arc::new(Mutex::new(Said { height: 0, signed_height: 0, standing: None })) };
         let listener = TcpListener::bind((address, RPC_PORT)).await.expect("loopback address is free");
         let said = node.said.clone();
         tokio::spawn(async move {
@@ -47,11 +50,24 @@ impl FakeNode {
 
     /// From now on it is at this height and has signed up to that one.
     pub fn is_at(&self, height: i64, signed_height: i64) {
-        *self.said.lock().expect("no panic under it") = Said { height, signed_height };
+        let mut said = self.said.lock().expect("no panic under it");
+        (said.height, said.signed_height) = (height, signed_height);
+    }
+
+    /// From now on it stands so: `checking`, `voting` or `quarantined`.
+    pub fn stands(&self, standing: &'static str) {
+        self.said.lock().expect("no panic under it").standing = Some(standing);
     }
 }
 
 fn answer(said: Said) -> Value {
+    // A new database knows of no vote.
+    let signed_height = if said.standing == Some("quarantined") { 0 } else { said.signed_height };
+    let mut validator = json!({ "address": "", "public_key": "", "weight": 1, "last_signed_height": signed_height });
+    if let Some(standing) = said.standing {
+        validator["standing"] = standing.into();
+        validator["quarantine"] = (standing == "quarantined").then_some("the database is new").into();
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     json!({
         "chain_id": "fake",
@@ -63,7 +79,7 @@ fn answer(said: Said) -> Value {
         "genesis_hash": "0x00",
         "state_root": "0x00",
         "version": "0.0.0-fake",
-        "validator": { "address": "", "public_key": "", "weight": 1, "last_signed_height": said.signed_height },
+        "validator": validator,
         "database_ready": true,
         "peers": 3,
     })

@@ -37,6 +37,11 @@ impl Kubelet {
         kubelet
     }
 
+    /// From now on the node of this ordinal stands so: `checking`, `voting` or `quarantined`.
+    pub fn stands(&self, ordinal: usize, standing: &'static str) {
+        self.nodes.get(ordinal).expect("a node of that ordinal").stands(standing);
+    }
+
     /// Each turn is a block: a new height, and new pods become ready.
     async fn turn(self, pods: Api<Pod>) {
         let mut known: BTreeMap<usize, String> = BTreeMap::new();

@@ -13,6 +13,7 @@ mod world;
 mod rejects_bad_spec;
 
 mod brings_up;
+mod first_start;
 mod keys;
 mod service_monitor;
 

@@ -27,7 +27,8 @@
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors]
   verbs: [get, list, watch, create, patch, delete]
-# Keys are created and read; only the mounted copies are patched. Kubernetes cannot narrow this to labels or names.
+# Keys are created, read, and annotated with the chains they were on; only the mounted copies are patched otherwise.
+# Kubernetes cannot narrow this to labels or names.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]

@@ -105,7 +105,8 @@ pub struct ValidatorStatus {
     /// Its voting power.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i64>,
-    /// Pending: no answer yet; Syncing: behind the others; Active: signs; Fenced: stopped itself for the safety of its key.
+    /// Pending: no answer yet; Syncing: behind the others; Active: signs; Fenced: stopped itself for the safety of its key;
+    /// Quarantined: casts no vote, as its database may lack votes of its key, until the others have answered for it.
     pub state: ValidatorState,
     /// Height it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +138,8 @@ pub enum ValidatorState {
     Active,
     /// Stopped itself: another process holds its key or database.
     Fenced,
+    /// Casts no vote: its database may lack votes of its key.
+    Quarantined,
 }
 
 /// A fact that may not be known.

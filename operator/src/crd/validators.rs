@@ -158,8 +158,8 @@ pub struct PodSettings {
     /// Settings of the node as environment variables, such as LOG_LEVEL or RPC_RATE_LIMIT. Those the operator sets are refused. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    #[x_kube(validation = Rule::new("self.all(e, !(e.name in ['DATABASE_URL', 'RPC_HOST', 'RPC_PORT', 'WS_PORT', 'P2P_HOST', 'P2P_PORT', 'METRICS_PORT', 'ADMIN_PORT', 'CONSENSUS_MODE', 'BLOCK_TIME', 'VALIDATOR_ADDRESS', 'VALIDATOR_KEY_FILE', 'GENESIS_FILE', 'PEERS', 'POD_NAME']))")
-        .message("validators.pod.env must not set what the operator sets: DATABASE_URL, CONSENSUS_MODE, BLOCK_TIME, GENESIS_FILE, PEERS, POD_NAME, VALIDATOR_* and ports and hosts"))]
+    #[x_kube(validation = Rule::new("self.all(e, !(e.name in ['DATABASE_URL', 'RPC_HOST', 'RPC_PORT', 'WS_PORT', 'P2P_HOST', 'P2P_PORT', 'METRICS_PORT', 'ADMIN_PORT', 'CONSENSUS_MODE', 'BLOCK_TIME', 'VALIDATOR_ADDRESS', 'VALIDATOR_KEY_FILE', 'GENESIS_FILE', 'FIRST_START_FILE', 'PEERS', 'POD_NAME']))")
+        .message("validators.pod.env must not set what the operator sets: DATABASE_URL, CONSENSUS_MODE, BLOCK_TIME, GENESIS_FILE, FIRST_START_FILE, PEERS, POD_NAME, VALIDATOR_* and ports and hosts"))]
     pub env: Vec<Variable>,
 }
 

@@ -17,6 +17,7 @@ use crate::validate::Validated;
 use crate::validate::databases::Databases;
 use crate::validate::genesis::{GenesisFile, Stored};
 use crate::validate::keys::Keys;
+use crate::validate::starts::Starts;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -57,13 +58,17 @@ pub struct Parts<'a> {
     pub genesis: &'a GenesisFile,
     /// Database addresses.
     pub databases: &'a Databases,
+    /// Whose key is new to the chain.
+    pub starts: &'a Starts,
 }
 
 impl<'a> Parts<'a> {
     /// The parts, if all are there.
     pub fn of(validated: &'a Validated) -> Option<Self> {
         match (&validated.keys, &validated.genesis, &validated.databases) {
-            (Ok(keys), Ok(genesis), Ok(databases)) if keys.complete() => Some(Parts { keys, genesis, databases }),
+            (Ok(keys), Ok(genesis), Ok(databases)) if keys.complete() => {
+                Some(Parts { keys, genesis, databases, starts: &validated.starts })
+            }
             _ => None,
         }
     }
@@ -78,7 +83,7 @@ pub fn desired(validated: &Validated, parts: Parts<'_>, plan: &Plan, monitors: O
             Stored::No => Some(genesis::build(settings, parts.genesis)),
         },
         service_account: service_account::build(settings),
-        mounted_keys: keys::build_mounted(settings, parts.keys),
+        mounted_keys: keys::build_mounted(settings, parts.keys, parts.starts, &parts.genesis.hash),
         mounted_databases: postgres::build_mounted(settings, parts.databases),
         peers: services::build_peers(settings),
         rpc: services::build_rpc(settings),

@@ -29,6 +29,7 @@ pub const CONFIG_VOLUME: &str = "config";
 const KEYS_VOLUME: &str = "keys";
 const GENESIS_VOLUME: &str = "genesis";
 const KEY_FILE: &str = "/etc/aitbc/key/ed25519.pem";
+const FIRST_START_FILE: &str = "/etc/aitbc/first-start/genesis-hash";
 const GENESIS_DIR: &str = "/etc/aitbc/genesis";
 const DATA_DIR: &str = "/data";
 /// The node stops within 10 s, then the database does.
@@ -139,6 +140,7 @@ fn environment(settings: &Settings) -> Vec<EnvVar> {
         variable(name::BLOCK_TIME, &duration(settings.block_time)),
         variable(name::GENESIS_FILE, &format!("{GENESIS_DIR}/{}", names::GENESIS_ENTRY)),
         variable(name::VALIDATOR_KEY_FILE, KEY_FILE),
+        variable(name::FIRST_START_FILE, FIRST_START_FILE),
         variable(name::PEERS, &peers(settings)),
         variable(name::LOG_FORMAT, "json"),
     ];
@@ -181,13 +183,15 @@ fn ports() -> Vec<ContainerPort> {
 }
 
 fn mounts(settings: &Settings) -> Vec<VolumeMount> {
-    let key = VolumeMount {
-        sub_path_expr: Some("$(POD_NAME)".into()),
+    // An entry of one's own, as it is when the container starts: a mounted entry never changes in a running one.
+    let own = |suffix: &str, path: &str| VolumeMount {
+        sub_path_expr: Some(format!("$(POD_NAME){suffix}")),
         read_only: Some(true),
-        ..mount(KEYS_VOLUME, KEY_FILE)
+        ..mount(KEYS_VOLUME, path)
     };
     let genesis = VolumeMount { read_only: Some(true), ..mount(GENESIS_VOLUME, GENESIS_DIR) };
-    let mut all = vec![key, genesis, mount(TMP_VOLUME, "/tmp")];
+    let first_start = own(names::FIRST_START_SUFFIX, FIRST_START_FILE);
+    let mut all = vec![own("", KEY_FILE), first_start, genesis, mount(TMP_VOLUME, "/tmp")];
     all.push(match settings.store {
         Store::Postgres { .. } => postgres::socket_mount(),
         Store::Sqlite { .. } => mount(VOLUME, DATA_DIR),

@@ -2,6 +2,7 @@
 
 use crate::crd::status::ValidatorsStatus;
 use crate::crd::{Optional, Suspend};
+use crate::observe::{Standing, SyncStatus};
 use crate::plan::{Chain, Rollout};
 use crate::quorum;
 use crate::status::{Visit, is_fenced};
@@ -183,20 +184,8 @@ fn degraded(facts: Facts<'_>) -> Finding {
             "monitoring.serviceMonitor is Enabled and the cluster has no ServiceMonitor API; install it, or use Auto";
         return yes("ServiceMonitorMissing", message);
     }
-    let fenced: Vec<&str> = facts
-        .visit
-        .observed
-        .pods
-        .values()
-        .filter(|pod| is_fenced(pod))
-        .filter_map(|pod| pod.metadata.name.as_deref())
-        .collect();
-    if !fenced.is_empty() {
-        let message = format!(
-            "{} stopped itself because its key or database is in use elsewhere; see its log",
-            fenced.join(", ")
-        );
-        return yes("ValidatorFenced", message);
+    if let Some(found) = fenced(facts).or_else(|| quarantined(facts)) {
+        return found;
     }
     let began = facts.chain.height > 0 && settings.suspend != Suspend::Hibernated;
     let silent: Vec<String> = facts
@@ -210,6 +199,37 @@ fn degraded(facts: Facts<'_>) -> Finding {
         return yes("ValidatorsDown", format!("validators {} do not sign", silent.join(", ")));
     }
     no("AsExpected", "nothing is amiss")
+}
+
+fn fenced(facts: Facts<'_>) -> Option<Finding> {
+    let pods = facts.visit.observed.pods.values().filter(|pod| is_fenced(pod));
+    let names: Vec<&str> = pods.filter_map(|pod| pod.metadata.name.as_deref()).collect();
+    let message =
+        format!("{} stopped itself because its key or database is in use elsewhere; see its log", names.join(", "));
+    (!names.is_empty()).then(|| yes("ValidatorFenced", message))
+}
+
+/// Validators without a vote, why, and what gives it back (protocol A5): answers of a quorum that is not quarantined itself.
+fn quarantined(facts: Facts<'_>) -> Option<Finding> {
+    let all = facts.visit.observed.sync.iter().filter(|(_, sync)| sync.standing() == Standing::Quarantined);
+    let all: Vec<(&i32, &SyncStatus)> = all.collect();
+    let (first, sync) = all.first()?;
+    let ordinals: Vec<String> = all.iter().map(|(ordinal, _)| ordinal.to_string()).collect();
+    let total = facts.visit.validated.settings.replicas;
+    let others = total - i32::try_from(all.len()).unwrap_or(total);
+    let needed = quorum::quorum(total);
+    let way_out = if others >= needed {
+        format!("each votes again by itself once {needed} validators that are not quarantined have answered it")
+    } else {
+        format!(
+            "{needed} validators that are not quarantined would have to answer, and only {others} are left: \
+             see \"Lost databases\" in docs/operations.md"
+        )
+    };
+    let why = sync.quarantine();
+    let message =
+        format!("validators {} are quarantined and cast no vote ({first}: {why}); {way_out}", ordinals.join(", "));
+    Some(yes("ValidatorQuarantined", message))
 }
 
 fn quorum_safe(facts: Facts<'_>) -> Finding {

@@ -175,6 +175,73 @@ fn a_fenced_validator_is_shown_as_such() {
     says(&situation, "Degraded", "True", "ValidatorFenced");
 }
 
+fn stand(situation: &mut Situation, ordinal: i32, standing: Standing) {
+    let validator = situation.observed.sync.get_mut(&ordinal).and_then(|sync| sync.validator.as_mut());
+    let validator = validator.expect("a validator that answers");
+    validator.standing = standing;
+    validator.quarantine = (standing == Standing::Quarantined).then(|| "the database is new".to_owned());
+}
+
+fn state_of(situation: &Situation, ordinal: usize) -> ValidatorState {
+    status_of(situation).validator_statuses[ordinal].state
+}
+
+#[test]
+fn a_quarantined_validator_does_not_sign_and_it_is_said_why_and_what_gives_its_vote_back() {
+    let mut situation = running();
+    stand(&mut situation, 2, Standing::Quarantined);
+    assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
+    says(&situation, "Degraded", "True", "ValidatorQuarantined");
+    says(&situation, "Ready", "False", "ValidatorsNotSigning");
+    says(&situation, "QuorumSafe", "False", "NoSlack");
+    let status = status_of(&situation);
+    assert_eq!(status.validators.as_ref().map(|v| v.disruptions_allowed), Some(0), "nobody else is restarted");
+    let message = condition(&status, "Degraded").message;
+    assert!(message.contains("2: the database is new") && message.contains("once 3 validators"), "{message}");
+}
+
+#[test]
+fn where_too_few_are_left_to_answer_the_way_out_is_named() {
+    let mut situation = running();
+    stand(&mut situation, 2, Standing::Quarantined);
+    stand(&mut situation, 3, Standing::Quarantined);
+    let message = condition(&status_of(&situation), "Degraded").message;
+    assert!(message.contains("validators 2, 3 ") && message.contains("only 2 are left"), "{message}");
+    assert!(message.contains("docs/operations.md"), "{message}");
+}
+
+#[test]
+fn a_validator_that_checks_its_database_has_yet_to_sign() {
+    let mut situation = running();
+    stand(&mut situation, 1, Standing::Checking);
+    assert_eq!(state_of(&situation, 1), ValidatorState::Syncing);
+    says(&situation, "Degraded", "True", "ValidatorsDown");
+    stand(&mut situation, 1, Standing::Voting);
+    says(&situation, "Ready", "True", "Ready");
+}
+
+#[test]
+fn a_quarantine_lasts_until_the_node_says_that_it_votes() {
+    let mut situation = running();
+    stand(&mut situation, 2, Standing::Quarantined);
+    situation.network.status = Some(status_of(&situation));
+    stand(&mut situation, 2, Standing::Checking);
+    assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
+    let silent = situation.observed.sync.remove(&2).expect("an answer");
+    assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
+    situation.observed.sync.insert(2, silent);
+    stand(&mut situation, 2, Standing::Voting);
+    assert_eq!(state_of(&situation, 2), ValidatorState::Active);
+}
+
+#[test]
+fn the_height_last_signed_stays_when_the_node_starts_to_count_anew() {
+    let mut situation = running();
+    situation.network.status = Some(status_of(&situation));
+    situation.observed.sync.insert(1, SyncStatus { validator: Some(SyncValidator::default()), ..sync(100) });
+    assert_eq!(status_of(&situation).validator_statuses[1].last_signed_height, Some(100));
+}
+
 #[test]
 fn a_transition_time_changes_only_with_the_status_of_its_condition() {
     let mut situation = running();

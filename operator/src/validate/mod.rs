@@ -6,6 +6,7 @@
 pub mod databases;
 pub mod genesis;
 pub mod keys;
+pub mod starts;
 
 use crate::crd::database::{Database, DatabaseMode, Parameter};
 use crate::crd::validators::{AntiAffinity, KeySecret, PodSettings, Storage};
@@ -15,6 +16,7 @@ use crate::observe::Observed;
 use crate::validate::databases::Databases;
 use crate::validate::genesis::{GenesisFile, GenesisWish};
 use crate::validate::keys::Keys;
+use crate::validate::starts::Starts;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -119,6 +121,8 @@ pub struct Validated {
     pub genesis: Result<GenesisFile, Problem>,
     /// The databases' addresses.
     pub databases: Result<Databases, Problem>,
+    /// Whose key is new to the chain; empty while genesis waits.
+    pub starts: Starts,
 }
 
 /// What the operator itself contributes.
@@ -139,7 +143,9 @@ pub fn validate(network: &BlockchainNetwork, observed: &Observed, defaults: &Def
         genesis::check(&wish, keys, observed, began)
     });
     let databases = databases::check(&settings, observed);
-    Validated { settings, keys, genesis, databases }
+    let of = |genesis: &GenesisFile| starts::check(&settings, observed, network.status.as_ref(), &genesis.hash);
+    let starts = genesis.as_ref().map(of).unwrap_or_default();
+    Validated { settings, keys, genesis, databases, starts }
 }
 
 fn waits_for_keys(problem: &Problem) -> Problem {

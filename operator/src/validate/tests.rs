@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, ValidatorStatus};
-use crate::desired::keys::build;
+use crate::desired::keys::{build, build_mounted};
+use crate::observe::{Standing, SyncStatus, SyncValidator};
 use crate::validate::keys::{KeySource, ValidatorKey};
 use aitbc_core::key::SecretKey;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 
 #[test]
@@ -61,6 +62,12 @@ fn begun(network: &BlockchainNetwork) -> Observed {
     observed
 }
 
+/// What pods of this network mount.
+fn mounted(parts: &Validated) -> Secret {
+    let genesis = parts.genesis.as_ref().expect("genesis");
+    build_mounted(&parts.settings, parts.keys.as_ref().expect("keys"), &parts.starts, &genesis.hash)
+}
+
 fn reason<T: std::fmt::Debug>(result: &Result<T, Problem>) -> &'static str {
     result.as_ref().map_or_else(|problem| problem.reason, |_| "fine")
 }
@@ -107,9 +114,8 @@ fn a_deleted_key_secret_comes_back_from_the_mounted_copy() {
     let network = generated();
     let mut observed = begun(&network);
     let parts = check(&network, &observed);
-    let mounted = crate::desired::keys::build_mounted(&parts.settings, &parts.keys.expect("keys"));
+    observed.mounted_keys = Some(mounted(&parts));
     observed.key_secrets.remove(&2);
-    observed.mounted_keys = Some(mounted);
     let keys = check(&network, &observed).keys.expect("restorable");
     let Some(KeySource::Copy(copy)) = keys.create.get(&2) else { panic!("{keys:?}") };
     assert_eq!(copy.public, key(3).public);
@@ -262,4 +268,123 @@ fn external_databases_are_one_for_each_validator() {
     assert_eq!(reason(&check(&external(), &observed).databases), "DatabaseSecretMissing");
     observed.database_urls.insert(3, Some("mysql://x".into()));
     assert_eq!(reason(&check(&external(), &observed).databases), "DatabaseInvalid");
+}
+
+fn says(last_signed_height: i64, standing: Standing) -> SyncStatus {
+    let validator = SyncValidator { last_signed_height, standing, ..SyncValidator::default() };
+    SyncStatus { validator: Some(validator), ..SyncStatus::default() }
+}
+
+fn annotate(observed: &mut Observed, ordinal: i32, chains: &str) {
+    let secret = observed.key_secrets.get_mut(&ordinal).expect("a key Secret");
+    secret.annotations_mut().insert(names::STARTED_ON_ANNOTATION.into(), chains.into());
+}
+
+fn hash(validated: &Validated) -> String {
+    validated.genesis.as_ref().expect("genesis").hash.clone()
+}
+
+/// Validators whose first start is asserted, and what key Secrets shall say.
+fn starts(network: &BlockchainNetwork, observed: &Observed) -> (Vec<i32>, Vec<(String, String)>) {
+    let starts = check(network, observed).starts;
+    let records = starts.unrecorded.into_iter().map(|record| (record.secret, record.chains));
+    (starts.first.into_iter().collect(), records.collect())
+}
+
+#[test]
+fn the_first_start_of_new_keys_is_asserted_and_nothing_is_recorded() {
+    assert_eq!(starts(&generated(), &begun(&generated())), (vec![0, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_validator_that_may_vote_or_has_signed_had_its_first_start() {
+    let network = generated();
+    let mut observed = begun(&network);
+    let hash = hash(&check(&network, &observed));
+    observed.sync.insert(0, says(0, Standing::Voting));
+    // A version that says nothing of its standing, and one that lost its database after it voted.
+    observed.sync.insert(1, says(7, Standing::Unknown));
+    observed.sync.insert(2, says(7, Standing::Quarantined));
+    observed.sync.insert(3, says(0, Standing::Unknown));
+    let recorded = |i: i32| (format!("net-validator-{i}-key"), hash.clone());
+    assert_eq!(starts(&network, &observed), (vec![3], vec![recorded(0), recorded(1), recorded(2)]));
+}
+
+#[test]
+fn one_that_checks_or_is_quarantined_without_a_vote_is_no_hint() {
+    let network = generated();
+    let mut observed = begun(&network);
+    observed.sync.insert(0, says(0, Standing::Checking));
+    observed.sync.insert(1, says(0, Standing::Quarantined));
+    assert_eq!(starts(&network, &observed), (vec![0, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_key_that_is_on_record_for_this_chain_is_left_alone() {
+    let network = generated();
+    let mut observed = begun(&network);
+    let hash = hash(&check(&network, &observed));
+    annotate(&mut observed, 1, &hash);
+    observed.sync.insert(1, says(0, Standing::Voting));
+    assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![]), "no write, as it says so already");
+}
+
+#[test]
+fn a_key_that_was_on_other_chains_keeps_them_on_record() {
+    let network = generated();
+    let mut observed = begun(&network);
+    let hash = hash(&check(&network, &observed));
+    annotate(&mut observed, 1, "0xaa,0xbb");
+    assert_eq!(starts(&network, &observed).0, [0, 1, 2, 3], "it is new to this one");
+    observed.sync.insert(1, says(1, Standing::Voting));
+    assert_eq!(starts(&network, &observed).1, [("net-validator-1-key".into(), format!("0xaa,0xbb,{hash}"))]);
+    annotate(&mut observed, 1, &format!("0xaa, {hash} ,0xbb"));
+    assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![]));
+}
+
+#[test]
+fn what_the_users_own_secret_says_of_its_key_is_believed_and_copied() {
+    let network = provided();
+    let mut observed = begun(&generated());
+    let hash = hash(&check(&network, &observed));
+    observed.provided_started = [(0, "0xaa".to_owned()), (3, hash.clone())].into();
+    assert_eq!(starts(&network, &observed), (vec![0, 1, 2], vec![("net-validator-3-key".into(), hash)]));
+}
+
+#[test]
+fn a_first_start_that_was_taken_back_is_not_asserted_again_when_the_key_secret_lost_its_annotation() {
+    let mut network = generated();
+    let mut observed = begun(&network);
+    observed.sync.insert(2, says(0, Standing::Voting));
+    let parts = check(&network, &observed);
+    observed.mounted_keys = Some(mounted(&parts));
+    observed.sync.clear();
+    let chain = ChainStatus { genesis_hash: Some(hash(&parts)), ..ChainStatus::default() };
+    network.status = Some(BlockchainNetworkStatus { chain: Some(chain), ..Default::default() });
+    let recorded = vec![("net-validator-2-key".to_owned(), hash(&parts))];
+    assert_eq!(starts(&network, &observed), (vec![0, 1, 3], recorded));
+    // The mounted Secret of an earlier network of the name, which garbage collection has yet to take, is no witness.
+    network.metadata.uid = Some("another".into());
+    assert_eq!(starts(&network, &observed), (vec![0, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_signature_that_status_recalls_is_a_hint_for_its_own_chain_only() {
+    let mut network = generated();
+    let observed = begun(&network);
+    let hash = hash(&check(&network, &observed));
+    let recall = |genesis_hash: &str| {
+        let signed = ValidatorStatus { ordinal: 1, last_signed_height: Some(9), ..ValidatorStatus::default() };
+        let chain = ChainStatus { genesis_hash: Some(genesis_hash.into()), ..ChainStatus::default() };
+        Some(BlockchainNetworkStatus { chain: Some(chain), validator_statuses: vec![signed], ..Default::default() })
+    };
+    network.status = recall(&hash);
+    assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![("net-validator-1-key".into(), hash)]));
+    network.status = recall("0xother");
+    assert_eq!(starts(&network, &observed), (vec![0, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn nothing_is_asserted_before_there_is_a_genesis() {
+    assert_eq!(check(&generated(), &Observed::default()).starts, starts::Starts::default());
 }

@@ -71,7 +71,7 @@ explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes
 	cargo test --release --locked -p aitbc-core --test explore -- --nocapture --test-threads 1
 
 .PHONY: mutate
-mutate: ## Each guard of the core taken out in turn; names the test that notices
+mutate: ## Each guard of the core taken out in turn; names the test that notices (SIMULATE=10000: the first seed)
 	scripts/mutate.sh
 
 .PHONY: bench

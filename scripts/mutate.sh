@@ -2,6 +2,8 @@
 # Mutation check: takes one guard after the other out of a copy of the core and says which named test notices.
 #
 #   scripts/mutate.sh [PATTERN]    only mutants whose name matches the pattern (a bash regex)
+#   SIMULATE=2000 scripts/mutate.sh [PATTERN]    the guards of voting against so many seeds of the simulation instead, which is
+#                                                no check: it says what the scenarios notice, and which seed does first
 #
 # The table is scripts/mutations.txt. Fails if a mutant survives, if a text to be changed does not occur exactly once, or if
 # the unchanged core fails. The copy and its build are kept under AITBC_CACHE.
@@ -15,7 +17,9 @@ seconds_max=${MUTANT_SECONDS:-120}
 kib_max=${MUTANT_KIB:-4000000}
 src=node/core/src
 export CARGO_TARGET_DIR=$work/target
+simulate=${SIMULATE:-0}
 export EXPLORE=small
+export SIM_SEEDS=$simulate SIM_STOP=1
 
 # Only what differs is written, with the time of now: cargo builds by time.
 copy() {
@@ -37,9 +41,11 @@ restore() {
   (cd "$work/origin" && find "$1" -type f) | copy "$work/origin" "$work/tree"
 }
 
-# Builds tests of the copy and prints the binary: `build --lib` unoptimised, or `build --release --test explore`.
+# Builds tests of the copy and prints the binary: `build core --lib` unoptimised, or `build core --release --test explore`.
 build() {
-  (cd "$work/tree" && $cargo test --locked -p aitbc-core "$@" --no-run) 2>&1 | tee "$work/build.log" |
+  local crate=$1
+  shift
+  (cd "$work/tree" && $cargo test --locked -p "aitbc-$crate" "$@" --no-run) 2>&1 | tee "$work/build.log" |
     sed -nE 's/^ *Executable .*\((.*)\)$/\1/p'
 }
 
@@ -112,6 +118,24 @@ summary() {
   case $count in 0) echo "${2:--}" ;; 1) echo "$first" ;; *) echo "$first and $((count - 1)) more" ;; esac
 }
 
+# Takes out one guard and prints the first seed that notices, and what it notices.
+check_seeds() {
+  local name=$1 binary seen
+  binary=$(build sim --release --test seeds) || true
+  if [ -z "$binary" ]; then
+    broken+=("$name: does not compile"); grep -A 6 '^error' "$work/build.log" >&2 || true; return
+  fi
+  (ulimit -v "$kib_max" && exec timeout "$seconds_max" nice -n 10 "$binary" no_seed_violates --nocapture) >"$work/seeds.log" 2>&1 || true
+  seen=$(sed -nE 's/^seed ([0-9]+), (.*)$/\1 \2/p' "$work/seeds.log" | sort -n | head -n 1)
+  if [ -n "$seen" ]; then
+    printf '| %s | %s | %s |\n' "$name" "${seen%% *}" "${seen#* }"
+  elif grep -q '^test result: ok' "$work/seeds.log"; then
+    printf '| %s | none of %s | - |\n' "$name" "$simulate"
+  else
+    printf '| %s | never ends | - |\n' "$name"
+  fi
+}
+
 # Takes out one guard and prints its row of the result.
 check() {
   local name=$1 unit explore by_unit by_explore=
@@ -119,13 +143,16 @@ check() {
   if ! apply "${changes[$name]}"; then
     broken+=("$name: cannot be applied"); return
   fi
-  unit=$(build --lib) || true
+  if [ "$simulate" -gt 0 ]; then
+    check_seeds "$name"; return
+  fi
+  unit=$(build core --lib) || true
   if [ -z "$unit" ]; then
     broken+=("$name: does not compile"); grep -A 6 '^error' "$work/build.log" >&2 || true; return
   fi
   by_unit=$(run_tests "$unit" "$work/unit.log" "${only[$name]:-}")
   if [ -n "${explored[$name]:-}" ]; then
-    explore=$(build --release --test explore) || true
+    explore=$(build core --release --test explore) || true
     by_explore=$(run_tests "$explore" "$work/explore.log")
   fi
   printf '| %s | %s | %s |\n' "$name" "$(summary "$by_unit" none)" "$(summary "$by_explore" "${explored[$name]:+none}")"
@@ -134,7 +161,9 @@ check() {
 
 read_table
 copy_tree
-for build in "--lib" "--release --test explore"; do
+builds=("core --lib" "core --release --test explore")
+[ "$simulate" -eq 0 ] || builds=()
+for build in "${builds[@]}"; do
   binary=$(build $build) || true
   [ -n "$binary" ] || { cat "$work/build.log" >&2; exit 1; }
   failed=$(run_tests "$binary" "$work/unchanged.log")
@@ -143,10 +172,16 @@ done
 
 broken=()
 checked=0
-echo "| guard taken out | unit test that fails | exploration that fails |"
+if [ "$simulate" -gt 0 ]; then
+  echo "| guard taken out | first seed that notices | what it notices |"
+else
+  echo "| guard taken out | unit test that fails | exploration that fails |"
+fi
 echo "|---|---|---|"
 for name in "${names[@]}"; do
   [[ $name =~ $pattern ]] || continue
+  # The same guards as in the exploration: those of votes, which are all that a run has.
+  [ "$simulate" -eq 0 ] || [ -n "${explored[$name]:-}" ] || continue
   if [ -n "${absent[$name]:-}" ]; then
     echo "| $name | ${absent[$name]} | - |"; continue
   fi

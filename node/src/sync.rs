@@ -8,9 +8,10 @@ use crate::view::{Identity, Snapshot};
 use aitbc_core::block::{Block, Candidate};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
+use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::key::Signature;
-use aitbc_core::message::{MAX_BLOCKS, Message};
-use aitbc_core::sync::{Answer, FinalBlock, Planner, verify_blocks};
+use aitbc_core::message::Message;
+use aitbc_core::sync::{Answer, FinalBlock, Planner, reply_len, reply_range, verify_blocks};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
@@ -23,8 +24,6 @@ use tracing::{debug, error, info, warn};
 pub const QUEUE: usize = 256;
 /// Bytes of batches in an answer: a message holds 4 MiB.
 const ANSWER_BYTES: usize = 3 << 20;
-/// Blocks read beyond those asked for: where none of these has a certificate of its own, the reply ends at a later one.
-const BEYOND: u64 = 32;
 /// Requests of peers answered at once.
 const ANSWERING: usize = 4;
 /// Pause between two looks at time-outs.
@@ -135,6 +134,7 @@ impl Sync {
     pub async fn run(self, mut events: mpsc::Receiver<SyncEvent>) {
         let started = Instant::now();
         let mut planner = Planner::new();
+        let verifier = Ed25519::new(&self.identity.set);
         let answering = Arc::new(Semaphore::new(ANSWERING));
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -147,7 +147,7 @@ impl Sync {
             }
             while let Some(answer) = planner.take(self.own_height()) {
                 let peer = answer.peer;
-                match self.take(answer).await {
+                match self.take(answer, &verifier).await {
                     Ok(()) => {}
                     Err(cause @ TakeError::Blocks(_)) => {
                         warn!(%cause, peer, "blocks from a peer do not verify");
@@ -203,9 +203,7 @@ impl Sync {
         };
         let (storage, gossip) = (self.storage.clone(), self.gossip.clone());
         tokio::spawn(async move {
-            let (from, most) = (from.max(1), MAX_BLOCKS as u64);
-            let to = from.saturating_add(u64::from(count).clamp(1, most) - 1);
-            let read_to = to.saturating_add(BEYOND).min(from.saturating_add(most - 1));
+            let (from, to, read_to) = reply_range(from, count);
             match storage.blocks(from, read_to, ANSWER_BYTES).await {
                 Ok(found) => {
                     if let Err(cause) = gossip.send(peer, &blocks_message(found, to)) {
@@ -219,9 +217,10 @@ impl Sync {
     }
 
     /// Verified, durable as batches, executed, then told to the core.
-    async fn take(&self, answer: Answer) -> Result<(), TakeError> {
+    async fn take(&self, answer: Answer, verifier: &Ed25519) -> Result<(), TakeError> {
         let tip = crate::executor::tip(&self.chain.borrow().head);
-        let blocks = verify_blocks(&self.identity.chain, &self.identity.set, &tip, answer.blocks, &answer.cert)?;
+        let Identity { chain, set, .. } = &*self.identity;
+        let blocks = verify_blocks(verifier, chain, set, &tip, answer.blocks, &answer.cert)?;
         let (first, count) = (tip.height + 1, blocks.len());
         let batch = |b: &aitbc_core::batch::VerifiedBatch| BatchWrite { digest: b.digest, batch: b.batch.clone() };
         let batches: Vec<BatchWrite> = blocks.iter().flat_map(|block| block.batches.iter().map(batch)).collect();
@@ -240,13 +239,10 @@ impl Sync {
     }
 }
 
-/// The certificate of the last block of a reply covers all below it, so the reply ends at a block that has one: the last of
-/// those asked for, up to `to`, else the first beyond. Otherwise a gap of blocks without one could never be closed.
+/// The reply with those of the blocks found that [`reply_len`] says.
 fn blocks_message(mut found: Vec<(StoredBlock, Block)>, to: u64) -> Message {
-    let certified = |(stored, _): &(StoredBlock, Block)| stored.cert.is_some();
-    let asked = |entry: &(StoredBlock, Block)| certified(entry) && entry.1.header.height <= to;
-    let end = found.iter().rposition(asked).or_else(|| found.iter().position(certified));
-    found.truncate(end.map_or(0, |last| last + 1));
+    let certified = |(stored, block): &(StoredBlock, Block)| (block.header.height, stored.cert.is_some());
+    found.truncate(reply_len(&found.iter().map(certified).collect::<Vec<_>>(), to));
     let cert = found.last().and_then(|(stored, _)| stored.cert.clone());
     Message::Blocks { blocks: found.into_iter().map(|(_, block)| block).collect(), cert }
 }

@@ -49,6 +49,9 @@ pub const FETCH_TIMEOUT_MS: (u64, u64) = (100, 2_000);
 pub const STATUS_EVERY_MS: u64 = 500;
 /// Least time between two repairs to one lagging peer, in milliseconds (C18).
 pub const REPAIR_EVERY_MS: u64 = 50;
+/// Bytes of candidates and certificates that a peer gets within a second for asking (C14, C15): a request of 2 KiB may name 64
+/// candidates of 64 KiB, and nothing else limits how often it comes. An honest peer has 16 requests under way, each for 100 ms.
+pub const ANSWER_BYTES: usize = 1 << 20;
 /// Accounts a genesis may endow.
 pub const MAX_GENESIS_ACCOUNTS: usize = 1_024;
 

@@ -9,9 +9,10 @@
 //!                      ↑ time-outs                                            └─ wrong: on_wrong() ─→ asked elsewhere
 //! ```
 
-use crate::batch::{BatchError, VerifiedBatch};
+use crate::batch::{Batch, BatchError, VerifiedBatch};
 use crate::block::{Block, Header, VERSION};
 use crate::consensus::input::Tip;
+use crate::consensus::verify::Verify;
 use crate::hash::Hash;
 use crate::message::MAX_BLOCKS;
 use crate::validators::{Index, ValidatorSet};
@@ -25,6 +26,8 @@ pub const MAX_IN_FLIGHT: usize = 4;
 pub const MAX_WAITING: usize = 8;
 /// Blocks asked for at once; the answer may be shorter, as a message holds 4 MiB.
 pub const REQUEST_BLOCKS: u64 = 128;
+/// Blocks read beyond those asked for: where none of these has a certificate of its own, the reply ends at a later one.
+const BEYOND: u64 = 32;
 /// After how long another peer is asked, in milliseconds. A late answer is still taken.
 pub const TIMEOUT_MS: u64 = 2_000;
 /// Doublings of the time-out until a peer that owes an answer is asked again: at most 32 s.
@@ -250,6 +253,21 @@ pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (In
     0
 }
 
+/// Heights to read for a request: from, up to the last one wanted, and up to where a certificate is looked for.
+pub fn reply_range(from: u64, count: u32) -> (u64, u64, u64) {
+    let (from, most) = (from.max(1), MAX_BLOCKS as u64);
+    let to = from.saturating_add(u64::from(count).clamp(1, most) - 1);
+    (from, to, to.saturating_add(BEYOND).min(from.saturating_add(most - 1)))
+}
+
+/// How many of the blocks read to send: heights, and whether each has a certificate of its own. That of the last block of a
+/// reply covers all below it, so the reply ends at a block that has one: the last of those asked for, up to `to`, else the
+/// first beyond. Otherwise a gap of blocks without one could never be closed.
+pub fn reply_len(found: &[(u64, bool)], to: u64) -> usize {
+    let asked = found.iter().rposition(|(height, certified)| *certified && *height <= to);
+    asked.or_else(|| found.iter().position(|(_, certified)| *certified)).map_or(0, |last| last + 1)
+}
+
 /// A final block, its digest and its batches with theirs.
 #[derive(Clone, Debug)]
 pub struct FinalBlock {
@@ -297,11 +315,12 @@ pub enum SyncError {
 /// known, batches match what headers say, and the certificate is of the last block, which proves all below it (S1, L1).
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
-/// Roots are checked by executing: each header holds those of its parent.
+/// Roots are checked by executing: each header holds those of its parent. `verifier` decides the signatures of `set`.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn verify_blocks(
+    verifier: &dyn Verify,
     chain: &Hash,
     set: &ValidatorSet,
     tip: &Tip,
@@ -321,9 +340,9 @@ pub fn verify_blocks(
         return Err(SyncError::OtherCert(digest));
     }
     let digests = check_links(set, tip, &blocks)?;
-    cert.verify(chain, set)?;
+    cert.verify_by(chain, set, |signer, message, signature| verifier.verifies(signer, message, signature))?;
     let finish = |(block, digest): (Block, Hash)| {
-        let batches = check_batches(chain, set, &block.header, block.batches)?;
+        let batches = check_batches(verifier, chain, &block.header, block.batches)?;
         Ok(FinalBlock { digest, header: block.header, batches })
     };
     blocks.into_iter().zip(digests).map(finish).collect()
@@ -358,19 +377,23 @@ fn check_links(set: &ValidatorSet, tip: &Tip, blocks: &[Block]) -> Result<Vec<Ha
 
 /// The batches of a header: it names their digests, but not their authors' signatures, which are checked.
 fn check_batches(
+    verifier: &dyn Verify,
     chain: &Hash,
-    set: &ValidatorSet,
     header: &Header,
-    batches: Vec<crate::batch::Batch>,
+    batches: Vec<Batch>,
 ) -> Result<Vec<VerifiedBatch>, SyncError> {
-    let check = |(index, batch): (usize, crate::batch::Batch)| {
+    let check = |(index, batch): (usize, Batch)| {
         let wrong = |reason: String| SyncError::Batch { height: header.height, index, reason };
         let digest = batch.digest();
         if header.batches.get(index) != Some(&batch.reference(digest)) {
             return Err(wrong("it is not the one that the header names".into()));
         }
-        let author = set.get(batch.author).ok_or_else(|| wrong("its author is not in the set".into()))?;
-        batch.check(chain, &digest, &author.key).map_err(|e: BatchError| wrong(e.to_string()))?;
+        let wrong_batch = |cause: BatchError| wrong(cause.to_string());
+        batch.check_shape().map_err(wrong_batch)?;
+        // Nobody outside the set verifies.
+        if !verifier.verifies(batch.author, &Batch::sign_bytes(chain, &digest), &batch.signature) {
+            return Err(wrong_batch(BatchError::Signature));
+        }
         Ok(VerifiedBatch::trusted(Arc::new(batch), digest, chain))
     };
     batches.into_iter().enumerate().map(check).collect()
@@ -379,8 +402,8 @@ fn check_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Batch;
     use crate::consensus::input::Roots;
+    use crate::consensus::verify::Ed25519;
     use crate::hash::plain;
     use crate::key::{Address, SecretKey};
     use crate::transaction::{Action, Payment, Transaction};
@@ -466,7 +489,7 @@ mod tests {
     }
 
     fn verify(tip: &Tip, blocks: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
-        verify_blocks(&chain(), &set(), tip, blocks.to_vec(), cert)
+        verify_blocks(&Ed25519::new(&set()), &chain(), &set(), tip, blocks.to_vec(), cert)
     }
 
     #[test]

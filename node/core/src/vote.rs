@@ -196,14 +196,27 @@ impl Cert {
     /// # Errors
     /// Says which rule fails.
     pub fn verify(&self, chain: &Hash, set: &ValidatorSet) -> Result<(), CertError> {
+        self.verify_by(chain, set, |signer, message, signature| {
+            set.get(signer).is_some_and(|v| v.key.verifies(message, signature))
+        })
+    }
+
+    /// The same, where somebody else decides whether the member at an index signed a message.
+    ///
+    /// # Errors
+    /// Says which rule fails.
+    pub fn verify_by(
+        &self,
+        chain: &Hash,
+        set: &ValidatorSet,
+        verifies: impl Fn(Index, &[u8], &Signature) -> bool,
+    ) -> Result<(), CertError> {
         self.check_shape(set)?;
         let message = self.statement.sign_bytes(chain);
-        for (index, signature) in self.signer_indices().zip(&self.signatures) {
-            if !set.get(index).is_some_and(|v| v.key.verifies(&message, signature)) {
-                return Err(CertError::Signature(index));
-            }
+        match self.signer_indices().zip(&self.signatures).find(|(i, signature)| !verifies(*i, &message, signature)) {
+            Some((signer, _)) => Err(CertError::Signature(signer)),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What survives a crash, with the guards that the real schema has (P1-P4, P8).
 
 use aitbc_core::batch::Batch;
-use aitbc_core::block::Candidate;
+use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Recovered, Roots, Tip};
 use aitbc_core::consensus::output::Rows;
 use aitbc_core::hash::{self, Hash};
@@ -26,6 +26,12 @@ pub struct Disk {
 /// What executing a block gives: a function of the block, as the chain below is in its digest.
 pub fn roots(digest: Hash) -> Roots {
     Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]) }
+}
+
+/// A block as the end of a chain.
+pub fn tip_of(digest: Hash, header: &Header) -> Tip {
+    let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
+    Tip { digest, slot, height, time_ms, roots: roots(digest) }
 }
 
 /// A signature that costs nothing: only its owner's code makes it. Real ones are tested in the core.
@@ -96,6 +102,8 @@ impl Disk {
     pub fn append(&mut self, blocks: &[(Hash, Candidate)], cert: &Cert) {
         for (digest, candidate) in blocks {
             if candidate.header.height <= self.height() {
+                let here = self.blocks.get(candidate.header.height as usize - 1).map(|(here, ..)| here);
+                assert_eq!(here, Some(digest), "another block is in the ledger");
                 continue;
             }
             assert_eq!(candidate.header.height, self.height() + 1, "C19: final blocks come in order");
@@ -110,11 +118,7 @@ impl Disk {
     pub fn tip(&self, chain: Hash) -> Tip {
         match self.blocks.last() {
             None => Tip { digest: chain, slot: 0, height: 0, time_ms: 0, roots: roots(chain) },
-            Some((digest, candidate, _)) => {
-                let header = &candidate.header;
-                let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
-                Tip { digest: *digest, slot, height, time_ms, roots: roots(*digest) }
-            }
+            Some((digest, candidate, _)) => tip_of(*digest, &candidate.header),
         }
     }
 

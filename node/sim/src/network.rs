@@ -1,6 +1,9 @@
 //! What the wires do: loss, duplicates, reordering, delay, partitions; calm after the heal.
 
 use crate::random::Random;
+use aitbc_core::block::{Block, Candidate};
+use aitbc_core::message::Message;
+use aitbc_core::vote::Cert;
 
 /// How bad the network is.
 #[derive(Clone, Debug)]
@@ -17,6 +20,9 @@ pub struct Network {
     /// Side of each node; `cut(a, b)` from one side to another while a partition lasts.
     sides: Vec<u8>,
     partition_until: u64,
+    /// Times that the cut still comes and goes, and whether it is gone just now.
+    flaps: u64,
+    open: bool,
     /// Only messages from the higher side to the lower are cut.
     one_way: bool,
     partitions: bool,
@@ -33,6 +39,8 @@ impl Network {
             calm_ms,
             sides: vec![0; n],
             partition_until: 0,
+            flaps: 0,
+            open: false,
             one_way: false,
             partitions: false,
         }
@@ -70,8 +78,13 @@ impl Network {
         if !self.partitions || now < self.partition_until {
             return;
         }
-        let flaps = random.percent(25);
-        self.partition_until = now + if flaps { random.between(5, 60) } else { random.between(50, 900) };
+        if self.flaps > 0 {
+            (self.flaps, self.open) = (self.flaps - 1, !self.open);
+            self.partition_until = now + random.between(5, 60);
+            return;
+        }
+        (self.flaps, self.open) = (if random.percent(25) { random.between(4, 20) } else { 0 }, false);
+        self.partition_until = now + if self.flaps > 0 { random.between(5, 60) } else { random.between(50, 900) };
         self.one_way = random.percent(30);
         let n = self.sides.len();
         let alone = random.below(n as u64) as usize;
@@ -88,7 +101,7 @@ impl Network {
 
     /// The cut in force, for the story: sides of the validators, and whether one side still hears the other.
     pub fn partition(&self) -> String {
-        if self.sides.iter().all(|side| *side == self.sides[0]) {
+        if self.open || self.sides.iter().all(|side| *side == self.sides[0]) {
             return "whole".into();
         }
         let sides: String = self.sides.iter().map(|side| if *side == 0 { 'a' } else { 'b' }).collect();
@@ -97,6 +110,32 @@ impl Network {
 
     pub fn is_cut(&self, now: u64, from: usize, to: usize) -> bool {
         let (a, b) = (self.sides[from], self.sides[to]);
-        now < self.heal_at && now < self.partition_until && if self.one_way { a > b } else { a != b }
+        now < self.heal_at && now < self.partition_until && !self.open && if self.one_way { a > b } else { a != b }
+    }
+}
+
+/// Of a batch with one transaction.
+const BATCH_BYTES: u64 = 250;
+
+/// About the bytes of a message on the wire, without encoding it.
+pub fn bytes_of(message: &Message) -> u64 {
+    let cert = |cert: &Cert| 60 + 64 * cert.signatures.len() as u64;
+    let candidate = |candidate: &Candidate| 300 + 46 * candidate.header.batches.len() as u64;
+    match message {
+        Message::Status(_) => 34,
+        Message::Proposal(proposal) => candidate(&proposal.candidate) + proposal.proof.iter().map(cert).sum::<u64>(),
+        Message::Vote(_) => 116,
+        Message::Cert(one) => cert(one),
+        Message::Certs { certs } => certs.iter().map(cert).sum(),
+        Message::Cand(one) => candidate(one),
+        Message::Batch(_) => BATCH_BYTES,
+        Message::Batches { batches } => BATCH_BYTES * batches.len() as u64,
+        Message::CandReq { digests } | Message::BatchReq { digests } => 5 + 32 * digests.len() as u64,
+        Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
+        Message::BlocksReq { .. } => 13,
+        Message::Blocks { blocks, cert: last } => {
+            let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;
+            blocks.iter().map(block).sum::<u64>() + last.iter().map(cert).sum::<u64>()
+        }
     }
 }

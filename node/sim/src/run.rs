@@ -28,6 +28,8 @@ pub struct Wanted {
     /// Keep going until this many blocks are final; 0: until the heal is proved.
     pub slots: u64,
     pub scenario: Option<Scenario>,
+    /// How long the chaos lasts; the seed decides where absent, up to 3 s.
+    pub chaos_ms: Option<u64>,
     /// Keep the story.
     pub tell: bool,
 }
@@ -39,8 +41,10 @@ pub enum Scenario {
     Chaos,
     /// One wall clock is ten seconds off.
     Clock,
-    /// Every process forgets what is not durable, at every step.
+    /// Every process starts again from what is durable, after every step or after many.
     Forgetful,
+    /// All lose power at the same moment, several times.
+    PowerLoss,
     /// Somebody lies.
     Liar(Adversary),
     /// Somebody lies and leads two slots of three.
@@ -49,7 +53,7 @@ pub enum Scenario {
 
 impl Scenario {
     pub fn all() -> Vec<Scenario> {
-        let mut all = vec![Scenario::Chaos, Scenario::Clock, Scenario::Forgetful];
+        let mut all = vec![Scenario::Chaos, Scenario::Clock, Scenario::Forgetful, Scenario::PowerLoss];
         all.extend(Adversary::ALL.map(Scenario::Liar));
         all.extend(Adversary::ALL.map(Scenario::OftenLeader));
         all
@@ -60,6 +64,7 @@ impl Scenario {
             Scenario::Chaos => "chaos".into(),
             Scenario::Clock => "clock".into(),
             Scenario::Forgetful => "forgetful".into(),
+            Scenario::PowerLoss => "power-loss".into(),
             Scenario::Liar(adversary) => adversary.name().into(),
             Scenario::OftenLeader(adversary) => format!("{}-often", adversary.name()),
         }
@@ -89,16 +94,22 @@ pub struct Verdict {
     pub first_final_ms: u64,
     /// Most bytes of an honest validator to a peer in a second.
     pub egress: u64,
+    /// Blocks that came by block sync.
+    pub synced_blocks: u64,
 }
 
 /// Runs it to its end. A checker that fails ends it, and is the verdict.
 pub fn run(wanted: &Wanted) -> Verdict {
     let mut random = Random::new(wanted.seed ^ 0x5eed);
-    let scenario = wanted.scenario.unwrap_or_else(|| random.choose(&Scenario::all()));
+    // Drawn in any case, so that a seed is the same run whether its scenario is named or not.
+    let drawn = random.choose(&Scenario::all());
+    let scenario = wanted.scenario.unwrap_or(drawn);
     let plan = plan(wanted, scenario, &mut random);
     let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
     let honest = plan.byzantine.is_none() && plan.clock_off.is_none();
     let limit = if honest { FIRST_FINAL_MS } else { FIRST_FINAL_MS + FAULTY_LEADER_MS };
+    // After a long chaos the skip timeout under way at the heal may be as long as half of it, and the next one longer (C10).
+    let limit = limit.max(wanted.chaos_ms.unwrap_or(0));
     let mut world = World::new(plan);
     let mut first_final_ms = 0;
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -124,6 +135,7 @@ pub fn run(wanted: &Wanted) -> Verdict {
         steps: world.steps,
         first_final_ms,
         egress: world.egress.worst,
+        synced_blocks: world.synced_blocks,
         story: std::mem::take(&mut world.story),
     }
 }
@@ -149,30 +161,34 @@ fn check_recovery(world: &mut World, heal_at: u64, limit: u64) -> u64 {
 }
 
 fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
-    let weights: Vec<u32> = match wanted.nodes.unwrap_or_else(|| random.choose(&[4, 4, 5, 7])) {
+    let nodes = random.choose(&[4, 4, 5, 7]);
+    let weights: Vec<u32> = match wanted.nodes.unwrap_or(nodes) {
         5 => vec![3, 2, 2, 1, 2],
         n => vec![1; n],
     };
     let n = weights.len();
     let skip_timeout_ms = random.choose(&[20, 60, 150]);
     let min_slot_ms = (skip_timeout_ms / 10).min(5);
-    let network = Network::chaos(n, random.choose(&[600, 1_500, 3_000]), random);
+    let heal_at = random.choose(&[600, 1_500, 3_000]);
+    let network = Network::chaos(n, wanted.chaos_ms.unwrap_or(heal_at), random);
     let who = random.below(n as u64) as u16;
     let (byzantine, leads_often) = match scenario {
-        Scenario::Chaos | Scenario::Clock | Scenario::Forgetful => (None, false),
+        Scenario::Chaos | Scenario::Clock | Scenario::Forgetful | Scenario::PowerLoss => (None, false),
         Scenario::Liar(adversary) => (Some((who, adversary)), false),
         Scenario::OftenLeader(adversary) => (Some((who, adversary)), true),
     };
     let off = random.choose(&[-10_000, 10_000]);
+    let power_losses = if scenario == Scenario::PowerLoss { random.between(1, 5) } else { 0 };
     Plan {
         seed: wanted.seed,
         parameters: Parameters { skip_timeout_ms, min_slot_ms, ..Parameters::default() },
+        power_losses: (0..power_losses).map(|_| random.below(network.heal_at)).collect(),
         network,
         crashes: random.choose(&[0, 2, 6, 12]),
         byzantine,
         leads_often,
         clock_off: Some((who, off)).filter(|_| scenario == Scenario::Clock),
-        forgetful: scenario == Scenario::Forgetful,
+        forgetful: if scenario == Scenario::Forgetful { random.choose(&[100, 30, 10, 3]) } else { 0 },
         tell: wanted.tell,
         batch_every: 20,
         weights,

@@ -43,10 +43,11 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         parameters: Parameters::default(),
         network: Network::calm(weights.len(), 5),
         crashes: 0,
+        power_losses: Vec::new(),
         byzantine: None,
         leads_often: false,
         clock_off: None,
-        forgetful: false,
+        forgetful: 0,
         tell: false,
         batch_every: 0,
     }
@@ -192,6 +193,7 @@ fn a_validator_that_was_away_catches_up_and_votes_again() {
         world.start(2);
         world.run_until(12_000);
         assert!(world.ledger_height(2) + 5 > world.safety.height());
+        assert!(world.synced_blocks > 100, "by block sync: {}", world.synced_blocks);
         // Without it, two of four are no quorum: the chain can only go on by its votes.
         world.kill(1);
         let before = world.safety.height();

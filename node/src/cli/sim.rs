@@ -19,6 +19,9 @@ pub(super) struct Args {
     /// What goes wrong besides network and crashes, e.g. chaos, twin, equivocator-often; the seed decides without.
     #[arg(long)]
     scenario: Option<String>,
+    /// How many milliseconds the chaos lasts; the seed decides without, up to 3,000.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    chaos_ms: Option<u64>,
 }
 
 /// Prints the story and the verdict.
@@ -31,12 +34,13 @@ pub(super) fn run(args: Args) -> Result<()> {
         Scenario::from_name(&name).with_context(|| format!("no scenario \"{name}\"; there are {}", known()))
     });
     let nodes = args.nodes.map(usize::from);
-    let wanted = Wanted { seed: args.seed, nodes, slots: args.slots, scenario: scenario.transpose()?, tell: true };
+    let Args { seed, slots, chaos_ms, .. } = args;
+    let wanted = Wanted { seed, nodes, slots, scenario: scenario.transpose()?, chaos_ms, tell: true };
     let verdict = simulate(&wanted);
     let mut text: String = verdict.story.iter().map(|line| format!("{line}\n")).collect();
     text += &format!(
         "seed {}, {}, {} validators: {} blocks, {} votes, {} crashes in {} virtual ms\n",
-        args.seed, verdict.scenario, verdict.nodes, verdict.height, verdict.votes, verdict.crashes, verdict.virtual_ms
+        seed, verdict.scenario, verdict.nodes, verdict.height, verdict.votes, verdict.crashes, verdict.virtual_ms
     );
     // A reader that has enough, such as `head`, is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());

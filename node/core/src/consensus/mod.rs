@@ -57,6 +57,8 @@
 //! - **D22 final candidates are kept for 256 blocks**, so that a node a second behind needs no block sync (C14).
 //! - **D23 a certified candidate needs no leader's signature** to be executed, only to be voted for: its digest is named by
 //!   a quorum, and block sync drops the signature (C13).
+//! - **D24 a peer gets at most 1 MiB of answers a second**, whatever it asks for: else a request of 2 KiB would buy 4 MiB as
+//!   often as it is sent (C14, C15).
 //!
 //! Not here: epochs (E), recovery (A) and inclusion of evidence (X3-X7). The epoch is 0, the floor is genesis.
 

@@ -1,11 +1,11 @@
 //! Fetching what certificates and votes name: candidates, their ancestors and batches, and proofs (protocol.md C14, C15).
 
-use super::certs::within_reply;
+use super::certs::{cert_bytes, within_reply};
 use super::output::Output;
-use super::state::{Core, Execution};
+use super::state::{Answers, Core, Execution};
 use crate::hash::Hash;
 use crate::message::{MAX_REQUEST, Message};
-use crate::params::{FETCH_TIMEOUT_MS, MAX_FETCHES};
+use crate::params::{ANSWER_BYTES, FETCH_TIMEOUT_MS, MAX_FETCHES};
 use crate::validators::Index;
 use std::collections::BTreeSet;
 
@@ -243,10 +243,28 @@ impl Core {
     pub(super) fn c14_answer_candidates(&mut self, from: Index, digests: &[Hash]) {
         for digest in digests.iter().take(MAX_REQUEST) {
             let entry = self.candidates.get(digest).filter(|entry| entry.signed || entry.certified);
-            if let Some(candidate) = entry.map(|entry| Box::new(entry.candidate.clone())) {
+            let Some(candidate) = entry.map(|entry| Box::new(entry.candidate.clone())) else { continue };
+            if self.may_answer(from, borsh::object_length(&candidate).unwrap_or(usize::MAX)) {
                 self.emit(Output::Send { to: from, message: Message::Cand(candidate) });
             }
         }
+    }
+
+    /// At most 1 MiB of answers within a second and peer, whatever it asks for: what does not fit is dropped and asked for
+    /// again.
+    fn may_answer(&mut self, to: Index, bytes: usize) -> bool {
+        let now = self.now.mono_ms;
+        let Some(peer) = self.peers.get_mut(usize::from(to)) else { return false };
+        if now >= peer.answers.since + 1_000 {
+            peer.answers = Answers { since: now, bytes: 0 };
+        }
+        let fits = peer.answers.bytes.saturating_add(bytes) <= ANSWER_BYTES;
+        if fits {
+            peer.answers.bytes += bytes;
+        } else {
+            self.dropped("answer_rate");
+        }
+        fits
     }
 
     /// **C15.** Answers with the certificates held for the slots asked for; for final ones with the Final certificate of s*,
@@ -259,6 +277,8 @@ impl Core {
         let above = asked.range(top + 1..).filter_map(|slot| self.slots.get(slot));
         let above = above.flat_map(|s| [&s.notar, &s.skip].into_iter().flatten()).map(|held| &held.cert);
         let certs = within_reply(highest.into_iter().chain(kept).chain(above));
-        self.send_certs(from, certs);
+        if self.may_answer(from, certs.iter().map(cert_bytes).sum()) {
+            self.send_certs(from, certs);
+        }
     }
 }

@@ -255,6 +255,15 @@ pub(super) struct Peer {
     pub(super) cleared: u64,
     /// No repair before this time (C18).
     pub(super) repair_due: u64,
+    /// What it got for asking (C14, C15).
+    pub(super) answers: Answers,
+}
+
+/// Bytes of answers within a second that began with the first of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answers {
+    pub(super) since: u64,
+    pub(super) bytes: usize,
 }
 
 impl Core {

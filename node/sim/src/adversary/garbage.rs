@@ -24,7 +24,7 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
 fn garbage(scene: &mut Scene<'_>, message: &Message) -> Option<Message> {
     let digest = hash::plain(&scene.random.below(1 << 40).to_le_bytes());
     let other = scene.random.below(scene.n as u64 + 2) as Index;
-    Some(match (scene.random.below(7), message) {
+    Some(match (scene.random.below(8), message) {
         // Somebody else's vote, forged.
         (0, Message::Vote(vote)) => Message::Vote(Vote { signer: other, ..vote.clone() }),
         (1, Message::Vote(vote)) => Message::Vote(Vote { signature: Signature([7; 64]), ..vote.clone() }),
@@ -50,7 +50,17 @@ fn garbage(scene: &mut Scene<'_>, message: &Message) -> Option<Message> {
             proposal.candidate.signature = sign_vote(&scene.chain, scene.me, statement).signature;
             Message::Proposal(proposal)
         }
-        (5, _) => Message::CandReq { digests: vec![digest; 8] },
+        // Blocks that end elsewhere than their certificate, or are not what it names.
+        (5, Message::Blocks { blocks, cert }) if !blocks.is_empty() => {
+            let mut blocks = blocks.clone();
+            match scene.random.below(3) {
+                0 => drop(blocks.pop()),
+                1 => blocks[0].header.time_ms += 1,
+                _ => blocks.iter_mut().for_each(|block| block.batches.clear()),
+            }
+            Message::Blocks { blocks, cert: cert.clone() }
+        }
+        (7, _) => Message::CandReq { digests: vec![digest; 8] },
         (6, _) => {
             let far = 1 << 40;
             Message::Status(Status { epoch: 0, final_slot: far, frontier: far, height: far, ready: true })

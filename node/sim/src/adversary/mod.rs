@@ -1,16 +1,19 @@
 //! Byzantine validators: an honest core whose words are twisted on their way out, one way of lying a file.
 
 mod batch_withholder;
+mod certificate_forger;
 mod certificate_withholder;
 mod double_voter;
 mod equivocator;
 mod flooder;
+mod forker;
 mod garbage;
 mod late_revealer;
 mod slow_leader;
 mod twin;
 
 use crate::random::Random;
+use aitbc_core::block::Header;
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
@@ -21,6 +24,8 @@ pub struct Scene<'a> {
     pub me: Index,
     pub n: usize,
     pub random: &'a mut Random,
+    /// Headers that the liar remembers.
+    pub bases: &'a mut Vec<Header>,
 }
 
 /// A message to somebody after so many milliseconds.
@@ -38,10 +43,12 @@ pub enum Adversary {
     SlowLeader,
     LateRevealer,
     Flooder,
+    CertificateForger,
+    Forker,
 }
 
 impl Adversary {
-    pub const ALL: [Adversary; 9] = [
+    pub const ALL: [Adversary; 11] = [
         Adversary::Equivocator,
         Adversary::DoubleVoter,
         Adversary::BatchWithholder,
@@ -51,6 +58,8 @@ impl Adversary {
         Adversary::SlowLeader,
         Adversary::LateRevealer,
         Adversary::Flooder,
+        Adversary::CertificateForger,
+        Adversary::Forker,
     ];
 
     /// Name on the command line.
@@ -65,6 +74,8 @@ impl Adversary {
             Adversary::SlowLeader => "slow-leader",
             Adversary::LateRevealer => "late-revealer",
             Adversary::Flooder => "flooder",
+            Adversary::CertificateForger => "certificate-forger",
+            Adversary::Forker => "forker",
         }
     }
 
@@ -80,6 +91,8 @@ impl Adversary {
             Adversary::SlowLeader => slow_leader::twist(to, message),
             Adversary::LateRevealer => late_revealer::twist(scene, to, message),
             Adversary::Flooder => flooder::twist(scene, to, message),
+            Adversary::CertificateForger => certificate_forger::twist(scene, to, message),
+            Adversary::Forker => forker::twist(scene, to, message),
         }
     }
 
@@ -87,6 +100,8 @@ impl Adversary {
     pub fn hear(self, scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
         match self {
             Adversary::Equivocator | Adversary::DoubleVoter => double_voter::hear(scene, heard),
+            Adversary::CertificateForger => certificate_forger::hear(scene, heard),
+            Adversary::Forker => forker::hear(scene, heard),
             Adversary::BatchWithholder
             | Adversary::CertificateWithholder
             | Adversary::Garbage
@@ -99,7 +114,7 @@ impl Adversary {
 
     /// True where honest validators may have proof against it.
     pub fn votes_twice(self) -> bool {
-        use Adversary::{DoubleVoter, Equivocator, Flooder, Garbage, Twin};
-        matches!(self, Equivocator | DoubleVoter | Twin | Flooder | Garbage)
+        use Adversary::{DoubleVoter, Equivocator, Flooder, Forker, Garbage, Twin};
+        matches!(self, Equivocator | DoubleVoter | Twin | Flooder | Garbage | Forker)
     }
 }

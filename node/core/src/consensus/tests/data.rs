@@ -6,7 +6,7 @@ use crate::consensus::input::{Input, Recovered};
 use crate::consensus::output::Output;
 use crate::hash::Hash;
 use crate::message::Message;
-use crate::params::{FETCH_TIMEOUT_MS, STANDSTILL_BYTES, STANDSTILL_SLOTS};
+use crate::params::{ANSWER_BYTES, FETCH_TIMEOUT_MS, STANDSTILL_BYTES, STANDSTILL_SLOTS};
 use crate::validators::Index;
 use crate::vote::Kind;
 
@@ -111,6 +111,33 @@ fn c14_everybody_answers_for_candidates_it_voted_for() {
     assert_eq!(sent.len(), 1);
     let (2, Message::Cand(candidate)) = &sent[0] else { panic!("a candidate to 2") };
     assert_eq!(candidate.header.digest(), digest);
+}
+
+#[test]
+fn c14_c15_a_peer_that_asks_for_ever_gets_a_mebibyte_a_second() {
+    let mut rig = Rig::new(4, 3);
+    let header = Header { batches: (0..60).map(|name| batch(0, name)).collect(), ..rig.header(1, &genesis()) };
+    let digest = rig.propose(header);
+    for slot in 2..=64 {
+        rig.cert(Kind::Skip, slot, Hash::ZERO);
+    }
+    let ask = |rig: &mut Rig| {
+        rig.take();
+        for _ in 0..200 {
+            rig.give(Input::CandReq { from: 2, digests: vec![digest; 64] });
+            rig.give(Input::CertReq { from: 2, slots: (2..=64).collect() });
+        }
+        let sent = rig.sent();
+        let answers = sent.iter().filter(|(_, m)| matches!(m, Message::Cand(_) | Message::Certs { .. }));
+        answers.map(|(_, message)| borsh::object_length(message).expect("a length")).sum::<usize>()
+    };
+    let bytes = ask(&mut rig);
+    assert!((ANSWER_BYTES * 9 / 10..ANSWER_BYTES * 11 / 10).contains(&bytes), "{bytes}");
+    assert!(rig.dropped().contains(&"answer_rate"));
+    rig.give(Input::CandReq { from: 1, digests: vec![digest] });
+    assert!(rig.sent().iter().any(|(to, _)| *to == 1), "others are answered");
+    rig.pass(1_000);
+    assert!(ask(&mut rig) > ANSWER_BYTES * 9 / 10, "and it is again, later");
 }
 
 #[test]

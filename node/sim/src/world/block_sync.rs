@@ -1,0 +1,125 @@
+//! Block sync of a validator, by the node's own planner and checks, answered from simulated disks (protocol.md S1).
+
+use super::{Cheap, Event, Pending, World};
+use crate::disk::tip_of;
+use aitbc_core::block::{Block, Candidate};
+use aitbc_core::consensus::input::{Input, Tip};
+use aitbc_core::hash::Hash;
+use aitbc_core::key::Signature;
+use aitbc_core::message::Message;
+use aitbc_core::sync::{Answer, FinalBlock, reply_len, reply_range, verify_blocks};
+use aitbc_core::validators::Index;
+use aitbc_core::vote::Cert;
+
+/// Pause between two looks at time-outs, as in the node.
+const LOOK_EVERY_MS: u64 = 250;
+
+impl World {
+    /// Looks at time-outs, now and again.
+    pub(super) fn look(&mut self, node: Index) {
+        if !self.is_up(node) {
+            return;
+        }
+        self.sync_blocks(node);
+        let life = self.nodes[usize::from(node)].life;
+        self.at(self.now + LOOK_EVERY_MS, Event::Look { node, life });
+    }
+
+    /// A peer told its height, or the core saw that it has blocks which are not here.
+    pub(super) fn heard_height(&mut self, node: Index, peer: Index, height: u64) {
+        self.nodes[usize::from(node)].planner.on_status(peer, height);
+        self.sync_blocks(node);
+    }
+
+    /// Blocks that were asked for, or not.
+    pub(super) fn heard_blocks(&mut self, node: Index, peer: Index, blocks: Vec<Block>, cert: Option<Cert>) {
+        self.nodes[usize::from(node)].planner.on_blocks(peer, blocks, cert);
+        self.sync_blocks(node);
+    }
+
+    /// What has come is taken in order, what is missing is asked for.
+    fn sync_blocks(&mut self, node: Index) {
+        while let Some(answer) = self.next_answer(node) {
+            self.take_answer(node, answer);
+        }
+        let (now, own) = (self.now, self.head(node).height);
+        for request in self.nodes[usize::from(node)].planner.next(now, own) {
+            self.send(node, request.peer, &Message::BlocksReq { from: request.from, count: request.count });
+        }
+    }
+
+    fn next_answer(&mut self, node: Index) -> Option<Answer> {
+        let own = self.head(node).height;
+        self.nodes[usize::from(node)].planner.take(own)
+    }
+
+    /// The end of the executor's chain: the ledger's, or beyond where blocks are on their way into it.
+    pub(super) fn head(&self, node: Index) -> Tip {
+        let state = &self.nodes[usize::from(node)];
+        let last = state.pending.iter().filter_map(|item| match item {
+            Pending::Blocks(blocks, _) => blocks.last(),
+            Pending::Write(_) => None,
+        });
+        let last = last.max_by_key(|(_, candidate)| candidate.header.height);
+        match last.filter(|(_, candidate)| candidate.header.height > state.disk.height()) {
+            Some((digest, candidate)) => tip_of(*digest, &candidate.header),
+            None => state.disk.tip(self.chain),
+        }
+    }
+
+    /// Verified, then on the chain and on its way into the ledger, then told to the core.
+    fn take_answer(&mut self, node: Index, answer: Answer) {
+        let Answer { peer, blocks, cert } = answer;
+        match verify_blocks(&Cheap, &self.chain, &self.set, &self.head(node), blocks, &cert) {
+            Ok(blocks) => self.take_blocks(node, blocks, cert),
+            Err(cause) => {
+                assert!(
+                    self.liar(peer).is_some(),
+                    "blocks that validator {peer} sent to {node} do not verify: {cause}"
+                );
+                self.nodes[usize::from(node)].planner.on_wrong(self.now, peer);
+            }
+        }
+    }
+
+    fn take_blocks(&mut self, node: Index, found: Vec<FinalBlock>, cert: Cert) {
+        let mut included = Vec::new();
+        let mut blocks: Vec<(Hash, Candidate)> = Vec::new();
+        for FinalBlock { digest, header, batches } in found {
+            for batch in batches {
+                included.push((batch.digest, batch.batch.expiry_height));
+                self.nodes[usize::from(node)].disk.batches.insert(batch.digest, (*batch.batch).clone());
+            }
+            blocks.push((digest, Candidate { header, signature: Signature([0; 64]) }));
+        }
+        self.synced_blocks += blocks.len() as u64;
+        self.tell(|| format!("validator {node} fetches {} blocks", blocks.len()));
+        for (digest, candidate) in &blocks {
+            self.note_final(node, candidate, *digest);
+        }
+        self.ask_commit(node, Pending::Blocks(blocks, cert.clone()));
+        let (tip, life, pause) = (self.head(node), self.nodes[usize::from(node)].life, self.random.between(1, 5));
+        let input = Box::new(Input::Synced { tip, cert, included });
+        self.at(self.now + pause, Event::Synced { node, life, input });
+    }
+
+    /// Answers from what is on the disk.
+    pub(super) fn answer_blocks(&mut self, node: Index, to: Index, from: u64, count: u32) {
+        let disk = &self.nodes[usize::from(node)].disk;
+        let (from, end, read_to) = reply_range(from, count);
+        let (first, last) = ((from - 1).min(disk.height()) as usize, read_to.min(disk.height()) as usize);
+        let found = disk.blocks.get(first..last).unwrap_or_default();
+        let certified: Vec<(u64, bool)> = found.iter().map(|(_, c, cert)| (c.header.height, cert.is_some())).collect();
+        let found = &found[..reply_len(&certified, end)];
+        let block = |candidate: &Candidate| {
+            let header = candidate.header.clone();
+            let batches = header.batches.iter().map(|batch| disk.batches[&batch.digest].clone()).collect();
+            Block { header, batches }
+        };
+        let blocks = found.iter().map(|(_, candidate, _)| block(candidate)).collect();
+        let cert = found.last().and_then(|(.., cert)| cert.clone());
+        let message = Message::Blocks { blocks, cert };
+        self.check_certificates(node, &message);
+        self.send(node, to, &message);
+    }
+}

@@ -15,6 +15,7 @@ pub mod devnet;
 pub mod events;
 pub mod executor;
 pub mod gossip;
+pub mod lapse;
 pub mod mempool;
 pub mod metrics;
 pub mod node;

@@ -2,10 +2,13 @@
 
 pub mod wait;
 
+pub mod rounds;
 pub mod seed;
 
 pub mod ports;
 pub mod postgres;
+pub mod proxy;
+pub mod tmpfs;
 
 pub mod metrics;
 pub mod node_process;
@@ -18,6 +21,7 @@ pub mod ledger_reader;
 pub mod vote_archive;
 
 pub mod localnet;
+pub mod witness;
 
 pub mod cluster;
 

@@ -16,5 +16,7 @@ mod crashes;
 mod devnet;
 /// Two processes with one key.
 mod double_start;
+/// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
+mod faults;
 /// Asked to stop, a node stops.
 mod stopping;

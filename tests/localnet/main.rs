@@ -20,3 +20,5 @@ mod double_start;
 mod faults;
 /// Asked to stop, a node stops.
 mod stopping;
+/// Whoever abuses the gossip port.
+mod wire_abuse;

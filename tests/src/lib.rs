@@ -20,6 +20,7 @@ pub mod wallet;
 pub mod ledger_reader;
 pub mod vote_archive;
 
+pub mod abuser;
 pub mod localnet;
 pub mod witness;
 

@@ -111,7 +111,10 @@ pub async fn measure(options: &Options) -> Result<Report> {
     let idle = load::one_by_one(&net, senders.first_mut().context("no senders")?, options.singles).await?;
     let loaded = match options.rate {
         0 => Latencies::default(),
-        rate => load::open_loop(&net, &mut senders, rate, options.time).await?,
+        rate => {
+            let all: Vec<usize> = (0..net.nodes.len()).collect();
+            load::open_loop(&net, &mut senders, rate, options.time, &all).await?
+        }
     };
 
     let load = Load::closed_loop(&net, senders, options.in_flight).await?;

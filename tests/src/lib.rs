@@ -28,3 +28,4 @@ pub mod cluster;
 
 pub mod bench;
 pub mod load;
+pub mod one_of_four;

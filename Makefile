@@ -79,6 +79,12 @@ bench: ## Throughput, finality and memory of 4 validators on this machine
 	cargo build --profile dist -p aitbc-node
 	AITBC_NODE_BIN=$(CARGO_TARGET_DIR)/dist/aitbc-node cargo run --release -p aitbc-tests --bin bench -- $(ARGS)
 
+.PHONY: chaos
+chaos: build ## Faults against real processes, the long way (ROUNDS=100); what one bad validator of four costs
+	AITBC_ROUNDS=$(or $(ROUNDS),100) cargo test --release --locked -p aitbc-tests --test localnet -- \
+		faults crashes --include-ignored --nocapture --test-threads 1
+	cargo run --release --locked -p aitbc-tests --bin chaos -- $(ARGS)
+
 .PHONY: outline
 outline: ## What each source file is for, by its first line
 	@git ls-files '*.rs' | while read -r file; do printf '%-52s %s\n' "$$file" "$$(head -n 1 "$$file" | sed 's|^//[!/] ||')"; done

@@ -5,6 +5,7 @@ use crate::doctor::Doctor;
 use crate::events;
 use crate::executor::Command;
 use crate::gossip::{GossipEvent, GossipHandle};
+use crate::lapse::{Lapse, Lapses};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::storage::Storage;
@@ -79,6 +80,7 @@ impl Consensus {
         self.core.start(self.pulse.now(), &mut outputs);
         self.carry_out(&mut outputs, &mut timer);
         let mut burst = Vec::with_capacity(BURST);
+        let mut lapses = Lapses::default();
         loop {
             let wake = self.wake_up(timer);
             tokio::select! {
@@ -92,7 +94,9 @@ impl Consensus {
                 () = self.writes.drain(), if self.writes.is_waiting() => {}
                 () = tokio::time::sleep_until(wake.into()) => burst.push(Input::Tick),
             }
-            self.pulse.last_turn_ms.store(self.pulse.mono_ms(), Ordering::Relaxed);
+            let turn = self.pulse.now();
+            self.pulse.last_turn_ms.store(turn.mono_ms, Ordering::Relaxed);
+            lapses.turn(turn).iter().for_each(tell);
             for input in burst.drain(..) {
                 let now = self.pulse.now();
                 self.core.step(now, input, &mut outputs);
@@ -279,6 +283,18 @@ impl Consensus {
             Event::Dropped { reason } => metrics.consensus_dropped.with_label_values(&[reason]).inc(),
         }
         events::consensus(&self.subscriptions, &self.identity.set, metrics.height.get() as u64, event);
+    }
+}
+
+/// Says what would otherwise look like a fault of the network.
+fn tell(lapse: &Lapse) {
+    match lapse {
+        Lapse::StoodStill(ms) => {
+            warn!(ms, "this process stood still: it was stopped, starved of processor time, or blocked")
+        }
+        Lapse::ClockLeapt(ms) => {
+            warn!(ms, "the wall clock of this machine leapt: blocks too far ahead of it get no vote")
+        }
     }
 }
 

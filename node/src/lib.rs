@@ -18,6 +18,7 @@ pub mod executor;
 #[cfg(test)]
 mod fuzz;
 pub mod gossip;
+pub mod lapse;
 pub mod mempool;
 pub mod metrics;
 pub mod node;

@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(
   buildah ca-certificates conntrack containernetworking-plugins curl ethtool gcc iproute2 iptables jq kmod libc6-dev
-  mmdebstrap nftables openssl postgresql-15 procps runc socat util-linux
+  libfaketime mmdebstrap nftables openssl postgresql-15 procps runc socat util-linux
 )
 
 missing=()

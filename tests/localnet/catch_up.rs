@@ -2,7 +2,7 @@
 
 use aitbc_core::params::Parameters;
 use aitbc_tests::load::Load;
-use aitbc_tests::localnet::{Database, Localnet, Shape, run};
+use aitbc_tests::localnet::{Database, Localnet, Shape, Wiring, run};
 use aitbc_tests::seed::Seed;
 use aitbc_tests::wait;
 use anyhow::ensure;
@@ -22,8 +22,9 @@ fn a_validator_that_was_away_for_2000_blocks_catches_up_and_signs_on_postgres() 
 fn away(test: &str, database: Database) {
     run(test, async {
         let seed = Seed::of(test);
-        let parameters = Parameters::default();
-        let mut net = Localnet::start_shape(Shape { validators: 4, database, seed, accounts: 64, parameters }).await?;
+        let (parameters, wiring) = (Parameters::default(), Wiring::Direct);
+        let shape = Shape { validators: 4, database, seed, accounts: 64, parameters, wiring };
+        let mut net = Localnet::start_shape(shape).await?;
         net.nodes[3].process.kill().await?;
         let left_at = net.height().await?;
         // Blocks come as fast as there is something for them: a light load makes 2,000 in seconds.

@@ -1,7 +1,7 @@
 //! Wrong settings end the process with one line.
 
 use aitbc_core::env::exit;
-use aitbc_tests::localnet::{Database, Localnet, Shape, run};
+use aitbc_tests::localnet::{Database, Localnet, Shape, Wiring, run};
 use aitbc_tests::node_process::NodeProcess;
 use aitbc_tests::seed::Seed;
 use anyhow::{Context, Result, ensure};
@@ -16,6 +16,7 @@ fn a_wrong_setting_exits_78_with_one_line_that_names_it() {
             seed: Seed::of("configuration"),
             accounts: 1,
             parameters: Default::default(),
+            wiring: Wiring::Direct,
         };
         let net = Localnet::prepare(shape).await?;
         let other_address = net.nodes[1].address.to_string();

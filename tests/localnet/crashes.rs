@@ -2,6 +2,7 @@
 
 use aitbc_core::hash::Hash;
 use aitbc_tests::localnet::{Database, Localnet, scenario};
+use aitbc_tests::rounds;
 use aitbc_tests::subscriber::longest_pause;
 use aitbc_tests::wait;
 use aitbc_tests::wallet::Wallet;
@@ -92,7 +93,7 @@ fn with_all_four_killed_at_once_under_load_nothing_reported_final_is_lost_on_pos
 async fn all_killed_at_once(net: &mut Localnet) -> Result<()> {
     let mut rng = net.seed().rng("kills");
     let mut senders: Vec<Wallet> = net.wallets.split_off(4);
-    for round in 0..3 {
+    for round in 0..rounds::rounds(3, 20) {
         let subscribers = futures_util::future::try_join_all((0..4).map(|i| net.subscribe(i, &["new_blocks"]))).await?;
         let reported = Arc::new(Mutex::new(Vec::new()));
         let clients = start_clients(net, senders, reported.clone()).await?;

@@ -18,5 +18,9 @@ mod devnet;
 mod doctor;
 /// Two processes with one key.
 mod double_start;
+/// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
+mod faults;
 /// Asked to stop, a node stops.
 mod stopping;
+/// Whoever abuses the gossip port.
+mod wire_abuse;

@@ -2,7 +2,7 @@
 
 use crate::ledger_reader::LedgerReader;
 use crate::load::{self, Latencies, Load};
-use crate::localnet::{Database, Localnet, Shape};
+use crate::localnet::{Database, Localnet, Shape, Wiring};
 use crate::metrics::Metrics;
 use crate::node_process::node_binary;
 use crate::postgres::Postgres;
@@ -99,6 +99,7 @@ pub async fn measure(options: &Options) -> Result<Report> {
         seed: options.seed,
         accounts: genesis_accounts,
         parameters: Parameters::default(),
+        wiring: Wiring::Direct,
     })
     .await?;
     let version = LedgerReader::open(&net.nodes[0].database_url)?.version().await?;
@@ -110,7 +111,10 @@ pub async fn measure(options: &Options) -> Result<Report> {
     let idle = load::one_by_one(&net, senders.first_mut().context("no senders")?, options.singles).await?;
     let loaded = match options.rate {
         0 => Latencies::default(),
-        rate => load::open_loop(&net, &mut senders, rate, options.time).await?,
+        rate => {
+            let all: Vec<usize> = (0..net.nodes.len()).collect();
+            load::open_loop(&net, &mut senders, rate, options.time, &all).await?
+        }
     };
 
     let load = Load::closed_loop(&net, senders, options.in_flight).await?;

@@ -1,5 +1,6 @@
 //! A validator's database read from outside, as an auditor would: blocks, votes and balances by plain SQL.
 
+use aitbc_core::hash::Hash;
 use anyhow::{Context, Result, bail};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
@@ -106,6 +107,27 @@ impl LedgerReader {
             }
         };
         Ok(rows.into_iter().collect())
+    }
+
+    /// Id and height of every transaction that took effect, by place.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub async fn successful_transactions(&self) -> Result<Vec<(Hash, u64)>> {
+        let rows: Vec<(Vec<u8>, i64)> = match self {
+            LedgerReader::Sqlite { state, .. } => {
+                sqlx::query_as("SELECT id, height FROM transactions WHERE code = 0 ORDER BY number")
+                    .fetch_all(state)
+                    .await?
+            }
+            LedgerReader::Postgres(pool) => {
+                sqlx::query_as("SELECT id, height FROM state.transactions WHERE code = 0 ORDER BY number")
+                    .fetch_all(pool)
+                    .await?
+            }
+        };
+        let id = |bytes: Vec<u8>| bytes.try_into().ok().context("an id of other than 32 bytes");
+        rows.into_iter().map(|(bytes, height)| Ok((Hash(id(bytes)?), height as u64))).collect()
     }
 
     /// Sum of all balances, and the height it belongs to.

@@ -2,10 +2,13 @@
 
 pub mod wait;
 
+pub mod rounds;
 pub mod seed;
 
 pub mod ports;
 pub mod postgres;
+pub mod proxy;
+pub mod tmpfs;
 
 pub mod metrics;
 pub mod node_process;
@@ -17,9 +20,12 @@ pub mod wallet;
 pub mod ledger_reader;
 pub mod vote_archive;
 
+pub mod abuser;
 pub mod localnet;
+pub mod witness;
 
 pub mod cluster;
 
 pub mod bench;
 pub mod load;
+pub mod one_of_four;

@@ -253,11 +253,17 @@ impl Slot {
 
 /// Time from the moment a transfer was due to its being final, each as a client sees it that sends and waits.
 ///
-/// `rate` a second, for `time`, over all validators in turn; those that fail are counted, not timed.
+/// `rate` a second, for `time`, over these validators in turn; those that fail are counted, not timed.
 ///
 /// # Errors
 /// Where the chain does not answer at the start.
-pub async fn open_loop(net: &Localnet, senders: &mut [Wallet], rate: u32, time: Duration) -> Result<Latencies> {
+pub async fn open_loop(
+    net: &Localnet,
+    senders: &mut [Wallet],
+    rate: u32,
+    time: Duration,
+    validators: &[usize],
+) -> Result<Latencies> {
     let mut height = net.height().await?;
     let mut height_read = Instant::now();
     let mut rng = net.seed().rng("open loop");
@@ -279,7 +285,7 @@ pub async fn open_loop(net: &Localnet, senders: &mut [Wallet], rate: u32, time: 
         let sender = i % senders.len();
         let signed = senders[sender].transfer(&net.chain, to, 1, height + EXPIRY);
         // A sender always at the same validator: its nonces arrive in order.
-        let rpc = net.nodes[sender % net.nodes.len()].rpc.clone();
+        let rpc = net.nodes[validators[sender % validators.len()]].rpc.clone();
         let chain = net.chain;
         waits.push(tokio::spawn(async move {
             rpc.send_final(&signed, &chain).await.map(|_| due.elapsed()).map_err(|cause| format!("{cause:#}"))

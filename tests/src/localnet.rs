@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use crate::node_process::NodeProcess;
 use crate::ports::PortBlock;
 use crate::postgres::Postgres;
+use crate::proxy::Network;
 use crate::rpc::Rpc;
 use crate::seed::Seed;
 use crate::subscriber::Subscriber;
@@ -27,6 +28,8 @@ pub const START_LIMIT: Duration = Duration::from_secs(20);
 pub const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Ports of a node: RPC, WebSocket, gossip, metrics, administration.
 const PORTS: u16 = 5;
+/// Which of them is the gossip port.
+const GOSSIP: u16 = 2;
 /// Balance of each account at genesis.
 pub const FUNDS: u64 = 1_000_000_000;
 
@@ -51,6 +54,15 @@ impl Database {
     }
 }
 
+/// How validators reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// As they would without a test.
+    Direct,
+    /// Through the proxies of a [`Network`].
+    Proxied,
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -64,6 +76,8 @@ pub struct Shape {
     pub accounts: usize,
     /// Consensus parameters.
     pub parameters: Parameters,
+    /// How validators reach each other.
+    pub wiring: Wiring,
 }
 
 /// A validator: its process and everything one needs to look at it.
@@ -80,6 +94,8 @@ pub struct Node {
     pub ws: String,
     /// `http://host:port` of its metrics.
     pub metrics: Rpc,
+    /// Port on which it listens for its peers.
+    pub gossip: u16,
     /// Its YAML file.
     pub config: PathBuf,
     /// Its `DATABASE_URL`.
@@ -102,6 +118,8 @@ pub struct Localnet {
     pub votes: VoteArchive,
     /// Servers: none, one, or one each.
     pub servers: Vec<Postgres>,
+    /// What lies between the validators, where they are wired so.
+    network: Option<Network>,
     shape: Shape,
     dir: Option<tempfile::TempDir>,
     finished: bool,
@@ -114,8 +132,8 @@ impl Localnet {
     /// # Errors
     /// Where a process or a database does not come up, or no block comes.
     pub async fn start(n: usize, database: Database, seed: Seed) -> Result<Localnet> {
-        Localnet::start_shape(Shape { validators: n, database, seed, accounts: 64, parameters: Parameters::default() })
-            .await
+        let (parameters, wiring) = (Parameters::default(), Wiring::Direct);
+        Localnet::start_shape(Shape { validators: n, database, seed, accounts: 64, parameters, wiring }).await
     }
 
     /// As [`Localnet::start`], with everything chosen.
@@ -141,27 +159,21 @@ impl Localnet {
         let genesis = genesis(&shape, &keys, &wallets);
         genesis.check()?;
         std::fs::write(dir.path().join("genesis.json"), genesis.to_json())?;
-        let servers = match shape.database {
-            Database::Sqlite => Vec::new(),
-            Database::Postgres => vec![Postgres::start()?],
-            Database::PostgresEach => {
-                let mut servers = Vec::new();
-                for _ in 0..shape.validators {
-                    servers.push(Postgres::start()?);
-                }
-                servers
-            }
-        };
+        let servers = servers(&shape)?;
         let ports = PortBlock::take(PORTS * shape.validators as u16)?;
+        let gossip: Vec<u16> = (0..shape.validators).map(|index| port(&ports, index, GOSSIP)).collect();
+        let network = match shape.wiring {
+            Wiring::Direct => None,
+            Wiring::Proxied => Some(Network::start(shape.seed, &gossip).await?),
+        };
         let set = genesis.validator_set()?;
         let mut nodes = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            let database_url = match servers.get(index.min(servers.len().saturating_sub(1))) {
-                None => format!("sqlite:///{}/validator-{index}.db", dir.path().display()),
-                Some(server) => server.url(&server.create(&format!("validator_{index}"))?),
-            };
+            let database_url = database_url(dir.path(), &servers, index)?;
             let signer = set.index_of(&key.public()).context("a validator of genesis")?.into();
-            nodes.push(Node { signer, ..node(dir.path(), &ports, shape.validators, index, key, database_url)? });
+            let reached = |other| network.as_ref().map_or(gossip[other], |network| network.port(index, other));
+            let peers = (0..shape.validators).filter(|other| *other != index).map(reached).collect::<Vec<_>>();
+            nodes.push(Node { signer, ..node(dir.path(), &ports, &peers, index, key, database_url)? });
         }
         let readers = nodes.iter().map(|n| LedgerReader::open(&n.database_url)).collect::<Result<_>>()?;
         Ok(Localnet {
@@ -171,6 +183,7 @@ impl Localnet {
             wallets,
             votes: VoteArchive::start(readers),
             servers,
+            network,
             shape,
             dir: Some(dir),
             finished: false,
@@ -189,6 +202,19 @@ impl Localnet {
     /// Folder of keys, configuration, databases and logs.
     pub fn dir(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new("."), |dir| dir.path())
+    }
+
+    /// Folder of a validator's database files, on SQLite.
+    pub fn database_dir(&self, index: usize) -> PathBuf {
+        database_dir(self.dir(), index)
+    }
+
+    /// What lies between the validators.
+    ///
+    /// # Errors
+    /// Where they are wired directly.
+    pub fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("these validators are wired directly")
     }
 
     /// Seed of all choices.
@@ -391,29 +417,56 @@ fn genesis(shape: &Shape, keys: &[SecretKey], wallets: &[Wallet]) -> Genesis {
     }
 }
 
+fn servers(shape: &Shape) -> Result<Vec<Postgres>> {
+    let count = match shape.database {
+        Database::Sqlite => 0,
+        Database::Postgres => 1,
+        Database::PostgresEach => shape.validators,
+    };
+    (0..count).map(|_| Postgres::start()).collect()
+}
+
+/// Makes the folder or the database, and names it.
+fn database_url(dir: &Path, servers: &[Postgres], index: usize) -> Result<String> {
+    match servers.get(index.min(servers.len().saturating_sub(1))) {
+        None => {
+            std::fs::create_dir(database_dir(dir, index))?;
+            Ok(format!("sqlite:///{}/blockchain.db", database_dir(dir, index).display()))
+        }
+        Some(server) => Ok(server.url(&server.create(&format!("validator_{index}"))?)),
+    }
+}
+
+fn database_dir(dir: &Path, index: usize) -> PathBuf {
+    dir.join(format!("database-{index}"))
+}
+
+fn port(ports: &PortBlock, index: usize, which: u16) -> u16 {
+    ports.base() + PORTS * index as u16 + which
+}
+
 fn node(
     dir: &Path,
     ports: &PortBlock,
-    validators: usize,
+    peers: &[u16],
     index: usize,
     key: &SecretKey,
     database_url: String,
 ) -> Result<Node> {
-    let port = |node: usize, which: u16| ports.base() + PORTS * node as u16 + which;
+    let port = |which: u16| port(ports, index, which);
     let key_file = dir.join(format!("validator-{index}.pem"));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_file)?;
     std::io::Write::write_all(&mut file, key.to_pkcs8_pem().as_bytes())?;
-    let peers: Vec<String> =
-        (0..validators).filter(|other| *other != index).map(|other| format!("127.0.0.1:{}", port(other, 2))).collect();
+    let peers: Vec<String> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let yaml = format!(
         "database_url: {database_url}\ngenesis_file: {dir}/genesis.json\nvalidator_key_file: {key}\n\
          validator_address: {address}\nrpc_host: 127.0.0.1\np2p_host: 127.0.0.1\nrpc_port: {}\nws_port: {}\n\
          p2p_port: {}\nmetrics_port: {}\nadmin_port: {}\nrpc_rate_limit: 0\npeers: {}\n",
-        port(index, 0),
-        port(index, 1),
-        port(index, 2),
-        port(index, 3),
-        port(index, 4),
+        port(0),
+        port(1),
+        port(GOSSIP),
+        port(3),
+        port(4),
         peers.join(","),
         dir = dir.display(),
         key = key_file.display(),
@@ -427,9 +480,10 @@ fn node(
         index,
         signer: 0,
         process: NodeProcess::new(format!("validator {index}"), &arguments, log),
-        rpc: Rpc::new(format!("http://127.0.0.1:{}", port(index, 0)))?,
-        ws: format!("ws://127.0.0.1:{}", port(index, 1)),
-        metrics: Rpc::new(format!("http://127.0.0.1:{}", port(index, 3)))?,
+        rpc: Rpc::new(format!("http://127.0.0.1:{}", port(0)))?,
+        ws: format!("ws://127.0.0.1:{}", port(1)),
+        metrics: Rpc::new(format!("http://127.0.0.1:{}", port(3)))?,
+        gossip: port(GOSSIP),
         config,
         database_url,
         address: key.public().address(),

@@ -18,13 +18,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SUPERVISOR: &str = r#"
 bin=$1 dir=$2 port=$3 pid=
-end() { [ -n "$pid" ] && kill "$1" "$pid" 2>/dev/null && wait "$pid"; pid=; }
+all() { cat "/proc/$pid/task/$pid/children" 2>/dev/null; echo "$pid"; }
+end() { [ -n "$pid" ] && kill "$1" "$pid" 2>/dev/null && { kill -CONT $(all) 2>/dev/null; wait "$pid"; }; pid=; }
 while read -r command; do
   case $command in
     start) end -KILL
       "$bin/postgres" -D "$dir/data" -p "$port" -k "$dir" -c listen_addresses=127.0.0.1 -c max_connections=200 \
         -c shared_buffers=128MB >>"$dir/log" 2>&1 & pid=$! ;;
-    kill) kill -KILL $(cat "/proc/$pid/task/$pid/children") "$pid"; wait "$pid"; pid= ;;
+    kill) kill -KILL $(all); wait "$pid"; pid= ;;
+    freeze) kill -STOP "$pid" $(all) ;;
+    thaw) kill -CONT $(all) ;;
     stop) end -INT ;;
   esac
   echo done
@@ -116,6 +119,22 @@ impl Postgres {
     /// Where the supervisor is gone.
     pub fn kill(&self) -> Result<()> {
         self.order("kill")
+    }
+
+    /// Stops every one of its processes with SIGSTOP: they hold what they hold and answer nothing.
+    ///
+    /// # Errors
+    /// Where the supervisor is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.order("freeze")
+    }
+
+    /// Lets the server go on after [`Postgres::freeze`].
+    ///
+    /// # Errors
+    /// Where the supervisor is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.order("thaw")
     }
 
     /// Stops the server as an administrator would.

@@ -2,7 +2,8 @@
 
 use crate::fixture::*;
 use aitbc_core::vote::Kind;
-use aitbc_node::storage::{StorageError, open};
+use aitbc_node::storage::{StateWrite, StorageError, open};
+use aitbc_tests::tmpfs::Tmpfs;
 
 fn dir(site: &Site) -> &std::path::Path {
     match site {
@@ -24,6 +25,30 @@ async fn p12_no_vote_goes_to_a_file_that_was_replaced() {
     let outcome = storage.commit_votes(vec![vote_write(Kind::Skip, 2)]).await;
     assert!(matches!(&outcome, Err(StorageError::Foreign(text)) if text.contains("another file")), "{outcome:?}");
     assert!(storage.ping().await.is_err(), "and the node is not ready");
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_and_has_room_again_takes_votes_blocks_and_state_of_the_same_process() {
+    if !Tmpfs::is_possible() {
+        return println!("left out: mounting a small file system takes root");
+    }
+    let disk = Tmpfs::mount(8).expect("mounts");
+    let url = format!("sqlite:///{}/blockchain.db", disk.path().display());
+    let storage = open(&url, owner(), metrics()).await.expect("opens");
+    storage.take_lease("first".to_owned()).await.expect("takes the lease");
+    storage.reset_state(state(0)).await.expect("genesis");
+    let full = batch(1, 9, 2_000);
+    disk.fill().expect("fills");
+    let outcome = storage.commit_batches(vec![batch_write(&full)]).await;
+    assert!(outcome.is_err_and(|cause| cause.to_string().contains("full")), "batches");
+    let large = StateWrite { transactions: (0..5_000).map(|index| transaction_row(1, index)).collect(), ..state(1) };
+    let outcome = storage.apply_state(large.clone()).await;
+    assert!(outcome.is_err_and(|cause| cause.to_string().contains("full")), "state");
+    disk.free().expect("frees");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("votes");
+    storage.commit_batches(vec![batch_write(&full)]).await.expect("batches");
+    storage.apply_state(large).await.expect("state");
+    storage.close().await;
 }
 
 #[tokio::test]

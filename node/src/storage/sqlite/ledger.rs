@@ -119,8 +119,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
 }
 
 impl Sqlite {
-    pub(super) async fn write_vote_jobs(&self, jobs: &[VoteJob]) -> Result<()> {
-        let mut connection = self.ledger.lock().await;
+    pub(super) async fn write_vote_jobs(&self, connection: &mut SqliteConnection, jobs: &[VoteJob]) -> Result<()> {
         let mut tx = connection.begin_with(BEGIN).await?;
         for job in jobs {
             match job {
@@ -140,8 +139,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn write_data_jobs(&self, jobs: &[DataJob]) -> Result<()> {
-        let mut connection = self.ledger.lock().await;
+    pub(super) async fn write_data_jobs(&self, connection: &mut SqliteConnection, jobs: &[DataJob]) -> Result<()> {
         let mut tx = connection.begin_with(BEGIN).await?;
         self.check_lease(&mut tx).await?;
         let mut bytes = COMMIT_BYTES;

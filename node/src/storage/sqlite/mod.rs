@@ -52,8 +52,8 @@ const STATE: &[&str] = &[
 
 /// Two open files.
 pub struct Sqlite {
-    ledger: Mutex<SqliteConnection>,
-    state: Mutex<SqliteConnection>,
+    ledger: Mutex<Writing>,
+    state: Mutex<Writing>,
     ledger_reads: SqlitePool,
     state_reads: SqlitePool,
     /// Of the own lease, −1 before it is taken.
@@ -67,6 +67,30 @@ pub struct Sqlite {
 struct LedgerFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+}
+
+/// The writing connection of a file.
+struct Writing {
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+}
+
+impl Writing {
+    fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        Writing { connection, options: options.create_if_missing(false) }
+    }
+
+    /// Opens the file anew after a failure. Where the disk is full or broken SQLite has rolled back by itself; the driver
+    /// believes in a transaction that is gone, and would never begin another on this connection.
+    async fn settle<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if matches!(outcome, Err(StorageError::Database(_))) {
+            match SqliteConnection::connect_with(&self.options).await {
+                Ok(connection) => self.connection = connection,
+                Err(cause) => tracing::warn!(%cause, "a database file could not be opened again"),
+            }
+        }
+        outcome
+    }
 }
 
 impl Sqlite {
@@ -94,8 +118,8 @@ impl Sqlite {
         Ok(Sqlite {
             checkpointing: checkpoints.clone().start(ledger_options.clone()),
             checkpoints,
-            ledger: Mutex::new(ledger),
-            state: Mutex::new(state),
+            ledger: Mutex::new(Writing::new(ledger, ledger_options.clone())),
+            state: Mutex::new(Writing::new(state, state_options.clone())),
             ledger_reads: readers(ledger_options),
             state_reads: readers(state_options),
             generation: AtomicI64::new(-1),
@@ -215,37 +239,45 @@ impl Backend for Sqlite {
     const KIND: &'static str = "sqlite";
 
     async fn take_lease(&self, holder: String) -> Result<u32> {
-        let generation = ledger::take_lease(&mut *self.ledger.lock().await, &holder).await?;
-        state::fence(&mut *self.state.lock().await, generation).await?;
+        let generation = ledger::take_lease(&mut self.ledger.lock().await.connection, &holder).await?;
+        state::fence(&mut self.state.lock().await.connection, generation).await?;
         self.generation.store(generation, Ordering::Release);
         u32::try_from(generation).map_err(|_| StorageError::Corrupt(format!("lease generation {generation}")))
     }
 
     async fn load_ledger(&self) -> Result<LedgerSnapshot> {
-        ledger::load(&mut *self.ledger.lock().await).await
+        ledger::load(&mut self.ledger.lock().await.connection).await
     }
 
     async fn write_votes(&self, jobs: &[VoteJob]) -> Result<()> {
         self.file.check()?;
-        self.write_vote_jobs(jobs).await
+        let mut ledger = self.ledger.lock().await;
+        let outcome = self.write_vote_jobs(&mut ledger.connection, jobs).await;
+        ledger.settle(outcome).await
     }
 
     async fn write_data(&self, jobs: &[DataJob]) -> Result<()> {
-        self.write_data_jobs(jobs).await
+        let mut ledger = self.ledger.lock().await;
+        let outcome = self.write_data_jobs(&mut ledger.connection, jobs).await;
+        ledger.settle(outcome).await
     }
 
     async fn keep_alive(&self) {}
 
     async fn apply_state(&self, write: &StateWrite) -> Result<()> {
-        self.apply(write).await
+        let mut file = self.state.lock().await;
+        let outcome = self.apply(&mut file.connection, write).await;
+        file.settle(outcome).await
     }
 
     async fn load_state(&self) -> Result<Option<StateWrite>> {
-        state::load(&mut *self.state.lock().await).await
+        state::load(&mut self.state.lock().await.connection).await
     }
 
     async fn reset_state(&self, state: &StateWrite) -> Result<()> {
-        self.reset(state).await
+        let mut file = self.state.lock().await;
+        let outcome = self.reset(&mut file.connection, state).await;
+        file.settle(outcome).await
     }
 
     async fn block(&self, id: BlockId) -> Result<Option<StoredBlock>> {
@@ -283,9 +315,9 @@ impl Backend for Sqlite {
         self.ledger_reads.close().await;
         self.state_reads.close().await;
         // Checkpoints, so that no log is left beside the files; closing itself happens at drop.
-        for connection in [&self.ledger, &self.state] {
-            let mut connection = connection.lock().await;
-            if let Err(cause) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await {
+        for file in [&self.ledger, &self.state] {
+            let mut file = file.lock().await;
+            if let Err(cause) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut file.connection).await {
                 tracing::warn!(%cause, "the log of a database file could not be written back at close");
             }
         }

@@ -63,8 +63,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Option<Sta
 }
 
 impl Sqlite {
-    pub(super) async fn apply(&self, write: &StateWrite) -> Result<()> {
-        let mut connection = self.state.lock().await;
+    pub(super) async fn apply(&self, connection: &mut SqliteConnection, write: &StateWrite) -> Result<()> {
         let mut tx = connection.begin_with(BEGIN).await?;
         let Some(number) = mark(&mut tx, APPLY, self.generation(), write).await? else {
             return self.explain_apply(&mut tx, write).await;
@@ -73,8 +72,7 @@ impl Sqlite {
         Ok(tx.commit().await?)
     }
 
-    pub(super) async fn reset(&self, state: &StateWrite) -> Result<()> {
-        let mut connection = self.state.lock().await;
+    pub(super) async fn reset(&self, connection: &mut SqliteConnection, state: &StateWrite) -> Result<()> {
         let mut tx = connection.begin_with(BEGIN).await?;
         let Some(number) = mark(&mut tx, RESET, self.generation(), state).await? else {
             return self.explain_apply(&mut tx, state).await;

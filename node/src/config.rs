@@ -9,6 +9,7 @@
 //! | `CONSENSUS_MODE` | as genesis says | `poa` |
 //! | `VALIDATOR_ADDRESS` | not checked | an address |
 //! | `VALIDATOR_KEY_FILE` | none | a path |
+//! | `FIRST_START_FILE` | none | a path; the file holds the genesis hash while the key has never voted on that chain |
 //! | `GENESIS_FILE` | `genesis.json` | a path |
 //! | `PEERS` | none | `host:port`, separated by commas, or a YAML list |
 //! | `BLOCK_TIME` | as genesis says | a duration |
@@ -52,6 +53,8 @@ pub struct Config {
     pub genesis_file: PathBuf,
     /// Key file; `None`: the node has no key.
     pub validator_key_file: Option<PathBuf>,
+    /// File that asserts a first start; `None`: nobody does.
+    pub first_start_file: Option<PathBuf>,
     /// Expected address of the key; `None`: not checked.
     pub validator_address: Option<Address>,
     /// Peers, `host:port`.
@@ -135,7 +138,7 @@ pub enum ConfigError {
     },
 }
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     name::DATABASE_URL,
     name::RPC_HOST,
     name::RPC_PORT,
@@ -147,6 +150,7 @@ const NAMES: [&str; 20] = [
     name::CONSENSUS_MODE,
     name::VALIDATOR_ADDRESS,
     name::VALIDATOR_KEY_FILE,
+    name::FIRST_START_FILE,
     name::GENESIS_FILE,
     name::PEERS,
     name::BLOCK_TIME,
@@ -198,6 +202,7 @@ impl Config {
             consensus_mode: settings.get(name::CONSENSUS_MODE, "poa", |text| (text == "poa").then_some(Mode::Poa))?,
             genesis_file: settings.path(name::GENESIS_FILE)?.unwrap_or_else(|| "genesis.json".into()),
             validator_key_file: settings.path(name::VALIDATOR_KEY_FILE)?,
+            first_start_file: settings.path(name::FIRST_START_FILE)?,
             validator_address: settings.parse(name::VALIDATOR_ADDRESS, "an address: ait1… or 0x and 40 hex digits")?,
             peers: settings
                 .get(name::PEERS, "host:port, separated by commas, ports from 1", peers)?

@@ -12,9 +12,11 @@ use crate::storage::Storage;
 use crate::subscriptions::Subscriptions;
 use crate::sync::SyncEvent;
 use crate::view::Identity;
-use aitbc_core::consensus::Core;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::{Event, Halt, Output, Write};
+use aitbc_core::consensus::{Core, VotingState};
+use aitbc_core::key::SecretKey;
+use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{MAX_REQUEST, Message};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Kind;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 /// Inputs waiting for the core: from the signer, the batches, the executor.
 pub const QUEUE: usize = 4_096;
@@ -44,6 +46,8 @@ pub struct Consensus {
     pub identity: Arc<Identity>,
     /// Own index.
     pub index: Index,
+    /// Consensus key: signs marks (A4).
+    pub key: Arc<SecretKey>,
     /// Channels to peers.
     pub gossip: GossipHandle,
     /// Incoming batches.
@@ -122,9 +126,10 @@ impl Consensus {
 
     fn input(&self, event: GossipEvent, burst: &mut Vec<Input>) {
         let (from, message) = match event {
-            GossipEvent::Connected(peer) => {
+            GossipEvent::Connected(peer, heard) => {
                 self.tell_sync(SyncEvent::Connected(peer));
-                return burst.push(Input::Connected { peer });
+                burst.push(Input::Connected { peer });
+                return burst.push(Input::Greeted { peer, heard });
             }
             GossipEvent::Disconnected(peer) => {
                 self.tell_sync(SyncEvent::Disconnected(peer));
@@ -153,6 +158,12 @@ impl Consensus {
                 self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
             }
             Message::Blocks { blocks, cert } => self.tell_sync(SyncEvent::Reply { peer: from, blocks, cert }),
+            Message::MarkQuery { nonce } => burst.push(Input::MarkQuery { from, nonce }),
+            Message::MarkReply(mut reply) => {
+                // A Hello of this very process tells of no other one (A2).
+                reply.seen.hello.take_if(|heard| self.gossip.said(&heard.hello));
+                burst.push(Input::MarkReply { from, reply: *reply });
+            }
         }
     }
 
@@ -211,6 +222,7 @@ impl Consensus {
                     }
                 }
                 Output::Announce { to, batch } => self.announce(to, &batch),
+                Output::Mark { to, mark, seen } => self.send_mark(to, mark, seen),
                 Output::Timer(at) => *timer = Some(at),
                 Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
                 Output::Evidence(evidence) => {
@@ -225,6 +237,7 @@ impl Consensus {
                 Output::Event(event) => self.note(&event),
             }
         }
+        self.note_voting_state();
         self.pulse.frontier.store(self.core.frontier(), Ordering::Relaxed);
         self.pulse.final_slot.store(self.core.final_slot(), Ordering::Relaxed);
         self.metrics.frontier_slot.set(self.core.frontier() as i64);
@@ -239,6 +252,49 @@ impl Consensus {
             && found.batch.encoded_len() <= ANNOUNCE_BYTES
         {
             self.send(to, &Message::Batch(Box::new((*found.batch).clone())));
+        }
+    }
+
+    /// A4. A process that lost its lease does not know the votes of the one after it, so the lease is read first; at most one
+    /// answer a peer in 50 ms.
+    fn send_mark(&self, to: Index, mark: Mark, seen: Seen) {
+        let Some(asker) = self.identity.set.get(to) else { return };
+        let bytes = mark.sign_bytes(&self.identity.chain, &asker.key);
+        let (storage, gossip, key) = (self.storage.clone(), self.gossip.clone(), self.key.clone());
+        tokio::spawn(async move {
+            match storage.ping().await {
+                // The asker asks again.
+                Err(cause) => debug!(%cause, to, "no mark while the lease cannot be read"),
+                Ok(()) => {
+                    let reply = MarkReply { mark, signature: key.sign(&bytes), seen };
+                    let _ = gossip.send(to, &Message::MarkReply(Box::new(reply)));
+                }
+            }
+        });
+    }
+
+    /// Whether the others alone make a quorum; else only `recover --assume-clean` ends a quarantine (A5, A9).
+    fn can_recover(&self) -> bool {
+        let set = &self.identity.set;
+        set.total_weight() - set.weight(self.index) >= set.quorum()
+    }
+
+    /// Tells everybody when this validator begins or ceases to vote.
+    fn note_voting_state(&self) {
+        let (voting_state, cause) = (self.core.voting_state(), self.core.memory().quarantine);
+        if self.pulse.voting_state() == (voting_state, cause) {
+            return;
+        }
+        self.pulse.set_voting_state(voting_state, cause);
+        self.metrics.quarantined.set(i64::from(voting_state == VotingState::Quarantined));
+        match cause {
+            None => info!(?voting_state, "the others know of no vote of ours that the database lacks"),
+            Some(cause) => warn!(
+                %cause,
+                recovers = self.can_recover(),
+                "quarantined: votes of this key may be missing here, so it casts none until validators heavier than two \
+                 thirds have told their highest votes; then it ends once, to start with a safe floor"
+            ),
         }
     }
 

@@ -44,12 +44,13 @@ pub struct Options {
 struct Paths {
     config: PathBuf,
     key: PathBuf,
+    first_start: PathBuf,
     log: PathBuf,
 }
 
 fn paths(dir: &Path, index: u16) -> Paths {
     let file = |suffix: &str| dir.join(format!("validator-{index}.{suffix}"));
-    Paths { config: file("yaml"), key: file("pem"), log: file("log") }
+    Paths { config: file("yaml"), key: file("pem"), first_start: file("first-start"), log: file("log") }
 }
 
 fn port(options: &Options, base: u16, index: u16) -> u16 {
@@ -114,6 +115,10 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
         parameters: Parameters { block_time_ms: options.block_time_ms, ..Parameters::default() },
     };
     genesis.check()?;
+    // A chain that is being made has no votes yet. Before genesis: what exists is not made again.
+    for index in 0..options.validators {
+        fs::write(paths(&options.dir, index).first_start, genesis.hash().to_string())?;
+    }
     fs::write(&path, genesis.to_json())?;
     Ok(genesis)
 }
@@ -130,6 +135,7 @@ fn yaml(options: &Options, index: u16, key: &SecretKey, database_url: &str) -> S
          database_url: {database_url}\n\
          genesis_file: {dir}/genesis.json\n\
          validator_key_file: {dir}/validator-{index}.pem\n\
+         first_start_file: {dir}/validator-{index}.first-start\n\
          validator_address: {address}\n\
          rpc_host: 127.0.0.1\n\
          rpc_port: {rpc}\n\

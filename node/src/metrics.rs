@@ -82,6 +82,10 @@ metrics! {
     transaction_results: counters "blockchain_transaction_results_total" ["code"];
     /// Consensus messages dropped, by reason.
     consensus_dropped: counters "blockchain_consensus_dropped_total" ["reason"];
+    /// 1 while votes of the own key may be missing in the database, so that none is cast.
+    quarantined: gauge "blockchain_validator_quarantined";
+    /// 1 where somebody declared the database complete by `recover --assume-clean`: a decision of trust, not of proof.
+    assumed_clean: gauge "blockchain_validator_assumed_clean";
     /// Seconds for which something should have become final and nothing did; 0 while all is well.
     stalled_seconds: gauge "blockchain_stalled_seconds";
     /// Double votes seen.

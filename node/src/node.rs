@@ -17,7 +17,7 @@ use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
-use crate::recovery::{self, RecoveryError};
+use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
 use crate::shutdown::{self, Shutdown};
 use crate::signer::{self, Signer};
@@ -32,8 +32,10 @@ use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::{Config as CoreConfig, Core};
 use aitbc_core::env::exit;
 use aitbc_core::genesis::Genesis;
+use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
 use aitbc_core::ledger::Rules;
+use aitbc_core::memory::Memory;
 use aitbc_core::mempool::{Limits, Mempool as Pool};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +99,7 @@ impl NodeError {
             NodeError::Recovery(_) | NodeError::Halted(Halt::Diverged { .. } | Halt::ContradictingCerts { .. }) => {
                 exit::DIVERGED
             }
+            NodeError::Halted(Halt::Recovered) => 1,
             NodeError::Halted(Halt::Twin) => exit::TWIN,
         }
     }
@@ -116,7 +119,14 @@ fn explain(halt: &Halt) -> String {
         Halt::ContradictingCerts { slot } => {
             format!("two certificates of slot {slot} contradict: more than a third of the voting power is faulty")
         }
-        Halt::Twin => "the own key votes elsewhere with another database".into(),
+        Halt::Twin => {
+            "the own key votes elsewhere with another database: stop one of the two for good, and delete its \
+             database, before this one is started again"
+                .into()
+        }
+        Halt::Recovered => {
+            "recovered: the others told the highest slots this key can have voted in; a restart votes above them".into()
+        }
     }
 }
 
@@ -190,6 +200,51 @@ struct Ground {
     start: recovery::Start,
 }
 
+/// A1: whether FIRST_START_FILE holds the hash of this chain's genesis.
+fn asserts_first_start(config: &Config, chain: &Hash) -> Result<bool, NodeError> {
+    let Some(file) = config.first_start_file.as_deref().filter(|file| file.exists()) else { return Ok(false) };
+    let text = read(file, "FIRST_START_FILE")?;
+    let text = text.trim();
+    if text.is_empty() || text == chain.to_string() {
+        return Ok(!text.is_empty());
+    }
+    warn!(file = %file.display(), found = text, chain = %chain, "FIRST_START_FILE is about another chain: not used");
+    Ok(false)
+}
+
+/// The assertion holds once: from now on the database remembers. Where an operator mounts the file it is read-only, and the
+/// operator withdraws it.
+fn retire_assertion(config: &Config, asserted: bool) {
+    let Some(file) = config.first_start_file.as_deref().filter(|_| asserted) else { return };
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let gone = std::fs::remove_file(file).and_then(|()| std::fs::File::open(directory)?.sync_all());
+    if let Err(cause) = gone {
+        warn!(
+            %cause,
+            file = %file.display(),
+            "FIRST_START_FILE stays: unless the operator manages it, delete it now, or it is believed again after a loss of \
+             the database"
+        );
+    }
+}
+
+/// Changes the memory record of a database whose node does not run; one that does is fenced and ends (A3, A9).
+///
+/// # Errors
+/// See [`NodeError`].
+pub async fn change_memory(config: &Config, change: impl FnOnce(Memory) -> Memory) -> Result<Memory, NodeError> {
+    let own = own(config)?;
+    let metrics =
+        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
+    let owner = Owner { chain: own.identity.chain, key: own.identity.key };
+    let storage = storage::open(&config.database_url, owner, metrics).await?;
+    storage.take_lease(format!("recover/{}", std::process::id())).await?;
+    let memory = change(storage.load_ledger().await?.memory.unwrap_or_default());
+    storage.commit_memory(memory.clone(), None).await?;
+    storage.close().await;
+    Ok(memory)
+}
+
 /// Database first: lease, then rows, then state (P8). `None`: asked to stop meanwhile.
 async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
     let own = own(config)?;
@@ -203,7 +258,10 @@ async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, 
     let holder = std::env::var("HOSTNAME").unwrap_or_else(|_| "local".into()) + "/" + &std::process::id().to_string();
     let generation = storage.take_lease(holder).await?;
     let rules = Rules::of(&own.identity.genesis);
-    let start = recovery::recover(&storage, &own.identity, &rules).await?;
+    let first_start = asserts_first_start(config, &own.identity.chain)?;
+    let start = recovery::recover(&storage, &own.identity, &rules, Lease { generation, first_start }).await?;
+    retire_assertion(config, first_start);
+    metrics.assumed_clean.set(i64::from(start.recovered.memory.assumed_clean));
     let (height, address) = (start.snapshot.head.height, own.key.public().address());
     info!(height, generation, database = storage.kind(), validator = %address, "database ready");
     Ok(Some(Ground { own, metrics, storage, generation, rules, start }))
@@ -360,6 +418,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             key: own.key.clone(),
             index: own.index,
             generation,
+            pulse: pulse.clone(),
             snapshot: chain.clone(),
             batches: batches.clone(),
             gossip: gossip.clone(),
@@ -385,14 +444,17 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     };
     tokio::spawn(sync.run(sync_events));
 
-    let seed = u64::from(generation) << 16 | u64::from(own.index);
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|cause| NodeError::Start { what: "get randomness from the system", cause: cause.to_string() })?;
     let (doctor, examined) = Doctor::new(metrics.clone());
     let parameters = identity.genesis.parameters.clone();
-    let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, seed);
+    let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, u64::from_le_bytes(seed));
     let consensus = Consensus {
         core: Core::new(core_config, start.recovered, pulse.now()),
         identity: identity.clone(),
         index: own.index,
+        key: own.key.clone(),
         gossip: gossip.clone(),
         batches,
         pool,

@@ -1,7 +1,10 @@
 //! The consensus loop's heartbeat and position, read by health, status and metrics.
 
+use aitbc_core::consensus::VotingState;
 use aitbc_core::consensus::input::Now;
+use aitbc_core::memory::Cause;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What the loop tells everybody else.
@@ -16,6 +19,8 @@ pub struct Pulse {
     pub final_slot: AtomicU64,
     /// Last height whose Final certificate holds a vote of ours.
     pub last_signed_height: AtomicU64,
+    /// See [`Pulse::voting_state`].
+    pub(crate) voting_state: Mutex<(VotingState, Option<Cause>)>,
 }
 
 impl Default for Pulse {
@@ -26,6 +31,7 @@ impl Default for Pulse {
             frontier: AtomicU64::new(0),
             final_slot: AtomicU64::new(0),
             last_signed_height: AtomicU64::new(0),
+            voting_state: Mutex::new((VotingState::default(), None)),
         }
     }
 }
@@ -34,6 +40,16 @@ impl Pulse {
     /// Milliseconds since the start of the process.
     pub fn mono_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// Whether this validator votes, and why not where its votes may be lost.
+    pub fn voting_state(&self) -> (VotingState, Option<Cause>) {
+        *self.voting_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells it to everybody.
+    pub fn set_voting_state(&self, voting_state: VotingState, cause: Option<Cause>) {
+        *self.voting_state.lock().unwrap_or_else(PoisonError::into_inner) = (voting_state, cause);
     }
 
     /// Both clocks, for a step of the core.

@@ -9,6 +9,7 @@ use aitbc_core::consensus::input::Recovered;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::ledger::{self, Executed, Rules};
+use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::params::KEEP_FINAL_SLOTS;
 use aitbc_core::state::{Account, State};
 use std::sync::Arc;
@@ -53,6 +54,15 @@ pub enum RecoveryError {
     },
 }
 
+/// What a start knows besides the database.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// Generation just taken (P8).
+    pub generation: u32,
+    /// Somebody asserts that the key has never voted on this chain (A1).
+    pub first_start: bool,
+}
+
 /// What a start goes on from.
 pub struct Start {
     /// What readers see first.
@@ -65,8 +75,14 @@ pub struct Start {
 ///
 /// # Errors
 /// Where the database fails, or does not agree with itself.
-pub async fn recover(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rules) -> Result<Start, RecoveryError> {
+pub async fn recover(
+    storage: &Arc<dyn Storage>,
+    identity: &Identity,
+    rules: &Rules,
+    lease: Lease,
+) -> Result<Start, RecoveryError> {
     let ledger = storage.load_ledger().await?;
+    let memory = a1_memory(storage, ledger.memory.clone(), lease.first_start).await?;
     let head = ledger.head.as_ref().map_or(0, |b| b.candidate.header.height);
     let mut end = load_state(storage, identity).await?;
     if end.head.height > head {
@@ -80,8 +96,26 @@ pub async fn recover(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Ru
         end = replay(storage, identity, rules, end, head).await?;
     }
     let recent = storage.blocks(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head, usize::MAX).await?;
-    let recovered = recovered(ledger, &end, &recent);
+    let recovered = recovered(ledger, &end, &recent, memory, lease.generation);
     Ok(Start { snapshot: end, recovered })
+}
+
+/// **A1.** The memory record; a new database gets its own before anything is voted for: clean if somebody asserted that the
+/// key has never voted, else quarantined (A3).
+async fn a1_memory(
+    storage: &Arc<dyn Storage>,
+    found: Option<Memory>,
+    first_start: bool,
+) -> Result<Memory, StorageError> {
+    if let Some(memory) = found {
+        return Ok(memory);
+    }
+    let memory = match first_start {
+        true => Memory::first_start(),
+        false => Memory::default().quarantined(Cause::NewDatabase),
+    };
+    storage.commit_memory(memory.clone(), None).await?;
+    Ok(memory)
 }
 
 /// The state as applied, or genesis.
@@ -158,8 +192,16 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
     (executed, rows)
 }
 
-fn recovered(ledger: LedgerSnapshot, end: &Snapshot, recent: &[(StoredBlock, Block)]) -> Recovered {
+fn recovered(
+    ledger: LedgerSnapshot,
+    end: &Snapshot,
+    recent: &[(StoredBlock, Block)],
+    memory: Memory,
+    generation: u32,
+) -> Recovered {
     Recovered {
+        memory,
+        generation,
         tip: tip(&end.head),
         final_cert: ledger.final_cert,
         votes: ledger.votes,

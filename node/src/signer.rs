@@ -40,9 +40,11 @@ impl Signer {
         while writes.recv_many(&mut group, GROUP).await > 0 {
             let mut votes = Vec::new();
             let mut certs = Vec::new();
+            let mut memories = Vec::new();
             for write in group.drain(..) {
                 match write.rows {
                     Rows::FinalCert { cert } => certs.push((write.id, cert)),
+                    Rows::Memory { memory, generation } => memories.push((write.id, memory, generation)),
                     Rows::Notar { statement, candidate } => {
                         let mut row = self.sign(statement);
                         let mut candidate = *candidate;
@@ -59,7 +61,11 @@ impl Signer {
                     Rows::Skip { statement } => votes.push((write.id, self.sign(statement))),
                 }
             }
-            let answers = self.commit(votes, certs).await;
+            let mut answers = self.commit(votes, certs).await;
+            for (id, memory, generation) in memories {
+                let result = self.storage.commit_memory(memory, generation).await;
+                answers.extend(self.answers(vec![(id, None)], result));
+            }
             for answer in answers {
                 if core.send(answer).await.is_err() {
                     return;

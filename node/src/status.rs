@@ -126,7 +126,10 @@ impl StatusTask {
         } else {
             None
         };
+        let (voting_state, quarantine) = self.pulse.voting_state();
         NodeStatus {
+            voting_state,
+            quarantine,
             best_peer_height,
             catching_up,
             database_ready,

@@ -3,9 +3,11 @@
 use crate::doctor::Examined;
 use crate::pulse::Pulse;
 use crate::storage::Storage;
+use aitbc_core::consensus::VotingState;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::memory::Cause;
 use aitbc_core::state::State;
 use aitbc_core::validators::ValidatorSet;
 use serde::Serialize;
@@ -74,6 +76,10 @@ pub struct NodeStatus {
     pub not_ready: Option<String>,
     /// Last height this validator helped to finalize.
     pub last_signed_height: u64,
+    /// Whether this validator votes, and why not where its votes may be lost.
+    pub voting_state: VotingState,
+    /// Why it is quarantined.
+    pub quarantine: Option<Cause>,
     /// Frontier F.
     pub frontier: u64,
     /// s*.

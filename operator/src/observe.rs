@@ -114,7 +114,7 @@ pub struct SyncValidator {
     /// Height of the last block it signed since it started.
     pub last_signed_height: i64,
     /// Whether it may vote.
-    pub standing: Standing,
+    pub voting_state: VotingState,
     /// Why it is quarantined; `None` where it is not.
     pub quarantine: Option<String>,
 }
@@ -122,7 +122,7 @@ pub struct SyncValidator {
 /// Whether a validator may vote (protocol A1-A6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum VotingState {
     /// It asks its peers whether its database lacks a vote of its key.
     Checking,
     /// It votes.
@@ -137,8 +137,8 @@ pub enum Standing {
 
 impl SyncStatus {
     /// Whether it may vote, as far as it says.
-    pub fn standing(&self) -> Standing {
-        self.validator.as_ref().map_or(Standing::Unknown, |validator| validator.standing)
+    pub fn voting_state(&self) -> VotingState {
+        self.validator.as_ref().map_or(VotingState::Unknown, |validator| validator.voting_state)
     }
 
     /// Why it is quarantined, cut to what fits into a message.
@@ -379,22 +379,22 @@ mod tests {
 
     #[test]
     fn a_node_of_any_version_is_understood_as_far_as_it_says_how_it_stands() {
-        let quarantined = read(json!({ "standing": "quarantined", "quarantine": "the database is new" }));
+        let quarantined = read(json!({ "voting_state": "quarantined", "quarantine": "the database is new" }));
         assert_eq!(
-            (quarantined.standing(), quarantined.quarantine().as_str()),
-            (Standing::Quarantined, "the database is new")
+            (quarantined.voting_state(), quarantined.quarantine().as_str()),
+            (VotingState::Quarantined, "the database is new")
         );
-        assert_eq!(read(json!({ "standing": "voting", "quarantine": null })).standing(), Standing::Voting);
-        assert_eq!(read(json!({ "standing": "checking" })).standing(), Standing::Checking);
+        assert_eq!(read(json!({ "voting_state": "voting", "quarantine": null })).voting_state(), VotingState::Voting);
+        assert_eq!(read(json!({ "voting_state": "checking" })).voting_state(), VotingState::Checking);
         let older = read(json!({ "address": "", "public_key": "", "weight": 1, "last_signed_height": 4 }));
-        assert_eq!((older.standing(), older.signed_height()), (Standing::Unknown, 4));
-        assert_eq!(read(json!({ "standing": "of a later version" })).standing(), Standing::Unknown);
-        assert_eq!(read(json!(null)).standing(), Standing::Unknown);
+        assert_eq!((older.voting_state(), older.signed_height()), (VotingState::Unknown, 4));
+        assert_eq!(read(json!({ "voting_state": "of a later version" })).voting_state(), VotingState::Unknown);
+        assert_eq!(read(json!(null)).voting_state(), VotingState::Unknown);
     }
 
     #[test]
     fn a_sentence_of_a_node_is_cut_to_what_fits_into_a_message() {
-        let long = read(json!({ "standing": "quarantined", "quarantine": "ä".repeat(10_000) }));
+        let long = read(json!({ "voting_state": "quarantined", "quarantine": "ä".repeat(10_000) }));
         assert_eq!(long.quarantine().chars().count(), QUARANTINE_CHARS_MAX);
     }
 }

@@ -14,7 +14,7 @@
 use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
 use crate::names;
-use crate::observe::{Observed, Standing, SyncStatus};
+use crate::observe::{Observed, SyncStatus, VotingState};
 use crate::validate::{Problem, Settings};
 use crate::{quantity, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -207,9 +207,9 @@ pub fn halted_after(settings: &Settings) -> Duration {
 fn takes_part(settings: &Settings, sync: &SyncStatus, newest_ms: i64) -> bool {
     let behind_ms = u128::try_from(newest_ms.saturating_sub(sync.last_block_time_ms)).unwrap_or(0);
     let keeps_up = !sync.catching_up && behind_ms <= halted_after(settings).as_millis();
-    let may_vote = match sync.standing() {
-        Standing::Voting | Standing::Unknown => true,
-        Standing::Checking | Standing::Quarantined => false,
+    let may_vote = match sync.voting_state() {
+        VotingState::Voting | VotingState::Unknown => true,
+        VotingState::Checking | VotingState::Quarantined => false,
     };
     may_vote && keeps_up && sync.signed_height() + SIGNED_LAG_BLOCKS >= sync.height
 }

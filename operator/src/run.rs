@@ -65,7 +65,7 @@ async fn lead(
         return Ok(());
     };
     let mut candidate = Candidate::new(client.clone(), settings);
-    // Standing by is ready: otherwise an upgrade of the operator would wait for the old one for ever.
+    // VotingState by is ready: otherwise an upgrade of the operator would wait for the old one for ever.
     readiness.set(None);
     let mut stop = Box::pin(stop);
     tokio::select! {

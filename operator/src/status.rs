@@ -20,7 +20,7 @@ use crate::crd::status::{
 };
 use crate::crd::{BlockchainNetwork, Suspend};
 use crate::names;
-use crate::observe::{Observed, Standing, SyncStatus};
+use crate::observe::{Observed, SyncStatus, VotingState};
 use crate::plan::{self, Chain, Plan};
 use crate::quorum;
 use crate::validate::{Problem, Settings, Validated};
@@ -150,11 +150,11 @@ fn validator(
 }
 
 fn state(known: ValidatorState, pod: Option<&Pod>, sync: Option<&SyncStatus>, signing: bool) -> ValidatorState {
-    match sync.map(SyncStatus::standing) {
+    match sync.map(SyncStatus::voting_state) {
         _ if pod.is_some_and(is_fenced) => ValidatorState::Fenced,
-        Some(Standing::Quarantined) => ValidatorState::Quarantined,
+        Some(VotingState::Quarantined) => ValidatorState::Quarantined,
         // Until it says otherwise: a restart ends no quarantine, and the same one does not begin twice.
-        None | Some(Standing::Checking) if known == ValidatorState::Quarantined => known,
+        None | Some(VotingState::Checking) if known == ValidatorState::Quarantined => known,
         Some(_) if signing => ValidatorState::Active,
         Some(_) => ValidatorState::Syncing,
         None => ValidatorState::Pending,

@@ -6,7 +6,7 @@ use aitbc_core::key::SecretKey;
 use aitbc_operator::crd::BlockchainNetwork;
 use aitbc_operator::desired::{self, Objects, Parts, keys};
 use aitbc_operator::names::{self, Identity};
-use aitbc_operator::observe::{Observed, Standing, SyncStatus, SyncValidator};
+use aitbc_operator::observe::{Observed, SyncStatus, SyncValidator, VotingState};
 use aitbc_operator::plan;
 use aitbc_operator::validate::{self, Defaults, Validated, keys::ValidatorKey};
 use kube::api::{ApiResource, GroupVersionKind};
@@ -44,15 +44,15 @@ fn cluster(network: &BlockchainNetwork) -> Observed {
         observed.key_secrets.insert(ordinal, keys::build(&identity, ordinal, &key));
         observed.provided_keys.insert(ordinal, Some(key.pem));
         // No first start is asserted, then: golden files hold no hash of genesis.
-        observed.sync.insert(ordinal, standing(Standing::Voting));
+        observed.sync.insert(ordinal, voting_state(VotingState::Voting));
         let url = format!("postgresql://v:secret@postgres-{ordinal}.databases:5433/chain");
         observed.database_urls.insert(ordinal, Some(url));
     }
     observed
 }
 
-fn standing(standing: Standing) -> SyncStatus {
-    let validator = SyncValidator { standing, ..SyncValidator::default() };
+fn voting_state(voting_state: VotingState) -> SyncStatus {
+    let validator = SyncValidator { voting_state, ..SyncValidator::default() };
     SyncStatus { validator: Some(validator), ..SyncStatus::default() }
 }
 
@@ -211,7 +211,7 @@ fn a_first_start_is_asserted_to_each_pod_and_taken_back_without_restarting_it() 
     let entry = |i: i32, text: &str| (format!("devnet-validator-{i}.first-start"), text.to_owned());
     let asserted = objects(&network, &observed);
     assert_eq!(first_starts(&asserted), [0, 1, 2, 3].map(|i| entry(i, &hash)));
-    observed.sync.insert(1, standing(Standing::Voting));
+    observed.sync.insert(1, voting_state(VotingState::Voting));
     let taken_back = objects(&network, &observed);
     assert_eq!(first_starts(&taken_back), [0, 1, 2, 3].map(|i| entry(i, if i == 1 { "" } else { &hash })));
     assert_eq!(taken_back.stateful_set, asserted.stateful_set, "nothing of it is in the pod template");

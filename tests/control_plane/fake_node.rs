@@ -21,14 +21,14 @@ struct Said {
     height: i64,
     signed_height: i64,
     /// `None`: a version that does not say.
-    standing: Option<&'static str>,
+    voting_state: Option<&'static str>,
 }
 
 impl FakeNode {
     /// Listens and answers until the test ends.
     pub async fn start(address: Ipv4Addr) -> Self {
         let node =
-            FakeNode { address, said: Arc::new(Mutex::new(Said { height: 0, signed_height: 0, standing: None })) };
+            FakeNode { address, said: Arc::new(Mutex::new(Said { height: 0, signed_height: 0, voting_state: None })) };
         let listener = TcpListener::bind((address, RPC_PORT)).await.expect("loopback address is free");
         let said = node.said.clone();
         tokio::spawn(async move {
@@ -55,18 +55,18 @@ impl FakeNode {
     }
 
     /// From now on it stands so: `checking`, `voting` or `quarantined`.
-    pub fn stands(&self, standing: &'static str) {
-        self.said.lock().expect("no panic under it").standing = Some(standing);
+    pub fn set_voting_state(&self, voting_state: &'static str) {
+        self.said.lock().expect("no panic under it").voting_state = Some(voting_state);
     }
 }
 
 fn answer(said: Said) -> Value {
     // A new database knows of no vote.
-    let signed_height = if said.standing == Some("quarantined") { 0 } else { said.signed_height };
+    let signed_height = if said.voting_state == Some("quarantined") { 0 } else { said.signed_height };
     let mut validator = json!({ "address": "", "public_key": "", "weight": 1, "last_signed_height": signed_height });
-    if let Some(standing) = said.standing {
-        validator["standing"] = standing.into();
-        validator["quarantine"] = (standing == "quarantined").then_some("the database is new").into();
+    if let Some(voting_state) = said.voting_state {
+        validator["voting_state"] = voting_state.into();
+        validator["quarantine"] = (voting_state == "quarantined").then_some("the database is new").into();
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     json!({

@@ -70,7 +70,7 @@ async fn a_first_start_is_asserted_until_the_node_votes_and_never_again_for_that
     let pods_before = pods(&world).await;
 
     let kubelet = Kubelet::start(&world, 4).await;
-    kubelet.stands(0, "voting");
+    kubelet.set_voting_state(0, "voting");
     world.condition("net", "Ready", "True", "Ready").await;
     wait::until("the assertions to be taken back", || all_are(&world, "")).await;
     assert_eq!(recorded(&world).await, vec![Some(hash.clone()); 4]);
@@ -83,7 +83,7 @@ async fn a_first_start_is_asserted_until_the_node_votes_and_never_again_for_that
     let claims = world.api::<PersistentVolumeClaim>();
     claims.delete_collection(&DeleteParams::default(), &ListParams::default()).await.expect("volumes deleted");
     for ordinal in 0..4 {
-        kubelet.stands(ordinal, "quarantined");
+        kubelet.set_voting_state(ordinal, "quarantined");
     }
     let again = world.apply("net", nowhere()).await.expect("created again");
     world.condition("net", "Degraded", "True", "ValidatorQuarantined").await;
@@ -103,12 +103,12 @@ async fn a_quarantined_validator_is_told_when_it_begins_and_when_it_ends() {
     let kubelet = Kubelet::start(&world, 4).await;
     world.apply("net", nowhere()).await.expect("created");
     world.condition("net", "Ready", "True", "Ready").await;
-    kubelet.stands(2, "quarantined");
+    kubelet.set_voting_state(2, "quarantined");
     let message = world.condition("net", "Degraded", "True", "ValidatorQuarantined").await;
     assert!(message.contains("2: the database is new"), "{message}");
     world.condition("net", "QuorumSafe", "False", "NoSlack").await;
     told(&world, "ValidatorQuarantined").await;
-    kubelet.stands(2, "voting");
+    kubelet.set_voting_state(2, "voting");
     world.condition("net", "Ready", "True", "Ready").await;
     told(&world, "ValidatorRecovered").await;
 }

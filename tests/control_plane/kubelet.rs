@@ -38,8 +38,8 @@ impl Kubelet {
     }
 
     /// From now on the node of this ordinal stands so: `checking`, `voting` or `quarantined`.
-    pub fn stands(&self, ordinal: usize, standing: &'static str) {
-        self.nodes.get(ordinal).expect("a node of that ordinal").stands(standing);
+    pub fn set_voting_state(&self, ordinal: usize, voting_state: &'static str) {
+        self.nodes.get(ordinal).expect("a node of that ordinal").set_voting_state(voting_state);
     }
 
     /// Each turn is a block: a new height, and new pods become ready.

@@ -1,7 +1,7 @@
 //! Two processes with one key: the database decides who signs.
 
 use aitbc_core::env::exit;
-use aitbc_tests::localnet::{Database, Localnet, START_LIMIT, STOP_LIMIT, scenario};
+use aitbc_tests::localnet::{Database, Localnet, STOP_LIMIT, scenario};
 use aitbc_tests::node_process::NodeProcess;
 use aitbc_tests::ports::PortBlock;
 use aitbc_tests::wait;
@@ -47,7 +47,6 @@ async fn second_process_takes_over_from_an_idle_one(net: &mut Localnet) -> Resul
     ensure!(twin.ended().is_none(), "the twin stopped too\n{}", twin.tail());
     twin.terminate(STOP_LIMIT).await?;
     net.start_all()?;
-    net.wait_for_height(1, START_LIMIT).await?;
     net.wait_until_signs(3, Duration::from_secs(20)).await
 }
 

@@ -2,6 +2,8 @@
 
 /// A transfer from the pool to final, as subscribers and all validators see it; metrics and readiness.
 mod a_transfer;
+/// Databases lost, or put back as old copies.
+mod amnesia;
 /// Wrong requests get the right status and code, and the node goes on.
 mod bad_input;
 /// The measuring tool measures.

@@ -169,6 +169,8 @@ impl Localnet {
         let set = genesis.validator_set()?;
         let mut nodes = Vec::new();
         for (index, key) in keys.iter().enumerate() {
+            let first_start = dir.path().join(format!("validator-{index}.first-start"));
+            std::fs::write(first_start, genesis.hash().to_string())?;
             let database_url = database_url(dir.path(), &servers, index)?;
             let signer = set.index_of(&key.public()).context("a validator of genesis")?.into();
             let reached = |other| network.as_ref().map_or(gossip[other], |network| network.port(index, other));
@@ -280,6 +282,15 @@ impl Localnet {
     /// Where the port does not answer.
     pub async fn metrics(&self, index: usize) -> Result<Metrics> {
         self.nodes[index].metrics.text("/metrics").await.map(|text| Metrics::parse(&text))
+    }
+
+    /// Another database took the place of a validator's: its votes are collected too, those of the old one stay.
+    ///
+    /// # Errors
+    /// Where its URL cannot be read.
+    pub fn database_replaced(&mut self, index: usize) -> Result<()> {
+        self.votes.add(LedgerReader::open(&self.nodes[index].database_url)?);
+        Ok(())
     }
 
     /// Waits until a validator wrote a vote above every slot of now.
@@ -460,7 +471,7 @@ fn node(
     let peers: Vec<String> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let yaml = format!(
         "database_url: {database_url}\ngenesis_file: {dir}/genesis.json\nvalidator_key_file: {key}\n\
-         validator_address: {address}\nrpc_host: 127.0.0.1\np2p_host: 127.0.0.1\nrpc_port: {}\nws_port: {}\n\
+         validator_address: {address}\nfirst_start_file: {dir}/validator-{index}.first-start\nrpc_host: 127.0.0.1\np2p_host: 127.0.0.1\nrpc_port: {}\nws_port: {}\n\
          p2p_port: {}\nmetrics_port: {}\nadmin_port: {}\nrpc_rate_limit: 0\npeers: {}\n",
         port(0),
         port(1),

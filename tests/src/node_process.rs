@@ -173,7 +173,7 @@ impl NodeProcess {
 }
 
 /// Settings of a node (design.md §2).
-const SETTINGS: [&str; 19] = {
+const SETTINGS: [&str; 20] = {
     use aitbc_core::env::name;
     [
         name::DATABASE_URL,
@@ -187,6 +187,7 @@ const SETTINGS: [&str; 19] = {
         name::CONSENSUS_MODE,
         name::VALIDATOR_ADDRESS,
         name::VALIDATOR_KEY_FILE,
+        name::FIRST_START_FILE,
         name::GENESIS_FILE,
         name::PEERS,
         name::BLOCK_TIME,

@@ -44,6 +44,12 @@ impl VoteArchive {
         VoteArchive { archive, readers, tasks }
     }
 
+    /// Collects from one more: a database that took the place of another.
+    pub fn add(&mut self, reader: LedgerReader) {
+        self.tasks.push(tokio::spawn(collect(self.archive.clone(), reader.clone())));
+        self.readers.push(reader);
+    }
+
     /// Looks once more and returns the number of votes seen, and every pair of one class in one slot of one signer.
     pub async fn check(&self) -> (usize, Vec<String>) {
         for reader in &self.readers {

@@ -1,6 +1,7 @@
 //! What only a server can do: go away, come back, refuse, be another one.
 
 use crate::fixture::*;
+use aitbc_core::memory::Cause;
 use aitbc_core::vote::Kind;
 use aitbc_node::storage::postgres::create_database;
 use aitbc_node::storage::{Storage, StorageError, open_within};
@@ -153,7 +154,7 @@ async fn p7_a_lease_waits_for_a_vote_being_written_and_then_knows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p12_a_database_that_was_restored_or_made_anew_is_refused() {
+async fn p12_a_database_that_was_restored_or_made_anew_is_quarantined_and_never_used_unnoticed() {
     let server = Postgres::shared();
     let database = server.create("identity").expect("a database");
     let storage = ready(server, &database).await;
@@ -163,10 +164,10 @@ async fn p12_a_database_that_was_restored_or_made_anew_is_refused() {
     storage.close().await;
     let copy = format!("{database}_copy");
     server.psql("postgres", &format!("CREATE DATABASE {copy} TEMPLATE {database}")).expect("copies");
-    match open_within(&server.url(&copy), owner(), metrics(), Duration::ZERO).await {
-        Err(StorageError::Foreign(text)) => assert!(text.contains("database_oid"), "{text}"),
-        other => panic!("foreign expected, not {:?}", other.map(|_| "open")),
-    }
+    let opened = open_within(&server.url(&copy), owner(), metrics(), Duration::ZERO).await.expect("opens");
+    let memory = opened.load_ledger().await.expect("loads").memory.expect("a record");
+    assert_eq!(memory.quarantine, Some(Cause::OtherServer), "it votes only when the others were asked (A3)");
+    opened.close().await;
 
     // Replaced while the node runs: found when it connects again.
     let storage = ready(server, &database).await;

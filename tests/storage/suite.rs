@@ -2,6 +2,7 @@
 
 use crate::fixture::*;
 use aitbc_core::hash::Hash;
+use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::vote::Kind;
 use aitbc_node::storage::{Owner, StateWrite, StorageError, VoteWrite};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ on_both_databases! {
     p7_one_that_writes_nothing_learns_by_its_pings_that_it_is_fenced,
     p7_a_vote_racing_the_lease_is_either_refused_or_known_to_the_new_holder,
     p7_nothing_is_written_without_a_lease,
+    a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it,
     p8_another_chain_key_or_newer_schema_is_refused,
     p9_no_vote_at_or_below_the_floor,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
@@ -180,6 +182,25 @@ async fn p7_nothing_is_written_without_a_lease(site: Site) {
     ] {
         assert!(matches!(outcome, Err(StorageError::Fenced { .. })), "{outcome:?}");
     }
+}
+
+async fn a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it(site: Site) {
+    let storage = site.ready().await;
+    assert_eq!(storage.load_ledger().await.expect("loads").memory, None, "a new database knows nothing");
+    let quarantined = Memory::default().quarantined(Cause::VoteMissing { slot: 9 });
+    storage.commit_memory(quarantined.clone(), None).await.expect("stores");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 1)]).await.expect("the lease is still ours");
+    assert_eq!(storage.load_ledger().await.expect("loads").memory, Some(quarantined));
+
+    let recovered = Memory { floors: [(0, 17), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    storage.commit_memory(recovered.clone(), Some(40)).await.expect("stores");
+    storage.commit_votes(vec![vote_write(Kind::Skip, 2)]).await.expect("the lease is still ours");
+    let other = site.open().await;
+    assert_eq!(other.take_lease("other".to_owned()).await.expect("takes over"), 41);
+    assert_eq!(other.load_ledger().await.expect("loads").memory, Some(recovered.clone()));
+    let late = storage.commit_memory(Memory::first_start(), None).await;
+    assert!(matches!(late, Err(StorageError::Fenced { .. })), "{late:?}");
+    assert_eq!(other.load_ledger().await.expect("loads").memory, Some(recovered));
 }
 
 async fn p8_another_chain_key_or_newer_schema_is_refused(site: Site) {

@@ -35,10 +35,10 @@ pub mod name {
     pub const VALIDATOR_ADDRESS: &str = "VALIDATOR_ADDRESS";
     /// PKCS#8 PEM of the consensus key.
     pub const VALIDATOR_KEY_FILE: &str = "VALIDATOR_KEY_FILE";
+    /// Holds the genesis hash while nobody with this key has voted on that chain; used by a new database only.
+    pub const FIRST_START_FILE: &str = "FIRST_START_FILE";
     /// Genesis JSON.
     pub const GENESIS_FILE: &str = "GENESIS_FILE";
-    /// File with the hash of the genesis on whose chain this key has never voted; empty or missing: nobody asserts that.
-    pub const FIRST_START_FILE: &str = "FIRST_START_FILE";
     /// Comma-separated `host:port`; names are resolved again at every attempt.
     pub const PEERS: &str = "PEERS";
     /// Longest pause between blocks; must equal genesis where given.

@@ -31,6 +31,11 @@ pub mod json;
 pub mod batch;
 pub mod vote;
 
+// Who a validator is on a channel, and what its database remembers.
+pub mod hello;
+
+pub mod memory;
+
 pub mod block;
 
 pub mod message;

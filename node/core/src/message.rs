@@ -4,6 +4,7 @@ use crate::batch::Batch;
 use crate::block::{Block, Candidate, Proposal};
 use crate::codec;
 use crate::hash::Hash;
+use crate::memory::MarkReply;
 use crate::vote::{Cert, Vote};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -89,6 +90,13 @@ pub enum Message {
         /// Of the last block; absent where `blocks` is empty.
         cert: Option<Cert>,
     },
+    /// Asks for the receiver's mark, and what it has seen of the sender's key (A2, A5).
+    MarkQuery {
+        /// Goes into the answer.
+        nonce: Hash,
+    },
+    /// The answer.
+    MarkReply(Box<MarkReply>),
 }
 
 impl Message {
@@ -108,6 +116,8 @@ impl Message {
             Message::Certs { .. } => "certs",
             Message::BlocksReq { .. } => "blocks_req",
             Message::Blocks { .. } => "blocks",
+            Message::MarkQuery { .. } => "mark_query",
+            Message::MarkReply(_) => "mark_reply",
         }
     }
 }

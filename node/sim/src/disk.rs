@@ -6,6 +6,7 @@ use aitbc_core::consensus::input::{Recovered, Roots, Tip};
 use aitbc_core::consensus::output::Rows;
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::Signature;
+use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Disk {
     candidates: BTreeMap<Hash, Candidate>,
     certs: BTreeMap<u64, Cert>,
     final_cert: Option<Cert>,
+    memory: Option<Memory>,
+    generation: u32,
     /// Final blocks; height is the position + 1. The certificate is the block's own.
     pub blocks: Vec<(Hash, Candidate, Option<Cert>)>,
     pub batches: BTreeMap<Hash, Batch>,
@@ -80,7 +83,18 @@ impl Disk {
                 }
                 None
             }
+            Rows::Memory { memory, generation } => {
+                self.memory = Some(memory.clone());
+                self.generation = generation.unwrap_or(self.generation);
+                None
+            }
         }
+    }
+
+    /// Somebody knows that votes may be missing here (A3).
+    pub fn quarantine(&mut self, cause: Cause) {
+        let memory = self.memory.take().unwrap_or_default();
+        self.memory = Some(memory.quarantined(cause));
     }
 
     fn insert_vote(&mut self, chain: &Hash, me: Index, statement: Statement) -> Vote {
@@ -130,7 +144,8 @@ impl Disk {
     }
 
     /// What a restart finds (P8).
-    pub fn recover(&self, chain: Hash) -> Recovered {
+    pub fn recover(&mut self, chain: Hash) -> Recovered {
+        self.generation += 1;
         let tip = self.tip(chain);
         let included = self.included(0);
         let is_included = |digest: &Hash| included.iter().any(|(d, _)| d == digest);
@@ -146,6 +161,8 @@ impl Disk {
             vote_floor,
             recent: self.blocks.iter().rev().take(64).rev().map(|(_, c, _)| c.header.clone()).collect(),
             tip,
+            memory: self.memory.clone().unwrap_or_else(Memory::first_start),
+            generation: self.generation,
         }
     }
 }

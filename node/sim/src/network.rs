@@ -132,6 +132,8 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::Batches { batches } => BATCH_BYTES * batches.len() as u64,
         Message::CandReq { digests } | Message::BatchReq { digests } => 5 + 32 * digests.len() as u64,
         Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
+        Message::MarkQuery { .. } => 33,
+        Message::MarkReply(_) => 500,
         Message::BlocksReq { .. } => 13,
         Message::Blocks { blocks, cert: last } => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;

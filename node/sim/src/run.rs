@@ -45,6 +45,8 @@ pub enum Scenario {
     Forgetful,
     /// All lose power at the same moment, several times.
     PowerLoss,
+    /// Databases of one validator are lost or put back as old copies, while another one may lie about marks (A1-A7).
+    Amnesia,
     /// Somebody lies.
     Liar(Adversary),
     /// Somebody lies and leads two slots of three.
@@ -52,10 +54,18 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub fn all() -> Vec<Scenario> {
+    /// What seeds choose from.
+    pub fn drawn() -> Vec<Scenario> {
         let mut all = vec![Scenario::Chaos, Scenario::Clock, Scenario::Forgetful, Scenario::PowerLoss];
         all.extend(Adversary::ALL.map(Scenario::Liar));
         all.extend(Adversary::ALL.map(Scenario::OftenLeader));
+        all
+    }
+
+    /// Those that are drawn, and those that are run by their name: another drawn one would make another run of each seed.
+    pub fn all() -> Vec<Scenario> {
+        let mut all = Scenario::drawn();
+        all.push(Scenario::Amnesia);
         all
     }
 
@@ -65,6 +75,7 @@ impl Scenario {
             Scenario::Clock => "clock".into(),
             Scenario::Forgetful => "forgetful".into(),
             Scenario::PowerLoss => "power-loss".into(),
+            Scenario::Amnesia => "amnesia".into(),
             Scenario::Liar(adversary) => adversary.name().into(),
             Scenario::OftenLeader(adversary) => format!("{}-often", adversary.name()),
         }
@@ -96,13 +107,16 @@ pub struct Verdict {
     pub egress: u64,
     /// Blocks that came by block sync.
     pub synced_blocks: u64,
+    /// Databases lost, and how often a validator recovered from it.
+    pub losses: u64,
+    pub recoveries: u64,
 }
 
 /// Runs it to its end. A checker that fails ends it, and is the verdict.
 pub fn run(wanted: &Wanted) -> Verdict {
     let mut random = Random::new(wanted.seed ^ 0x5eed);
     // Drawn in any case, so that a seed is the same run whether its scenario is named or not.
-    let drawn = random.choose(&Scenario::all());
+    let drawn = random.choose(&Scenario::drawn());
     let scenario = wanted.scenario.unwrap_or(drawn);
     let plan = plan(wanted, scenario, &mut random);
     let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
@@ -130,6 +144,8 @@ pub fn run(wanted: &Wanted) -> Verdict {
         trace: world.trace,
         height: world.safety.height(),
         votes: world.safety.votes,
+        losses: world.losses,
+        recoveries: world.recoveries,
         crashes: world.crashes,
         virtual_ms: world.now,
         steps: world.steps,
@@ -174,6 +190,7 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
     let who = random.below(n as u64) as u16;
     let (byzantine, leads_often) = match scenario {
         Scenario::Chaos | Scenario::Clock | Scenario::Forgetful | Scenario::PowerLoss => (None, false),
+        Scenario::Amnesia => (Some((who, Adversary::MarkLiar)).filter(|_| !wanted.seed.is_multiple_of(3)), false),
         Scenario::Liar(adversary) => (Some((who, adversary)), false),
         Scenario::OftenLeader(adversary) => (Some((who, adversary)), true),
     };
@@ -184,13 +201,17 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         parameters: Parameters { skip_timeout_ms, min_slot_ms, ..Parameters::default() },
         power_losses: (0..power_losses).map(|_| random.below(network.heal_at)).collect(),
         network,
-        crashes: random.choose(&[0, 2, 6, 12]),
+        crashes: match scenario {
+            Scenario::Amnesia => random.choose(&[6, 12, 20]),
+            _ => random.choose(&[0, 2, 6, 12]),
+        },
         byzantine,
         leads_often,
         clock_off: Some((who, off)).filter(|_| scenario == Scenario::Clock),
         forgetful: if scenario == Scenario::Forgetful { random.choose(&[100, 30, 10, 3]) } else { 0 },
         tell: wanted.tell,
         batch_every: 20,
+        amnesic: Some((who + 1) % n as u16).filter(|_| scenario == Scenario::Amnesia),
         weights,
     }
 }

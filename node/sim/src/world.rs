@@ -8,11 +8,12 @@ use crate::random::Random;
 use aitbc_core::batch::Batch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
-use aitbc_core::consensus::output::{Event as CoreEvent, Output, Rows, Write};
+use aitbc_core::consensus::output::{Event as CoreEvent, Halt, Output, Rows, Write};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{Address, PublicKey, Signature};
+use aitbc_core::memory::{Cause, MarkReply};
 use aitbc_core::message::Message;
 use aitbc_core::params::Parameters;
 use aitbc_core::sync::Planner;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub clock_off: Option<(Index, i64)>,
     /// Percent of steps of the chaos after which a process starts again from what is durable.
     pub forgetful: u64,
+    /// A validator whose database is lost or put back as an old copy at some of its crashes, and nobody hides it (A3).
+    pub amnesic: Option<Index>,
     /// Keep the story.
     pub tell: bool,
     /// A new batch every so many milliseconds, from a random live author; 0 for none.
@@ -92,6 +95,8 @@ struct Node {
     /// Parts per million that the wall clock runs too fast.
     clock_drift: i64,
     down_for_good: bool,
+    /// A copy of the database that may be put back.
+    copy: Option<Disk>,
 }
 
 #[derive(Clone)]
@@ -140,6 +145,9 @@ pub struct World {
     /// Batches made, with when.
     pub made: BTreeMap<Hash, u64>,
     pub crashes: u64,
+    /// Databases lost, and recoveries from it.
+    pub losses: u64,
+    pub recoveries: u64,
     pub ticks: u64,
     pub evidence: u64,
     /// Times at which votes left honest validators.
@@ -194,6 +202,7 @@ impl World {
             clock_skew,
             clock_drift,
             down_for_good: false,
+            copy: None,
         };
         let mut clock = |i| {
             let off = plan.clock_off.filter(|(who, _)| *who == i).map_or(0, |(_, off)| off);
@@ -214,6 +223,8 @@ impl World {
             pace: Pace::default(),
             made: BTreeMap::new(),
             crashes: 0,
+            losses: 0,
+            recoveries: 0,
             ticks: 0,
             evidence: 0,
             voted_at: Vec::new(),
@@ -378,6 +389,7 @@ impl World {
         }
         self.crashes += 1;
         self.end_process(node);
+        self.lose_database(node);
         self.nodes[usize::from(node)].reachable = false;
         let me = self.identity(node);
         self.tell(|| format!("validator {me} crashes"));
@@ -385,6 +397,25 @@ impl World {
             self.nodes[usize::from(peer)].planner.on_disconnected(me);
             self.give(peer, Input::Disconnected { peer: me });
         }
+    }
+
+    /// Of the amnesic one: a copy is made, put back, or all is gone.
+    fn lose_database(&mut self, node: Index) {
+        if self.plan.amnesic != Some(node) || !self.in_chaos() {
+            return;
+        }
+        let (chance, state) = (self.random.below(10), &mut self.nodes[usize::from(node)]);
+        let (found, cause) = match chance {
+            0..3 => return state.copy = Some(state.disk.clone()),
+            3..6 => (state.copy.clone(), Cause::Command),
+            6..8 => (Some(Disk::default()), Cause::NewDatabase),
+            _ => return,
+        };
+        let Some(mut disk) = found else { return };
+        disk.quarantine(cause);
+        state.disk = disk;
+        self.losses += 1;
+        self.tell(|| format!("validator {node} has lost its database: {cause}"));
     }
 
     fn crash_and_start(&mut self, node: Index) {
@@ -445,6 +476,8 @@ impl World {
             seed: self.plan.seed + u64::from(node),
             verifier: Arc::new(Cheap),
             set_hash: self.set_hash,
+            // Liars run altered code; whose memory goes at every step would never be done asking.
+            watches_memory: self.liar(self.identity(node)).is_none() && self.plan.forgetful == 0,
         };
         let now = self.clock(node);
         let state = &mut self.nodes[usize::from(node)];
@@ -551,6 +584,11 @@ impl World {
                         self.send(node, to, &Message::Batch(Box::new(batch)));
                     }
                 }
+                Output::Mark { to, mark, seen } => {
+                    let Some(asker) = self.set.get(to) else { continue };
+                    let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker.key));
+                    self.send(node, to, &Message::MarkReply(Box::new(MarkReply { mark, signature, seen })));
+                }
                 Output::Timer(at) => {
                     assert!(at > self.now, "validator {node} has a timer that spins");
                     let life = self.nodes[usize::from(node)].life;
@@ -564,6 +602,12 @@ impl World {
                     self.evidence += 1;
                 }
                 Output::Behind { peer, height } => self.heard_height(node, peer, height),
+                // A6: the process ends, and votes after its next start.
+                Output::Halt(Halt::Recovered) => {
+                    let life = self.nodes[usize::from(node)].life;
+                    self.recoveries += 1;
+                    self.at(self.now, Event::Crash { node, life });
+                }
                 Output::Halt(halt) => {
                     assert!(self.liar(self.identity(node)).is_some(), "validator {node} halts: {halt:?}");
                 }
@@ -608,7 +652,7 @@ impl World {
                 self.safety.vote_cast(me, *statement);
             }
             Rows::Final { statement, .. } | Rows::Skip { statement } => self.safety.vote_cast(me, *statement),
-            Rows::FinalCert { .. } => {}
+            Rows::FinalCert { .. } | Rows::Memory { .. } => {}
         }
     }
 
@@ -814,6 +858,8 @@ impl World {
             }
             Message::BlocksReq { from: height, count } => self.answer_blocks(to, from, height, count),
             Message::Blocks { blocks, cert } => self.heard_blocks(to, from, blocks, cert),
+            Message::MarkQuery { nonce } => self.give(to, Input::MarkQuery { from, nonce }),
+            Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }
     }
 }

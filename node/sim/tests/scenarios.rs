@@ -4,6 +4,7 @@ use aitbc_core::params::Parameters;
 use aitbc_sim::adversary::Adversary;
 use aitbc_sim::network::Network;
 use aitbc_sim::random::Random;
+use aitbc_sim::run::{Scenario, Wanted, run};
 use aitbc_sim::world::{Plan, World};
 
 /// Chaos lasts this long.
@@ -47,6 +48,7 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         byzantine: None,
         leads_often: false,
         clock_off: None,
+        amnesic: None,
         forgetful: 0,
         tell: false,
         batch_every: 0,
@@ -222,4 +224,23 @@ fn a_validator_alone_makes_blocks() {
     world.run_until(5_000);
     assert!(world.safety.height() > 50);
     assert_eq!(world.live(), [0]);
+}
+
+/// A1-A7: over many seeds with a validator whose database goes, no vote contradicts one from before the loss, and it votes again.
+#[test]
+fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_comes_back() {
+    let (mut losses, mut recoveries) = (0, 0);
+    for seed in 1..=1_500 {
+        let wanted =
+            Wanted { seed, nodes: None, slots: 0, scenario: Some(Scenario::Amnesia), chaos_ms: None, tell: false };
+        let verdict = run(&wanted);
+        assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario amnesia");
+        losses += verdict.losses;
+        recoveries += verdict.recoveries;
+    }
+    println!("{losses} databases lost, {recoveries} recoveries");
+    assert!(
+        losses > 300 && recoveries > 300,
+        "{losses} losses, {recoveries} recoveries: the scenario has become too mild"
+    );
 }

@@ -6,6 +6,7 @@ mod genesis;
 mod keys;
 mod output;
 mod query;
+mod recover;
 mod sim;
 mod start;
 mod tx;
@@ -43,6 +44,8 @@ enum Command {
     Devnet(DevnetArgs),
     /// Only write the files of a devnet; then `run --config DIR/validator-0.yaml`.
     InitDevnet(DevnetArgs),
+    /// Put a validator whose database was restored into quarantine, so that it never votes twice.
+    Recover(recover::Args),
     /// Make and look at keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -65,6 +68,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Run(args) => return start::run(args).await,
         Command::Devnet(args) => return start::devnet(args).await,
         Command::InitDevnet(args) => return start::init_devnet(args).await,
+        Command::Recover(args) => return recover::run(args).await,
         Command::Keys(command) => keys::run(command, format),
         Command::Genesis(command) => genesis::run(command, format),
         Command::Tx(command) => tx::run(command, format).await,

@@ -111,7 +111,7 @@ impl Channels {
     pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
         let peer = session.peer;
         tokio::time::sleep_until(self.turn(peer, Instant::now()).into()).await;
-        if self.get(peer).is_some_and(|open| open.generation > session.generation) {
+        if self.get(peer).is_some_and(|open| open.generation > session.heard.hello.generation) {
             return Err(session.secure.refuse(Refusal::Stale).await);
         }
         if identity.index < peer {
@@ -198,7 +198,7 @@ fn replace(slot: &mut Option<Arc<Channel>>, session: &Session) -> (Arc<Channel>,
         peer: session.peer,
         outbound: Outbound::default(),
         process: session.process,
-        generation: session.generation,
+        generation: session.heard.hello.generation,
         opened: Instant::now(),
         replaced: watch::Sender::new(false),
         finished: watch::Sender::new(false),

@@ -1,9 +1,10 @@
 //! Dials one entry of PEERS for as long as the node runs: resolves its name at each attempt, backs off, comes back.
 
 use super::addresses::{Addresses, Outcome, backoff};
-use super::handshake::{HandshakeError, Refusal, Role};
+use super::handshake::{HandshakeError, Refusal};
 use super::limits::{CONNECT_TIMEOUT, RESOLVE_EVERY, RESOLVE_TIMEOUT, SEND_BUFFER_BYTES};
 use super::{Shared, peer};
+use aitbc_core::hello::Role;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

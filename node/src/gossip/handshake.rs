@@ -17,12 +17,15 @@ use super::limits::{
     GREETING_MAX_BYTES, PROTOCOL, READ_BUFFER_BYTES, RECORD_MAX_BYTES, SEALED_MAX_BYTES, TAG_BYTES, WRITE_BUFFER_BYTES,
 };
 use aitbc_core::codec;
-use aitbc_core::hash::{Hash, sign_prefix};
-use aitbc_core::key::{PublicKey, SecretKey, Signature};
+use aitbc_core::hash::Hash;
+use aitbc_core::hello::{Heard, Hello, Role};
+use aitbc_core::key::{SecretKey, Signature};
 use aitbc_core::validators::{Index, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use futures_util::{SinkExt, StreamExt};
 use snow::{Builder, HandshakeState, StatelessTransportState};
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -32,96 +35,62 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Message as Frame};
 const NOISE: &str = "Noise_XX_25519_ChaChaPoly_BLAKE2s";
 /// Mixed into the handshake hash, so no other protocol's bytes fit.
 const PROLOGUE: &[u8] = b"aitbc/gossip/v1";
-/// Prefix of a Hello's sign bytes.
-const PREFIX: [u8; 16] = sign_prefix("aitbc/hello/v1");
 
-/// Which end of the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Role {
-    /// Opened the TCP connection.
-    Dialer = 1,
-    /// Accepted it.
-    Listener = 2,
+/// A Hello for one channel.
+pub fn say_hello(identity: &Identity, role: Role, binding: Hash) -> Hello {
+    let hello = Hello {
+        chain: identity.chain,
+        protocol: PROTOCOL,
+        key: identity.key.public(),
+        generation: identity.generation,
+        binding,
+        signature: Signature([0; 64]),
+    };
+    hello.signed(role, &identity.key)
 }
 
-impl Role {
-    fn other(self) -> Role {
-        match self {
-            Role::Dialer => Role::Listener,
-            Role::Listener => Role::Dialer,
-        }
+/// The sender's index in the set, if everything fits. `role` is the sender's.
+///
+/// # Errors
+/// Says what does not fit; the signature is checked before anything is concluded from the key.
+pub fn check_hello(hello: &Hello, identity: &Identity, role: Role, binding: Hash) -> Result<Index, Refusal> {
+    if hello.protocol != PROTOCOL {
+        return Err(Refusal::Protocol);
     }
+    if hello.chain != identity.chain {
+        return Err(Refusal::Chain);
+    }
+    if hello.binding != binding {
+        return Err(Refusal::Binding);
+    }
+    if !hello.key.verifies(&hello.sign_bytes(role), &hello.signature) {
+        return Err(Refusal::Signature);
+    }
+    if hello.key == identity.key.public() {
+        return Err(Refusal::OwnKey);
+    }
+    identity.set.index_of(&hello.key).ok_or(Refusal::UnknownKey)
 }
 
-/// Who a node says it is, signed for one channel.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Hello {
-    /// Genesis hash.
-    pub chain: Hash,
-    /// [`PROTOCOL`] of the sender.
-    pub protocol: u16,
-    /// Consensus key.
-    pub key: PublicKey,
-    /// Lease generation: counts the starts of this validator on its database.
-    pub generation: u32,
-    /// Noise handshake hash of the channel.
-    pub binding: Hash,
-    /// By `key`, over [`Hello::sign_bytes`].
-    pub signature: Signature,
-}
+/// Channels for which this process signed a Hello: shown to it later, such a Hello is no other process's (A2).
+#[derive(Default)]
+pub struct Bindings(Mutex<HashSet<Hash>>);
 
-impl Hello {
-    /// A Hello for one channel.
-    pub fn sign(identity: &Identity, role: Role, binding: Hash) -> Hello {
-        let mut hello = Hello {
-            chain: identity.chain,
-            protocol: PROTOCOL,
-            key: identity.key.public(),
-            generation: identity.generation,
-            binding,
-            signature: Signature([0; 64]),
-        };
-        hello.signature = identity.key.sign(&hello.sign_bytes(role));
-        hello
+impl Bindings {
+    /// A start has asked everybody long before so many handshakes. Beyond, any Hello may be an own one.
+    const MAX: usize = 4_096;
+
+    fn add(&self, binding: Hash) {
+        let mut bindings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if bindings.len() < Self::MAX {
+            bindings.insert(binding);
+        }
     }
 
-    /// Bytes under the signature, 119:
-    /// pad16(`aitbc/hello/v1`) ‖ chain[32] ‖ handshake hash[32] ‖ role u8 (1 dialer, 2 listener) ‖ protocol u16le ‖
-    /// generation u32le ‖ key[32].
-    pub fn sign_bytes(&self, role: Role) -> [u8; 119] {
-        let mut out = [0; 119];
-        out[..16].copy_from_slice(&PREFIX);
-        out[16..48].copy_from_slice(&self.chain.0);
-        out[48..80].copy_from_slice(&self.binding.0);
-        out[80] = role as u8;
-        out[81..83].copy_from_slice(&self.protocol.to_le_bytes());
-        out[83..87].copy_from_slice(&self.generation.to_le_bytes());
-        out[87..].copy_from_slice(&self.key.0);
-        out
-    }
-
-    /// The sender's index in the set, if everything fits. `role` is the sender's.
-    ///
-    /// # Errors
-    /// Says what does not fit; the signature is checked before anything is concluded from the key.
-    pub fn check(&self, identity: &Identity, role: Role, binding: Hash) -> Result<Index, Refusal> {
-        if self.protocol != PROTOCOL {
-            return Err(Refusal::Protocol);
-        }
-        if self.chain != identity.chain {
-            return Err(Refusal::Chain);
-        }
-        if self.binding != binding {
-            return Err(Refusal::Binding);
-        }
-        if !self.key.verifies(&self.sign_bytes(role), &self.signature) {
-            return Err(Refusal::Signature);
-        }
-        if self.key == identity.key.public() {
-            return Err(Refusal::OwnKey);
-        }
-        identity.set.index_of(&self.key).ok_or(Refusal::UnknownKey)
+    /// False where surely another process signed a Hello for it.
+    pub fn may_contain(&self, binding: &Hash) -> bool {
+        let bindings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bindings.contains(binding) || bindings.len() >= Self::MAX
     }
 }
 
@@ -202,6 +171,8 @@ pub struct Identity {
     pub generation: u32,
     /// Noise static key pair of this process: never stored.
     pub process: snow::Keypair,
+    /// Of its channels.
+    pub bindings: Bindings,
 }
 
 impl Identity {
@@ -294,8 +265,8 @@ pub struct Session {
     pub secure: Secure,
     /// Who it is.
     pub peer: Index,
-    /// Its lease generation.
-    pub generation: u32,
+    /// What it said of itself.
+    pub heard: Heard,
     /// Noise key of its process: tells a restarted peer from the same one.
     pub process: [u8; 32],
 }
@@ -334,9 +305,10 @@ pub async fn authenticate(
     identity: &Identity,
 ) -> Result<Session, HandshakeError> {
     let (mut secure, binding, process) = noise(socket, role, &identity.process.private).await?;
-    let own = Greeting::Hello(Hello::sign(identity, role, binding));
+    let own = Greeting::Hello(say_hello(identity, role, binding));
     let same_process = process[..] == identity.process.public[..];
     if role == Role::Dialer {
+        identity.bindings.add(binding);
         secure.say(&own).await?;
     }
     let hello = match secure.hear().await? {
@@ -344,15 +316,18 @@ pub async fn authenticate(
         Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
         _ => return Err(HandshakeError::Unexpected),
     };
-    let checked = if same_process { Err(Refusal::OwnAddress) } else { hello.check(identity, role.other(), binding) };
+    let checked =
+        if same_process { Err(Refusal::OwnAddress) } else { check_hello(&hello, identity, role.other(), binding) };
     let peer = match checked {
         Ok(peer) => peer,
         Err(refusal) => return Err(secure.refuse(refusal).await),
     };
     if role == Role::Listener {
+        // Only now, when the other end has proven who it is: strangers must not fill the list.
+        identity.bindings.add(binding);
         secure.say(&own).await?;
     }
-    Ok(Session { secure, peer, generation: hello.generation, process })
+    Ok(Session { secure, peer, heard: Heard { role: role.other(), hello }, process })
 }
 
 /// Noise XX: three messages with empty payloads.

@@ -1,8 +1,9 @@
 //! Accepts connections, few at a time until they have proven a key.
 
-use super::handshake::{HandshakeError, Refusal, Role};
+use super::handshake::{HandshakeError, Refusal};
 use super::limits::{ACCEPT_PAUSE, UNAUTHENTICATED_MAX, UNAUTHENTICATED_PER_IP_MAX};
 use super::{Shared, peer};
+use aitbc_core::hello::Role;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

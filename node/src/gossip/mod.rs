@@ -24,11 +24,12 @@ mod tests;
 
 use crate::metrics::Metrics;
 use aitbc_core::hash::Hash;
+use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::SecretKey;
 use aitbc_core::message::Message;
 use aitbc_core::validators::{Index, ValidatorSet};
 use channels::{Channels, Opened};
-use handshake::{HandshakeError, Identity, Role};
+use handshake::{Bindings, HandshakeError, Identity};
 use limits::{SEND_BUFFER_BYTES, Timing};
 use prometheus::{IntCounter, IntGauge};
 use std::net::SocketAddr;
@@ -42,8 +43,8 @@ use wire::{Class, Encoded, KINDS};
 /// What gossip tells the node. Sent into one bounded channel; a full channel slows the peer, never the node.
 #[derive(Debug)]
 pub enum GossipEvent {
-    /// A channel is up.
-    Connected(Index),
+    /// A channel is up; what the peer said of itself.
+    Connected(Index, Heard),
     /// A channel is gone. Always between two `Connected` of one peer.
     Disconnected(Index),
     /// A message came, decoded and within its caps.
@@ -149,7 +150,7 @@ impl Gossip {
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
             channels: Channels::new(set.len()),
-            identity: Identity { chain, set, key, index, generation, process },
+            identity: Identity { chain, set, key, index, generation, process, bindings: Bindings::default() },
             events,
             stop,
             counters: Counters::new(&metrics),
@@ -195,6 +196,12 @@ impl GossipHandle {
         let encoded = wire::encode(message)?;
         self.shared.channels.for_each(|channel| self.shared.push(channel, encoded.clone()));
         Ok(())
+    }
+
+    /// Whether this very process signed a Hello, or may have: one of its own generation on a channel it no longer remembers.
+    pub fn said(&self, hello: &Hello) -> bool {
+        let identity = &self.shared.identity;
+        hello.generation == identity.generation && identity.bindings.may_contain(&hello.binding)
     }
 
     /// Peers with an open channel, ascending.

@@ -1,7 +1,7 @@
 //! One channel from open to closed: a writer that empties the queues, a reader that hands out messages.
 
 use super::channels::Opened;
-use super::handshake::{self, Greeting, Secure};
+use super::handshake::{self, Greeting, Secure, Session};
 use super::limits::{
     DRAIN_TIMEOUT, QUOTA_BURST_BYTES, QUOTA_BYTES_PER_SECOND, QUOTA_MESSAGE_BYTES, RECORD_MAX_BYTES, SEALED_MAX_BYTES,
     Timing,
@@ -133,15 +133,13 @@ impl From<tungstenite::Error> for End {
 
 /// Runs a channel until it ends, and tells the node of both.
 pub async fn run(opened: Opened, shared: Arc<Shared>) {
-    let Opened { session, channel, old, open_due } = opened;
-    let peer = session.peer;
-    let mut secure = session.secure;
+    let Opened { session: Session { mut secure, peer, heard, .. }, channel, old, open_due } = opened;
     let said = if open_due { timeout(shared.timing.handshake, secure.say(&Greeting::Open)).await } else { Ok(Ok(())) };
     if let Some(old) = old {
         // The node hears of the old channel's end before it hears of the new one.
         old.finished().await;
     }
-    if matches!(said, Ok(Ok(()))) && shared.events.send(GossipEvent::Connected(peer)).await.is_ok() {
+    if matches!(said, Ok(Ok(()))) && shared.events.send(GossipEvent::Connected(peer, heard)).await.is_ok() {
         shared.metrics.network_peers.inc();
         info!(peer, address = shared.address(peer), "peer connected");
         let end = exchange(peer, secure, &channel.outbound, &shared, channel.replaced()).await;

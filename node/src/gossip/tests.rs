@@ -2,11 +2,12 @@
 
 mod fuzz;
 
-use super::handshake::{self, Greeting, Hello, Refusal, Session};
+use super::handshake::{self, Greeting, Refusal, Session};
 use super::wire::{Assembler, Incoming};
 use super::*;
 use aitbc_core::batch::Batch;
 use aitbc_core::hash::plain;
+use aitbc_core::hello::{Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::message::{MAX_MESSAGE_BYTES, Status};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
@@ -167,6 +168,7 @@ fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity 
         index: index as Index,
         generation,
         process: Identity::generate_process_key().expect("randomness"),
+        bindings: handshake::Bindings::default(),
     }
 }
 
@@ -192,8 +194,8 @@ async fn two_validators_connect_and_exchange_messages() {
     let keys = keys(2);
     let mut a = Setup::new(&keys).start(0);
     let mut b = Setup::new(&keys).peers(&[a.address()]).start(1);
-    assert!(matches!(a.event().await, GossipEvent::Connected(1)));
-    assert!(matches!(b.event().await, GossipEvent::Connected(0)));
+    assert!(matches!(a.event().await, GossipEvent::Connected(1, _)));
+    assert!(matches!(b.event().await, GossipEvent::Connected(0, _)));
     a.gossip.send(1, &status(5)).expect("queued");
     assert_eq!(b.message().await, (0, status(5)));
     b.gossip.broadcast(&vote(7)).expect("queued");
@@ -314,7 +316,7 @@ async fn a_hello_made_for_another_channel_is_refused() {
     let socket = handshake::upgrade(tcp, Role::Dialer, "test").await.expect("upgraded");
     let (mut secure, binding, _) =
         handshake::noise(socket, Role::Dialer, &relay.process.private).await.expect("encrypted");
-    let mut hello = Hello::sign(&victim, Role::Dialer, plain(b"the channel between the victim and the relay"));
+    let mut hello = handshake::say_hello(&victim, Role::Dialer, plain(b"the channel between the victim and the relay"));
     hello.binding = if hello.binding == binding { Hash::ZERO } else { hello.binding };
     secure.say(&Greeting::Hello(hello)).await.expect("said");
     assert_eq!(secure.hear().await.expect("answer"), Greeting::Refused(Refusal::Binding));
@@ -325,11 +327,11 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
     let keys = keys(2);
     let (from, to) = (identity(&keys, 1, 3), identity(&keys, 0, 1));
     let binding = plain(b"channel");
-    let hello = Hello::sign(&from, Role::Dialer, binding);
-    assert_eq!(hello.check(&to, Role::Dialer, binding), Ok(1));
-    assert_eq!(hello.check(&to, Role::Listener, binding), Err(Refusal::Signature));
-    assert_eq!(hello.check(&to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
-    assert_eq!(hello.check(&from, Role::Dialer, binding), Err(Refusal::OwnKey));
+    let hello = handshake::say_hello(&from, Role::Dialer, binding);
+    assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, binding), Ok(1));
+    assert_eq!(handshake::check_hello(&hello, &to, Role::Listener, binding), Err(Refusal::Signature));
+    assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
+    assert_eq!(handshake::check_hello(&hello, &from, Role::Dialer, binding), Err(Refusal::OwnKey));
     let cases = [
         (Hello { protocol: 9, ..hello.clone() }, Refusal::Protocol),
         (Hello { chain: plain(b"other"), ..hello.clone() }, Refusal::Chain),
@@ -338,7 +340,7 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
         (Hello { binding: plain(b"other"), ..hello }, Refusal::Binding),
     ];
     for (hello, refusal) in cases {
-        assert_eq!(hello.check(&to, Role::Dialer, binding), Err(refusal));
+        assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, binding), Err(refusal));
     }
 }
 
@@ -414,10 +416,10 @@ async fn a_peer_that_restarts_is_taken_back_while_its_old_channel_still_looks_op
     let keys = keys(2);
     let mut a = Setup::new(&keys).start(0);
     let _frozen = open_by_hand(a.address(), &identity(&keys, 1, 1)).await;
-    assert!(matches!(a.event().await, GossipEvent::Connected(1)));
+    assert!(matches!(a.event().await, GossipEvent::Connected(1, _)));
     let mut restarted = open_by_hand(a.address(), &identity(&keys, 1, 2)).await;
     assert!(matches!(a.event().await, GossipEvent::Disconnected(1)));
-    assert!(matches!(a.event().await, GossipEvent::Connected(1)));
+    assert!(matches!(a.event().await, GossipEvent::Connected(1, _)));
     let Err(error) = dial_and_offer(a.address(), &identity(&keys, 1, 1)).await else { panic!("taken back") };
     assert!(matches!(error, HandshakeError::RefusedByPeer(Refusal::Stale)), "{error:?}");
     let sealed = handshake::seal(&restarted.secure.noise, &mut restarted.secure.send_nonce, &[super::wire::PING]);
@@ -455,8 +457,8 @@ async fn dials_that_cross_leave_exactly_one_channel() {
         let (at_a, at_b) = (free_address(), free_address());
         let mut a = Setup { listen: at_a, ..Setup::new(&keys) }.peers(&[at_b, at_b]).start(0);
         let mut b = Setup { listen: at_b, ..Setup::new(&keys) }.peers(&[at_a, at_a, at_b]).start(1);
-        assert!(matches!(a.event().await, GossipEvent::Connected(1)));
-        assert!(matches!(b.event().await, GossipEvent::Connected(0)));
+        assert!(matches!(a.event().await, GossipEvent::Connected(1, _)));
+        assert!(matches!(b.event().await, GossipEvent::Connected(0, _)));
         for height in 0..100 {
             a.gossip.send(1, &status(height)).expect("connected");
             b.gossip.send(0, &status(height)).expect("connected");
@@ -594,10 +596,10 @@ async fn a_silent_peer_is_closed_and_an_idle_one_stays_by_pings() {
     let mut a = Setup { timing: quick(), ..Setup::new(&keys) }.start(0);
     let idle = Setup { timing: quick(), ..Setup::new(&keys) }.peers(&[a.address()]).start(2);
     idle.connected_to(&[0]).await;
-    assert!(matches!(a.event().await, GossipEvent::Connected(2)));
+    assert!(matches!(a.event().await, GossipEvent::Connected(2, _)));
     for _ in 0..2 {
         let _silent = open_by_hand(a.address(), &identity(&keys, 1, 1)).await;
-        assert!(matches!(a.event().await, GossipEvent::Connected(1)));
+        assert!(matches!(a.event().await, GossipEvent::Connected(1, _)));
         assert!(matches!(a.event().await, GossipEvent::Disconnected(1)));
     }
     assert_eq!(a.refused("silent"), 2);

@@ -71,7 +71,7 @@ const fn kind(name: &'static str, class: Class, max_bytes: usize) -> Kind {
 }
 
 /// By the borsh tag of [`Message`].
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 15] = [
     kind("status", Class::Consensus, 64),
     kind("proposal", Class::Consensus, MAX_HEADER_BYTES + MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
     kind("vote", Class::Consensus, 256),
@@ -85,6 +85,8 @@ pub const KINDS: [Kind; 13] = [
     kind("certs", Class::Consensus, 512 << 10),
     kind("blocks_req", Class::Sync, 64),
     kind("blocks", Class::Sync, MAX_MESSAGE_BYTES),
+    kind("mark_query", Class::Consensus, 64),
+    kind("mark_reply", Class::Consensus, FRAME_BYTES),
 ];
 
 /// An encoded message, shared by all peers it is sent to.
@@ -279,7 +281,10 @@ fn decode(bytes: &[u8]) -> Result<Incoming, WireError> {
 mod tests {
     use super::*;
     use aitbc_core::hash::Hash;
+    use aitbc_core::hello::{Heard, Hello, Role};
+    use aitbc_core::key::PublicKey;
     use aitbc_core::key::Signature;
+    use aitbc_core::memory::{Mark, MarkReply, Seen};
     use aitbc_core::message::Status;
     use aitbc_core::vote::{Cert, Kind as VoteKind, Statement, Vote};
 
@@ -299,6 +304,23 @@ mod tests {
         }
     }
 
+    fn largest_mark_reply() -> MarkReply {
+        let hello = Hello {
+            chain: Hash::ZERO,
+            protocol: 1,
+            key: PublicKey([0; 32]),
+            generation: 1,
+            binding: Hash::ZERO,
+            signature: Signature([0; 64]),
+        };
+        let vote = Vote { statement: statement(), signer: 0, signature: Signature([0; 64]) };
+        MarkReply {
+            mark: Mark { nonce: Hash::ZERO, epoch: 0, clean_from: 0, quarantined: false, slot: 0 },
+            signature: Signature([0; 64]),
+            seen: Seen { vote: Some(vote), hello: Some(Heard { role: Role::Dialer, hello }) },
+        }
+    }
+
     fn one_of_each() -> Vec<Message> {
         let vote = Vote { statement: statement(), signer: 0, signature: Signature([0; 64]) };
         vec![
@@ -312,6 +334,8 @@ mod tests {
             Message::Certs { certs: vec![largest_cert(); 64] },
             Message::BlocksReq { from: 1, count: 2 },
             Message::Blocks { blocks: vec![], cert: Some(largest_cert()) },
+            Message::MarkQuery { nonce: Hash::ZERO },
+            Message::MarkReply(Box::new(largest_mark_reply())),
         ]
     }
 

@@ -5,11 +5,13 @@ use crate::batches::Batches;
 use crate::events;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::storage::TransactionRow;
 use crate::subscriptions::{Subscriptions, Topic};
 use crate::verify::Verifier;
 use crate::view::Snapshot;
 use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::consensus::VotingState;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::TxResult;
@@ -33,6 +35,8 @@ const COMMANDS: usize = 1_024;
 pub const FINAL_QUEUE: usize = 256;
 /// Longest time a transaction waits for others to share its batch, while another batch of ours is on its way.
 const SEAL_AFTER: Duration = Duration::from_millis(3);
+/// Pause between two looks whether this validator may author batches again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Batches of ours in no final block yet; beyond, transactions wait in the pool.
 const MAX_OUTSTANDING: usize = 48;
 /// Outcomes remembered for who asks after the fact, before the database has them.
@@ -74,6 +78,8 @@ pub struct Parts {
     pub index: Index,
     /// Lease generation: the high half of batch numbers.
     pub generation: u32,
+    /// Whether this validator votes: one that may have lost votes may have lost batch numbers too (A3).
+    pub pulse: Arc<Pulse>,
     /// State for admission.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Where own batches go to become durable.
@@ -300,6 +306,10 @@ impl Task {
     /// Seals at once where no batch of ours is on its way, else when enough is there or has waited long enough.
     async fn seal(&mut self) {
         let now = Instant::now();
+        if self.parts.pulse.voting_state().0 != VotingState::Voting {
+            self.seal_at = self.pool.has_ready().then(|| now + LOOK_AGAIN);
+            return;
+        }
         while self.pool.has_ready() && self.outstanding.len() < MAX_OUTSTANDING {
             let due = self.seal_at.is_some_and(|at| at <= now);
             if !(due || self.outstanding.is_empty() || self.ready_bytes >= BATCH_TARGET_BYTES) {

@@ -3,6 +3,7 @@
 use super::Api;
 use super::error::ApiError;
 use super::query::Parameters;
+use aitbc_core::consensus::VotingState;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use axum::Json;
@@ -52,6 +53,10 @@ pub struct ValidatorStatus {
     pub weight: u64,
     /// Last height it helped to finalize: the operator waits for this to grow before it takes the next pod.
     pub last_signed_height: u64,
+    /// Whether it votes: `checking` until others have told what they saw of its key, `voting`, or `quarantined`.
+    pub voting_state: VotingState,
+    /// Why it is quarantined, and so casts no vote; null where it is not.
+    pub quarantine: Option<String>,
 }
 
 pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json<SyncStatus>, ApiError> {
@@ -65,6 +70,8 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
             public_key,
             weight: identity.set.weight(index),
             last_signed_height: status.last_signed_height,
+            voting_state: status.voting_state,
+            quarantine: status.quarantine.map(|cause| cause.to_string()),
         })
     });
     Ok(Json(SyncStatus {

@@ -3,6 +3,7 @@
 use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::memory::Memory;
 use aitbc_core::vote::Cert;
 use std::future::Future;
 
@@ -53,6 +54,7 @@ pub trait Backend: Send + Sync + 'static {
     fn take_lease(&self, holder: String) -> impl Future<Output = Result<u32>> + Send;
     fn load_ledger(&self) -> impl Future<Output = Result<LedgerSnapshot>> + Send;
     fn write_votes(&self, jobs: &[VoteJob]) -> impl Future<Output = Result<()>> + Send;
+    fn write_memory(&self, memory: &Memory, generation: Option<u32>) -> impl Future<Output = Result<()>> + Send;
     fn write_data(&self, jobs: &[DataJob]) -> impl Future<Output = Result<()>> + Send;
     /// Called while no vote is to be written, so that a lost connection is found before the next one.
     fn keep_alive(&self) -> impl Future<Output = ()> + Send;

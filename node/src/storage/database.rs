@@ -11,6 +11,7 @@ use aitbc_core::batch::Batch;
 use aitbc_core::block::Block;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::memory::Memory;
 use aitbc_core::vote::Cert;
 use futures_util::future::{BoxFuture, try_join_all};
 use std::collections::HashMap;
@@ -168,6 +169,10 @@ impl<B: Backend> Storage for Database<B> {
 
     fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>> {
         self.timed("commit_cert", self.votes.write(VoteJob::Cert(cert)))
+    }
+
+    fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_memory", async move { self.backend.write_memory(&memory, generation).await })
     }
 
     fn commit_batches(&self, batches: Vec<BatchWrite>) -> BoxFuture<'_, Result<()>> {

@@ -19,6 +19,7 @@ use aitbc_core::batch::{Batch, BatchRef};
 use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -152,6 +153,8 @@ pub struct LedgerSnapshot {
     pub included: Vec<(Hash, u64)>,
     /// No vote at or below this slot (P9).
     pub vote_floor: u64,
+    /// What the database knows of the key's past (A1); `None`: it is new.
+    pub memory: Option<Memory>,
 }
 
 /// The database of one validator. All methods may be called from any task; writers are serialised inside,
@@ -173,6 +176,10 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Stores the highest Final certificate, replacing a lower one, and any Notar certificates given; durable.
     fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>>;
+
+    /// Replaces the memory record, fenced by the lease, whose generation becomes `generation` in the same commit (A3, A6);
+    /// durable.
+    fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>>;
 
     /// Stores batches, durable. Known ones are no error.
     fn commit_batches(&self, batches: Vec<BatchWrite>) -> BoxFuture<'_, Result<()>>;

@@ -1,7 +1,11 @@
 //! Whose database it is: chain, key and storage identity are written once and compared at every connection (P8, P12).
 
 use super::{Owner, Result, StorageError};
+use aitbc_core::memory::Memory;
 use std::collections::BTreeMap;
+
+/// Row of `meta` that holds the memory record (A1), as JSON.
+pub const MEMORY: &str = "memory";
 
 /// Stored as the key of a node without one.
 const NO_KEY: &str = "none";
@@ -39,6 +43,36 @@ pub fn compare(meta: &Meta, expected: &Expected) -> Result<Vec<(&'static str, St
     Ok(missing)
 }
 
+/// `meta` without the rows in which the server differs from before (P12), and whether there are any; those of a database
+/// with a memory record must be there.
+pub fn without_moved(mut meta: Meta, identity: &Expected) -> (Meta, bool) {
+    let mut moved = false;
+    for (name, ours, _) in identity {
+        let found = meta.get(*name);
+        moved |= found.is_some_and(|found| found != ours) || (found.is_none() && meta.contains_key(MEMORY));
+        if found.is_some_and(|found| found != ours) {
+            meta.remove(*name);
+        }
+    }
+    (meta, moved)
+}
+
+/// The memory record as it is stored.
+///
+/// # Errors
+/// Never with the record of today: its keys are numbers.
+pub fn memory_text(memory: &Memory) -> Result<String> {
+    serde_json::to_string(memory).map_err(|cause| StorageError::Corrupt(format!("memory record: {cause}")))
+}
+
+/// The memory record from its row.
+///
+/// # Errors
+/// [`StorageError::Corrupt`] where the text is none: no guess may be made about votes.
+pub fn memory(text: &str) -> Result<Memory> {
+    serde_json::from_str(text).map_err(|cause| StorageError::Corrupt(format!("memory record \"{text}\": {cause}")))
+}
+
 /// Scripts still to run on a database whose schema is at `version` (0: empty).
 ///
 /// # Errors
@@ -59,6 +93,7 @@ pub fn pending(version: Option<&str>, scripts: &'static [&'static str]) -> Resul
 mod tests {
     use super::*;
     use aitbc_core::hash::Hash;
+    use aitbc_core::memory::Cause;
 
     fn owner() -> Owner {
         Owner { chain: Hash([1; 32]), key: None }
@@ -72,6 +107,25 @@ mod tests {
         let other = Owner { chain: Hash([2; 32]), ..owner() };
         let message = compare(&meta, &expected(&other)).expect_err("another chain").to_string();
         assert!(message.contains("chain is 0x0101") && message.contains("another genesis"), "{message}");
+    }
+
+    #[test]
+    fn a_server_that_is_another_is_told_from_one_that_is_new() {
+        let identity = vec![("timeline", "2".to_owned(), "lost")];
+        let meta = |timeline: &str| Meta::from([("timeline".to_owned(), timeline.to_owned())]);
+        assert_eq!(without_moved(meta("1"), &identity), (Meta::new(), true));
+        assert_eq!(without_moved(meta("2"), &identity), (meta("2"), false));
+        assert_eq!(without_moved(Meta::new(), &identity), (Meta::new(), false));
+        let without_identity = Meta::from([(MEMORY.to_owned(), String::new())]);
+        assert_eq!(without_moved(without_identity.clone(), &identity), (without_identity, true));
+    }
+
+    #[test]
+    fn a_memory_record_is_read_as_it_was_written_and_never_guessed() {
+        let written = Memory { floors: [(0, 7)].into(), clean_from: 2, ..Memory::default() }
+            .quarantined(Cause::VoteMissing { slot: 9 });
+        assert_eq!(memory(&memory_text(&written).expect("writes")).expect("reads"), written);
+        assert!(matches!(memory(""), Err(StorageError::Corrupt(_))));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::crd::status::ValidatorsStatus;
 use crate::crd::{Optional, Suspend};
-use crate::observe::{Standing, SyncStatus};
+use crate::observe::{SyncStatus, VotingState};
 use crate::plan::{Chain, Rollout};
 use crate::quorum;
 use crate::status::{Visit, is_fenced};
@@ -211,7 +211,7 @@ fn fenced(facts: Facts<'_>) -> Option<Finding> {
 
 /// Validators without a vote, why, and what gives it back (protocol A5): answers of a quorum that is not quarantined itself.
 fn quarantined(facts: Facts<'_>) -> Option<Finding> {
-    let all = facts.visit.observed.sync.iter().filter(|(_, sync)| sync.standing() == Standing::Quarantined);
+    let all = facts.visit.observed.sync.iter().filter(|(_, sync)| sync.voting_state() == VotingState::Quarantined);
     let all: Vec<(&i32, &SyncStatus)> = all.collect();
     let (first, sync) = all.first()?;
     let ordinals: Vec<String> = all.iter().map(|(ordinal, _)| ordinal.to_string()).collect();

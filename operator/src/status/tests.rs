@@ -175,11 +175,11 @@ fn a_fenced_validator_is_shown_as_such() {
     says(&situation, "Degraded", "True", "ValidatorFenced");
 }
 
-fn stand(situation: &mut Situation, ordinal: i32, standing: Standing) {
+fn set_voting_state(situation: &mut Situation, ordinal: i32, voting_state: VotingState) {
     let validator = situation.observed.sync.get_mut(&ordinal).and_then(|sync| sync.validator.as_mut());
     let validator = validator.expect("a validator that answers");
-    validator.standing = standing;
-    validator.quarantine = (standing == Standing::Quarantined).then(|| "the database is new".to_owned());
+    validator.voting_state = voting_state;
+    validator.quarantine = (voting_state == VotingState::Quarantined).then(|| "the database is new".to_owned());
 }
 
 fn state_of(situation: &Situation, ordinal: usize) -> ValidatorState {
@@ -189,7 +189,7 @@ fn state_of(situation: &Situation, ordinal: usize) -> ValidatorState {
 #[test]
 fn a_quarantined_validator_does_not_sign_and_it_is_said_why_and_what_gives_its_vote_back() {
     let mut situation = running();
-    stand(&mut situation, 2, Standing::Quarantined);
+    set_voting_state(&mut situation, 2, VotingState::Quarantined);
     assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
     says(&situation, "Degraded", "True", "ValidatorQuarantined");
     says(&situation, "Ready", "False", "ValidatorsNotSigning");
@@ -203,8 +203,8 @@ fn a_quarantined_validator_does_not_sign_and_it_is_said_why_and_what_gives_its_v
 #[test]
 fn where_too_few_are_left_to_answer_the_way_out_is_named() {
     let mut situation = running();
-    stand(&mut situation, 2, Standing::Quarantined);
-    stand(&mut situation, 3, Standing::Quarantined);
+    set_voting_state(&mut situation, 2, VotingState::Quarantined);
+    set_voting_state(&mut situation, 3, VotingState::Quarantined);
     let message = condition(&status_of(&situation), "Degraded").message;
     assert!(message.contains("validators 2, 3 ") && message.contains("only 2 are left"), "{message}");
     assert!(message.contains("docs/operations.md"), "{message}");
@@ -213,24 +213,24 @@ fn where_too_few_are_left_to_answer_the_way_out_is_named() {
 #[test]
 fn a_validator_that_checks_its_database_has_yet_to_sign() {
     let mut situation = running();
-    stand(&mut situation, 1, Standing::Checking);
+    set_voting_state(&mut situation, 1, VotingState::Checking);
     assert_eq!(state_of(&situation, 1), ValidatorState::Syncing);
     says(&situation, "Degraded", "True", "ValidatorsDown");
-    stand(&mut situation, 1, Standing::Voting);
+    set_voting_state(&mut situation, 1, VotingState::Voting);
     says(&situation, "Ready", "True", "Ready");
 }
 
 #[test]
 fn a_quarantine_lasts_until_the_node_says_that_it_votes() {
     let mut situation = running();
-    stand(&mut situation, 2, Standing::Quarantined);
+    set_voting_state(&mut situation, 2, VotingState::Quarantined);
     situation.network.status = Some(status_of(&situation));
-    stand(&mut situation, 2, Standing::Checking);
+    set_voting_state(&mut situation, 2, VotingState::Checking);
     assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
     let silent = situation.observed.sync.remove(&2).expect("an answer");
     assert_eq!(state_of(&situation, 2), ValidatorState::Quarantined);
     situation.observed.sync.insert(2, silent);
-    stand(&mut situation, 2, Standing::Voting);
+    set_voting_state(&mut situation, 2, VotingState::Voting);
     assert_eq!(state_of(&situation, 2), ValidatorState::Active);
 }
 

@@ -6,7 +6,7 @@
 
 use crate::crd::status::BlockchainNetworkStatus;
 use crate::names::{self, STARTED_ON_ANNOTATION};
-use crate::observe::{Observed, Standing, SyncStatus};
+use crate::observe::{Observed, SyncStatus, VotingState};
 use crate::validate::Settings;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -67,7 +67,7 @@ fn lists(chains: Option<&String>, genesis_hash: &str) -> bool {
 
 /// A node that may vote is as good as one that has: the vote may be out before the next look.
 fn says_it_voted(sync: &SyncStatus) -> bool {
-    sync.standing() == Standing::Voting || sync.signed_height() > 0
+    sync.voting_state() == VotingState::Voting || sync.signed_height() > 0
 }
 
 /// What this network itself recalls, should a key Secret have been deleted and copied back without its annotation, or come from a

@@ -3,7 +3,7 @@
 use super::*;
 use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, ValidatorStatus};
 use crate::desired::keys::{build, build_mounted};
-use crate::observe::{Standing, SyncStatus, SyncValidator};
+use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::keys::{KeySource, ValidatorKey};
 use aitbc_core::key::SecretKey;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -270,8 +270,8 @@ fn external_databases_are_one_for_each_validator() {
     assert_eq!(reason(&check(&external(), &observed).databases), "DatabaseInvalid");
 }
 
-fn says(last_signed_height: i64, standing: Standing) -> SyncStatus {
-    let validator = SyncValidator { last_signed_height, standing, ..SyncValidator::default() };
+fn says(last_signed_height: i64, voting_state: VotingState) -> SyncStatus {
+    let validator = SyncValidator { last_signed_height, voting_state, ..SyncValidator::default() };
     SyncStatus { validator: Some(validator), ..SyncStatus::default() }
 }
 
@@ -301,11 +301,11 @@ fn a_validator_that_may_vote_or_has_signed_had_its_first_start() {
     let network = generated();
     let mut observed = begun(&network);
     let hash = hash(&check(&network, &observed));
-    observed.sync.insert(0, says(0, Standing::Voting));
-    // A version that says nothing of its standing, and one that lost its database after it voted.
-    observed.sync.insert(1, says(7, Standing::Unknown));
-    observed.sync.insert(2, says(7, Standing::Quarantined));
-    observed.sync.insert(3, says(0, Standing::Unknown));
+    observed.sync.insert(0, says(0, VotingState::Voting));
+    // A version that says nothing of its voting_state, and one that lost its database after it voted.
+    observed.sync.insert(1, says(7, VotingState::Unknown));
+    observed.sync.insert(2, says(7, VotingState::Quarantined));
+    observed.sync.insert(3, says(0, VotingState::Unknown));
     let recorded = |i: i32| (format!("net-validator-{i}-key"), hash.clone());
     assert_eq!(starts(&network, &observed), (vec![3], vec![recorded(0), recorded(1), recorded(2)]));
 }
@@ -314,8 +314,8 @@ fn a_validator_that_may_vote_or_has_signed_had_its_first_start() {
 fn one_that_checks_or_is_quarantined_without_a_vote_is_no_hint() {
     let network = generated();
     let mut observed = begun(&network);
-    observed.sync.insert(0, says(0, Standing::Checking));
-    observed.sync.insert(1, says(0, Standing::Quarantined));
+    observed.sync.insert(0, says(0, VotingState::Checking));
+    observed.sync.insert(1, says(0, VotingState::Quarantined));
     assert_eq!(starts(&network, &observed), (vec![0, 1, 2, 3], vec![]));
 }
 
@@ -325,7 +325,7 @@ fn a_key_that_is_on_record_for_this_chain_is_left_alone() {
     let mut observed = begun(&network);
     let hash = hash(&check(&network, &observed));
     annotate(&mut observed, 1, &hash);
-    observed.sync.insert(1, says(0, Standing::Voting));
+    observed.sync.insert(1, says(0, VotingState::Voting));
     assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![]), "no write, as it says so already");
 }
 
@@ -336,7 +336,7 @@ fn a_key_that_was_on_other_chains_keeps_them_on_record() {
     let hash = hash(&check(&network, &observed));
     annotate(&mut observed, 1, "0xaa,0xbb");
     assert_eq!(starts(&network, &observed).0, [0, 1, 2, 3], "it is new to this one");
-    observed.sync.insert(1, says(1, Standing::Voting));
+    observed.sync.insert(1, says(1, VotingState::Voting));
     assert_eq!(starts(&network, &observed).1, [("net-validator-1-key".into(), format!("0xaa,0xbb,{hash}"))]);
     annotate(&mut observed, 1, &format!("0xaa, {hash} ,0xbb"));
     assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![]));
@@ -355,7 +355,7 @@ fn what_the_users_own_secret_says_of_its_key_is_believed_and_copied() {
 fn a_first_start_that_was_taken_back_is_not_asserted_again_when_the_key_secret_lost_its_annotation() {
     let mut network = generated();
     let mut observed = begun(&network);
-    observed.sync.insert(2, says(0, Standing::Voting));
+    observed.sync.insert(2, says(0, VotingState::Voting));
     let parts = check(&network, &observed);
     observed.mounted_keys = Some(mounted(&parts));
     observed.sync.clear();

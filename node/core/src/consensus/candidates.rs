@@ -9,6 +9,7 @@ use crate::hash::Hash;
 use crate::key::Signature;
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
+use crate::vote::Vote;
 use std::collections::BTreeSet;
 
 /// Digests of a slot that are kept without a certificate (C13): an equivocating leader has two, a third tells nothing.
@@ -41,7 +42,7 @@ impl Core {
         if self.is_wanted_certified(&digest) && candidate.header.slot > self.tip.slot {
             let signed = candidate.header.slot > self.top.slot && self.is_signed(&candidate, digest);
             if signed {
-                self.take_vote(&candidate.vote(digest), true);
+                self.take_leaders_vote(&candidate.vote(digest));
             }
             return self.insert_candidate(digest, candidate, Origin { signed, certified: true });
         }
@@ -72,9 +73,7 @@ impl Core {
         }
         let vote = candidate.vote(digest);
         self.note_alive(vote.signer);
-        if vote.signer != self.config.me {
-            self.take_vote(&vote, true);
-        }
+        self.take_leaders_vote(&vote);
         // Its own vote may have completed a Final certificate.
         if slot <= self.top.slot {
             return;
@@ -84,6 +83,15 @@ impl Core {
         }
         self.note_clock(from, &candidate.header);
         self.insert_candidate(digest, candidate, Origin { signed: true, certified: false });
+    }
+
+    /// The vote in a candidate (F6), verified. An own one is in a row, or another process's (A8).
+    fn take_leaders_vote(&mut self, vote: &Vote) {
+        if vote.signer == self.config.me {
+            self.a8_own_vote(vote, true);
+        } else {
+            self.take_vote(vote, true);
+        }
     }
 
     fn is_signed(&self, candidate: &Candidate, digest: Hash) -> bool {

@@ -27,8 +27,12 @@ impl Core {
         }
         self.note_holder(from, &cert.statement);
         let me = self.config.me;
-        for vote in votes.iter().filter(|vote| vote.signer != me) {
-            self.record_vote(vote, true);
+        for vote in &votes {
+            if vote.signer == me {
+                self.a8_own_vote(vote, true);
+            } else {
+                self.record_vote(vote, true);
+            }
         }
         self.c4_hold(cert);
     }
@@ -233,7 +237,7 @@ pub(super) fn cert_bytes(cert: &Cert) -> usize {
 }
 
 /// The votes that make a certificate.
-fn votes_of(cert: &Cert) -> Vec<Vote> {
+pub(super) fn votes_of(cert: &Cert) -> Vec<Vote> {
     let vote = |(signer, signature): (Index, &crate::key::Signature)| Vote {
         statement: cert.statement,
         signer,

@@ -43,6 +43,10 @@ impl Core {
             lagging,
             vote_floor,
             last_voted: _,
+            memory,
+            generation: _,
+            voting_state,
+            inquiry: _,
             frontier,
             instant: _,
             missing_since: _,
@@ -57,6 +61,7 @@ impl Core {
         let mut bytes = Vec::with_capacity(1_024);
         put(&mut bytes, &(top.slot, top.digest, tip.slot, tip.digest, tip.roots.is_some()));
         put(&mut bytes, &(*stopped, halted.is_some(), *ready, *lagging, *vote_floor));
+        put(&mut bytes, &(*voting_state as u8, &memory.floors));
         slots.iter().for_each(|(number, slot)| put_slot(&mut bytes, *number, slot));
         for (digest, entry) in candidates {
             put(&mut bytes, &(digest, open.contains(&(entry.candidate.header.slot, *digest))));

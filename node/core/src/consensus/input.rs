@@ -3,7 +3,9 @@
 use crate::batch::BatchRef;
 use crate::block::{Candidate, Header, Proposal};
 use crate::hash::Hash;
+use crate::hello::Heard;
 use crate::key::Signature;
+use crate::memory::{MarkReply, Memory};
 use crate::message::Status;
 use crate::validators::Index;
 use crate::vote::{Cert, Vote};
@@ -117,6 +119,27 @@ pub enum Input {
         /// Who.
         peer: Index,
     },
+    /// What a peer said of itself on a channel that is up; the channel has verified it.
+    Greeted {
+        /// Who.
+        peer: Index,
+        /// Its Hello.
+        heard: Heard,
+    },
+    /// A peer wants to know what we voted for, and what we saw of its votes (A2, A5).
+    MarkQuery {
+        /// Authenticated sender.
+        from: Index,
+        /// Goes into the answer.
+        nonce: Hash,
+    },
+    /// An answer to our own query.
+    MarkReply {
+        /// Authenticated sender.
+        from: Index,
+        /// The answer.
+        reply: MarkReply,
+    },
     /// A timer that was asked for is due; harmless at any time.
     Tick,
     /// A batch is verified and durable here.
@@ -185,4 +208,8 @@ pub struct Recovered {
     pub vote_floor: u64,
     /// Headers of the last final blocks, newest last, for peers that ask for candidates.
     pub recent: Vec<Header>,
+    /// What the database knows of the key's past (A1).
+    pub memory: Memory,
+    /// Lease generation of this process (P8).
+    pub generation: u32,
 }

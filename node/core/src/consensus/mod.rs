@@ -34,6 +34,10 @@
 //! | Final of s* | chain down to the tip resolved | `Finalized` (C19), prune (C20) | `finalize` |
 //! | certificate or vote | names what is not here | `CandReq`, `BatchReq`; for proofs `CertReq` (C14, C15) | `resolve` |
 //! | Status, old vote | sender is behind | certificates that lift it (C18) | `status` |
+//! | start, channel up | not voting yet | `MarkQuery`; what peers have seen of the own key decides (A2, A3) | `memory` |
+//! | MarkQuery | | the own mark, and what was seen of the asker (A4) | `memory` |
+//! | MarkReply | quarantined, marks of weight ≥ q | floors persisted, then `Halt`: a restart votes above them (A5, A6) | `memory` |
+//! | own vote | above s*, in no own row | `Halt` (A8) | `memory` |
 //! | no Final for P | unfinished or Busy | everything held and own again, bounded (C17) | `standstill` |
 //!
 //! # Deviations from the written protocol
@@ -60,7 +64,7 @@
 //! - **D24 a peer gets at most 1 MiB of answers a second**, whatever it asks for: else a request of 2 KiB would buy 4 MiB as
 //!   often as it is sent (C14, C15).
 //!
-//! Not here: epochs (E), recovery (A) and inclusion of evidence (X3-X7). The epoch is 0, the floor is genesis.
+//! Not here: epochs (E) and inclusion of evidence (X3-X7). The epoch is 0, the floor is genesis.
 
 mod batches;
 mod candidates;
@@ -73,6 +77,7 @@ mod fingerprint;
 mod frontier;
 pub mod input;
 mod lead;
+mod memory;
 pub mod output;
 mod pool;
 pub mod random;
@@ -90,4 +95,5 @@ mod validity;
 pub mod verify;
 mod voting;
 
+pub use memory::VotingState;
 pub use state::{Config, Core};

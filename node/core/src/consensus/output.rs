@@ -3,6 +3,7 @@
 use super::input::WriteId;
 use crate::block::{Candidate, Evidence};
 use crate::hash::Hash;
+use crate::memory::{Mark, Memory, Seen};
 use crate::message::Message;
 use crate::validators::Index;
 use crate::vote::{Cert, Statement};
@@ -44,6 +45,13 @@ pub enum Rows {
         /// The certificate.
         cert: Cert,
     },
+    /// The memory record (A3, A6).
+    Memory {
+        /// Replaces the one that is there.
+        memory: Memory,
+        /// The lease's generation becomes this in the same commit (A6).
+        generation: Option<u32>,
+    },
 }
 
 /// Why the core will never vote again in this process.
@@ -67,6 +75,8 @@ pub enum Halt {
     },
     /// Exit 74 (A8).
     Twin,
+    /// Exit 1 (A6): floors are durable, a restart votes above them.
+    Recovered,
 }
 
 /// What observers may want to know; nothing depends on it.
@@ -126,6 +136,15 @@ pub enum Output {
     },
     /// Send to every connected peer.
     Broadcast(Message),
+    /// Sign the mark and send it with what was seen, as a `MarkReply` (A4).
+    Mark {
+        /// Who asked.
+        to: Index,
+        /// To be signed.
+        mark: Mark,
+        /// Of the asker.
+        seen: Seen,
+    },
     /// Execute a block whose parent is executed and whose batches are durable; answer `Executed`.
     Execute {
         /// Digest of the candidate.

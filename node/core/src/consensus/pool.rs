@@ -18,20 +18,21 @@ impl Core {
         }
         // C2: the own vote enters the pool when it is durable, and not otherwise.
         if vote.signer == self.config.me {
-            return;
+            return self.a8_own_vote(&vote, false);
         }
         if from == vote.signer {
             self.note_alive(from);
             self.note_cleared(from, &vote.statement);
+            self.a2_note_vote(&vote);
+        }
+        if slot > self.frontier.slot + VOTE_WINDOW {
+            return self.dropped("vote_far");
         }
         if slot <= self.top.slot {
             if slot < self.top.slot {
                 self.c18_repair_final(from);
             }
             return;
-        }
-        if slot > self.frontier.slot + VOTE_WINDOW {
-            return self.dropped("vote_far");
         }
         if self.is_stored(&vote) {
             return;

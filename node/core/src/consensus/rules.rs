@@ -3,7 +3,8 @@
 //! A vote is cast only in `voting.rs`, and only where these say so. The ledger's primary key is the last guard of
 //! G1, G8 and G9 (P1, P2).
 
-use super::state::{Core, Slot};
+use super::memory::VotingState;
+use super::state::{Core, EPOCH, Slot};
 use crate::hash::Hash;
 use crate::vote::{Kind, Statement};
 
@@ -37,9 +38,10 @@ impl Core {
         (base + 1..slot).find(|s| !self.slot_has(*s, |s| s.skip.is_some()))
     }
 
-    /// **G5** The position is allowed: above s* and the vote floor (P9), and nothing has stopped voting (P6, C21).
+    /// **G5** The position is allowed: above s*, the vote floor (P9) and the floors of a recovery (A6), and nothing has
+    /// stopped voting (P6, C21, A3).
     pub(super) fn g5_position_allowed(&self, slot: u64) -> bool {
-        slot > self.top.slot && slot > self.vote_floor && self.may_vote()
+        slot > self.top.slot && slot > self.vote_floor && self.memory.allows(EPOCH, slot) && self.may_vote()
     }
 
     /// **G6** The own Notar row is for this very candidate: with G7 it keeps Final apart from other candidates.
@@ -71,8 +73,8 @@ impl Core {
         slot == self.frontier.slot
     }
 
-    /// Nothing has stopped voting: no failed write (P6), no halt (C21), not told to pause.
+    /// Nothing has stopped voting: no failed write (P6), no halt (C21), no doubt about own votes (A2, A3), not told to pause.
     pub(super) fn may_vote(&self) -> bool {
-        !self.stopped && self.halted.is_none() && self.ready
+        self.voting_state == VotingState::Voting && !self.stopped && self.halted.is_none() && self.ready
     }
 }

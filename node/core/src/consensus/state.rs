@@ -2,16 +2,19 @@
 
 use super::batches::BatchBook;
 use super::input::{Now, Recovered, Roots, Tip, WriteId};
+use super::memory::{Inquiry, VotingState};
 use super::output::{Halt, Output};
 use super::random::Random;
 use super::verify::{Ed25519, Verify};
 use crate::block::Candidate;
 use crate::hash::Hash;
+use crate::hello::Heard;
 use crate::key::Signature;
+use crate::memory::Memory;
 use crate::message::Status;
 use crate::params::{Parameters, STATUS_EVERY_MS};
 use crate::validators::{Index, ValidatorSet};
-use crate::vote::{Cert, Kind, Statement};
+use crate::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -35,13 +38,16 @@ pub struct Config {
     pub verifier: Arc<dyn Verify>,
     /// [`ValidatorSet::hash`] of `set`.
     pub set_hash: Hash,
+    /// True, but where liars of a simulation stand for altered code, or no disk ever loses a row: false votes at once and
+    /// never looks for own votes elsewhere (A2, A8).
+    pub watches_memory: bool,
 }
 
 impl Config {
     /// A configuration with real signatures.
     pub fn new(chain: Hash, set: Arc<ValidatorSet>, me: Index, parameters: Parameters, seed: u64) -> Self {
         let (verifier, set_hash) = (Arc::new(Ed25519::new(&set)), set.hash());
-        Config { chain, set, me, parameters, seed, verifier, set_hash }
+        Config { chain, set, me, parameters, seed, verifier, set_hash, watches_memory: true }
     }
 
     pub(super) fn t0(&self) -> u64 {
@@ -110,7 +116,14 @@ pub struct Core {
     pub(super) lagging: bool,
     /// No vote at or below, ever (P9).
     pub(super) vote_floor: u64,
+    /// No own vote is in a higher slot.
     pub(super) last_voted: u64,
+    /// What the database knows of the key's past (A1).
+    pub(super) memory: Memory,
+    /// Lease generation of this process (P8).
+    pub(super) generation: u32,
+    pub(super) voting_state: VotingState,
+    pub(super) inquiry: Inquiry,
 
     pub(super) frontier: Frontier,
     /// Slots above s* that were skipped at once here (C11).
@@ -255,6 +268,12 @@ pub(super) struct Peer {
     pub(super) cleared: u64,
     /// No repair before this time (C18).
     pub(super) repair_due: u64,
+    /// No mark before this time (A4).
+    pub(super) mark_due: u64,
+    /// Its vote in the highest slot (A2).
+    pub(super) vote: Option<Vote>,
+    /// Its Hello of the highest generation (A2).
+    pub(super) hello: Option<Heard>,
     /// What it got for asking (C14, C15).
     pub(super) answers: Answers,
 }
@@ -270,13 +289,27 @@ impl Core {
     /// State of a start from what the ledger holds (P8). Nothing is re-decided: own votes above s* stand as they are and
     /// are offered again by C17.
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Core {
-        let Recovered { tip, final_cert, votes, certs, candidates, batches, included, vote_floor, recent } = recovered;
+        let Recovered {
+            tip,
+            final_cert,
+            votes,
+            certs,
+            candidates,
+            batches,
+            included,
+            vote_floor,
+            recent,
+            memory,
+            generation,
+        } = recovered;
         let top = recovered_top(&tip, final_cert, now.mono_ms);
         let n = config.set.len();
         let frontier = Frontier::at(top.slot + 1, &top, now.mono_ms);
+        let mut random = Random::new(config.seed);
+        let inquiry = Inquiry::new(&votes, &mut random, now.mono_ms);
         let mut core = Core {
             now,
-            random: Random::new(config.seed),
+            random,
             out: Vec::new(),
             wake: None,
             timer: None,
@@ -297,7 +330,11 @@ impl Core {
             ready: true,
             lagging: false,
             vote_floor,
-            last_voted: 0,
+            last_voted: votes.iter().map(|vote| vote.statement.slot).max().unwrap_or(0),
+            memory,
+            generation,
+            voting_state: VotingState::Checking,
+            inquiry,
             frontier,
             instant: BTreeSet::new(),
             missing_since: vec![None; n],
@@ -323,6 +360,7 @@ impl Core {
         core.want_ancestors_of_top();
         // A validator that is a quorum by itself may hold certificates by its own votes alone.
         votes.iter().for_each(|vote| core.c3_certify(vote.statement));
+        core.a2_begin();
         core
     }
 

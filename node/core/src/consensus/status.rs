@@ -16,6 +16,7 @@ impl Core {
             state.connected = true;
             let message = Message::Status(self.status());
             self.emit(Output::Send { to: peer, message });
+            self.a2_on_connected(peer);
         }
     }
 
@@ -51,7 +52,8 @@ impl Core {
             final_slot: self.top.slot,
             frontier: self.frontier.slot,
             height: self.tip.height,
-            ready: self.may_vote(),
+            // Below the floor of a recovery nobody should wait for its proposals either (A6).
+            ready: self.g5_position_allowed(self.frontier.slot),
         }
     }
 

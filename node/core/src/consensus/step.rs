@@ -38,6 +38,9 @@ impl Core {
             Input::CertReq { from, slots } => self.c15_answer_certs(from, &slots),
             Input::Connected { peer } => self.c18_on_connected(peer),
             Input::Disconnected { peer } => self.on_disconnected(peer),
+            Input::Greeted { peer, heard } => self.a2_on_greeted(peer, heard),
+            Input::MarkQuery { from, nonce } => self.a4_answer(from, nonce),
+            Input::MarkReply { from, reply } => self.a5_on_reply(from, reply),
             Input::Tick => {}
             Input::BatchDurable { reference, seq, expiry_height } => self.on_batch(reference, seq, expiry_height),
             Input::Executed { digest, roots } => self.on_executed(digest, roots),
@@ -62,6 +65,7 @@ impl Core {
                 break;
             }
         }
+        self.a5_ask();
         self.c14_fetch();
         self.c16_relay_due();
         self.c17_standstill();

@@ -52,7 +52,7 @@ impl Core {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } => None,
+            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
         };
         if let Some(statement) = statement {
             self.set_own(Own { statement, signature: None });
@@ -75,6 +75,7 @@ impl Core {
 
     /// **P5, C2.** Only now does a vote leave, alone or in the proposal that carries it, and enter the own pool.
     pub(super) fn p5_on_durable(&mut self, write: WriteId, signature: Option<Signature>) {
+        self.a6_on_durable(write);
         self.seen.write_answered(write, self.now.mono_ms);
         let Some(Some(statement)) = self.writes.remove(&write) else { return };
         let Some(signature) = signature else {

@@ -4,8 +4,10 @@ use aitbc_core::batch::{Batch, BatchRef};
 use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
 use aitbc_core::codec::encode;
 use aitbc_core::hash::Hash;
+use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
+use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{Message, Status};
 use aitbc_core::state::{Account, AccountProof, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
@@ -127,7 +129,7 @@ pub fn proof(rng: &mut StdRng) -> AccountProof {
 }
 
 /// Number of kinds of message, in the order of their tags.
-pub const MESSAGES: u8 = 13;
+pub const MESSAGES: u8 = 15;
 
 /// A message of the kind with this tag.
 pub fn message(rng: &mut StdRng, tag: u8) -> Message {
@@ -150,8 +152,34 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
         9 => Message::CertReq { slots: list(rng, 5, number) },
         10 => Message::Certs { certs: list(rng, 3, cert) },
         11 => Message::BlocksReq { from: number(rng), count: rng.random() },
-        _ => Message::Blocks { blocks: list(rng, 2, block), cert: rng.random_bool(0.5).then(|| cert(rng)) },
+        12 => Message::Blocks { blocks: list(rng, 2, block), cert: rng.random_bool(0.5).then(|| cert(rng)) },
+        13 => Message::MarkQuery { nonce: hash(rng) },
+        _ => Message::MarkReply(Box::new(mark_reply(rng))),
     }
+}
+
+fn mark_reply(rng: &mut StdRng) -> MarkReply {
+    let mark = Mark {
+        nonce: hash(rng),
+        epoch: number(rng),
+        clean_from: number(rng),
+        quarantined: rng.random(),
+        slot: number(rng),
+    };
+    let hello = Hello {
+        chain: hash(rng),
+        protocol: rng.random(),
+        key: PublicKey(rng.random()),
+        generation: rng.random(),
+        binding: hash(rng),
+        signature: signature(rng),
+    };
+    let role = if rng.random() { Role::Dialer } else { Role::Listener };
+    let seen = Seen {
+        vote: rng.random_bool(0.5).then(|| vote(rng)),
+        hello: rng.random_bool(0.5).then_some(Heard { role, hello }),
+    };
+    MarkReply { mark, signature: signature(rng), seen }
 }
 
 /// Name and bytes of one value of every format; messages of every kind among them.

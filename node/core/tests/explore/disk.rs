@@ -5,6 +5,7 @@ use aitbc_core::block::Candidate;
 use aitbc_core::consensus::input::Recovered;
 use aitbc_core::consensus::output::Rows;
 use aitbc_core::hash::Hash;
+use aitbc_core::memory::Memory;
 use aitbc_core::validators::Index;
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ impl Disk {
                 }
                 Ok(None)
             }
+            Rows::Memory { .. } => Err("A3: no row was ever lost here"),
         }
     }
 
@@ -98,6 +100,8 @@ impl Disk {
             included: Vec::new(),
             vote_floor: 0,
             recent: Vec::new(),
+            memory: Memory::first_start(),
+            generation: 1,
         }
     }
 }

@@ -406,7 +406,11 @@ impl Live {
                         self.held |= 1 << number;
                     }
                 }
-                Output::Event(_) | Output::Timer(_) | Output::Announce { .. } | Output::Behind { .. } => {}
+                Output::Event(_)
+                | Output::Timer(_)
+                | Output::Announce { .. }
+                | Output::Behind { .. }
+                | Output::Mark { .. } => {}
             }
         }
         for digest in executed {
@@ -428,6 +432,7 @@ impl Live {
                 statement.slot
             }
             Commit::FinalCert { cert } => cert.statement.slot,
+            Commit::Memory { .. } => unreachable!("no row was ever lost here (A3)"),
         };
         if universe.position(slot).is_some() {
             self.pending.push(write);
@@ -475,5 +480,6 @@ fn row_key(rows: &Commit) -> (u8, u64, Hash) {
         Commit::Final { statement, .. } => (1, statement.slot, statement.digest),
         Commit::Skip { statement } => (2, statement.slot, statement.digest),
         Commit::FinalCert { cert } => (3, cert.statement.slot, cert.statement.digest),
+        Commit::Memory { .. } => unreachable!("never asked for"),
     }
 }

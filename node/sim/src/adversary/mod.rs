@@ -9,6 +9,7 @@ mod flooder;
 mod forker;
 mod garbage;
 mod late_revealer;
+mod mark_liar;
 mod slow_leader;
 mod twin;
 
@@ -34,6 +35,8 @@ pub type Lie = (Index, u64, Message);
 /// The kinds of liars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adversary {
+    /// Not among [`Adversary::ALL`]: it needs somebody who recovers.
+    MarkLiar,
     Equivocator,
     DoubleVoter,
     BatchWithholder,
@@ -65,6 +68,7 @@ impl Adversary {
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Adversary::MarkLiar => "mark-liar",
             Adversary::Equivocator => "equivocator",
             Adversary::DoubleVoter => "double-voter",
             Adversary::BatchWithholder => "batch-withholder",
@@ -82,6 +86,7 @@ impl Adversary {
     /// What becomes of a message that its core would send.
     pub fn twist(self, scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
         match self {
+            Adversary::MarkLiar => mark_liar::twist(scene, to, message),
             Adversary::Equivocator => equivocator::twist(scene, to, message),
             Adversary::DoubleVoter => double_voter::twist(to, message),
             Adversary::BatchWithholder => batch_withholder::twist(scene, to, message),
@@ -99,7 +104,7 @@ impl Adversary {
     /// What it says on hearing a message.
     pub fn hear(self, scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
         match self {
-            Adversary::Equivocator | Adversary::DoubleVoter => double_voter::hear(scene, heard),
+            Adversary::Equivocator | Adversary::DoubleVoter | Adversary::MarkLiar => double_voter::hear(scene, heard),
             Adversary::CertificateForger => certificate_forger::hear(scene, heard),
             Adversary::Forker => forker::hear(scene, heard),
             Adversary::BatchWithholder
@@ -114,7 +119,7 @@ impl Adversary {
 
     /// True where honest validators may have proof against it.
     pub fn votes_twice(self) -> bool {
-        use Adversary::{DoubleVoter, Equivocator, Flooder, Forker, Garbage, Twin};
-        matches!(self, Equivocator | DoubleVoter | Twin | Flooder | Garbage | Forker)
+        use Adversary::{DoubleVoter, Equivocator, Flooder, Forker, Garbage, MarkLiar, Twin};
+        matches!(self, MarkLiar | Equivocator | DoubleVoter | Twin | Flooder | Garbage | Forker)
     }
 }

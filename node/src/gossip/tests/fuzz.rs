@@ -148,7 +148,7 @@ async fn attack(mut socket: Socket, role: Role, own: &Identity, place: Place, rn
         return drained(socket).await;
     };
     let mut secure = Secure { socket, noise, send_nonce: 0, receive_nonce: 0 };
-    let hello = Greeting::Hello(Hello::sign(own, role, binding));
+    let hello = Greeting::Hello(handshake::say_hello(own, role, binding));
     if role == Role::Listener {
         secure.hear().await?;
     }

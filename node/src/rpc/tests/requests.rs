@@ -4,9 +4,11 @@ use super::fixture::{Chain, FUNDS, alice};
 use crate::doctor::Examined;
 use crate::rpc::error::ErrorBody;
 use crate::view::{NodeStatus, PeerInfo};
+use aitbc_core::consensus::VotingState;
 use aitbc_core::consensus::doctor::{Cause, Condition, Report, SlotReport};
 use aitbc_core::json;
 use aitbc_core::key::{Address, SecretKey, Signature};
+use aitbc_core::memory;
 use aitbc_core::params::MAX_SUPPLY;
 use aitbc_core::transaction::{Action, Payment, SignedTransaction};
 use reqwest::{Method, Response, StatusCode};
@@ -234,6 +236,8 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
         database_ready: true,
         not_ready: Some("catching up: height 1 of 9".into()),
         last_signed_height: 1,
+        voting_state: VotingState::Quarantined,
+        quarantine: Some(memory::Cause::VoteMissing { slot: 17 }),
         peers: vec![peer(true), peer(false)],
         ..NodeStatus::default()
     };
@@ -254,6 +258,8 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
             "public_key": chain.key.public(),
             "weight": 1,
             "last_signed_height": 1,
+            "voting_state": "quarantined",
+            "quarantine": "a peer has a vote of this key in slot 17 that the database lacks: it is an old copy",
         },
         "database_ready": true,
         "peers": 1,

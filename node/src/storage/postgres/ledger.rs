@@ -1,10 +1,12 @@
 //! Writes of the ledger, and what a start reads of it. Arrays make each write one statement, prepared once.
 
 use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
 use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
+use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres as Driver, Transaction};
@@ -61,6 +63,14 @@ const HIGHEST_VOTE: &str = "SELECT coalesce(max(slot), 0) FROM ledger.votes WHER
 const RAISE_FLOOR: &str = "UPDATE ledger.lease SET vote_floor_slot = greatest(vote_floor_slot, $2), \
     highest_vote_slot = greatest(highest_vote_slot, $3) WHERE id = 1 AND generation = $1";
 
+/// A1, fenced like a vote (P7), under the row lock of the lease.
+const MEMORY: &str = "WITH mine AS ( \
+        UPDATE ledger.lease SET generation = $2 WHERE id = 1 AND generation = $1 RETURNING 1 \
+    ), memory AS ( \
+        INSERT INTO ledger.meta (name, value) SELECT $3, $4 FROM mine \
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value \
+    ) SELECT count(*) FROM mine";
+
 pub(super) async fn take_lease(connection: &mut PgConnection, holder: &str) -> Result<i64> {
     Ok(sqlx::query_scalar(TAKE_LEASE).bind(holder).fetch_one(connection).await?)
 }
@@ -113,6 +123,10 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
     .bind(height)
     .fetch_all(&mut *tx)
     .await?;
+    let memory: Option<String> = sqlx::query_scalar("SELECT value FROM ledger.meta WHERE name = $1")
+        .bind(owner::MEMORY)
+        .fetch_optional(&mut *tx)
+        .await?;
     tx.commit().await?;
 
     Ok(LedgerSnapshot {
@@ -127,6 +141,7 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
         vote_floor: rows::number(floor_slot),
+        memory: memory.as_deref().map(owner::memory).transpose()?,
     })
 }
 
@@ -262,6 +277,17 @@ pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], 
         delete_old(&mut tx, sql(slot), sql(height), generation).await?;
     }
     Ok(tx.commit().await?)
+}
+
+pub(super) async fn write_memory(connection: &mut PgConnection, memory: &Memory, ours: i64, next: i64) -> Result<()> {
+    let mine: i64 = sqlx::query_scalar(MEMORY)
+        .bind(ours)
+        .bind(next)
+        .bind(owner::MEMORY)
+        .bind(owner::memory_text(memory)?)
+        .fetch_one(&mut *connection)
+        .await?;
+    if mine == 1 { Ok(()) } else { check_lease(connection, ours).await }
 }
 
 async fn check_lease(connection: &mut PgConnection, ours: i64) -> Result<()> {

@@ -17,6 +17,7 @@ use super::owner::{self, Expected};
 use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::memory::{Cause, Memory};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
 use std::future::Future;
@@ -50,6 +51,9 @@ const OPEN_PAUSE: Duration = Duration::from_millis(200);
 const OPEN_LOG_EVERY: Duration = Duration::from_secs(5);
 /// Serialises nodes that make the tables at the same time; any number would do.
 const MIGRATION_LOCK: i64 = 0x6169_7462_6300;
+
+const SET_META: &str =
+    "INSERT INTO ledger.meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
@@ -173,7 +177,8 @@ async fn reach(options: &PgConnectOptions, owner: &Owner, wait: Duration) -> Res
 async fn prepare(options: &PgConnectOptions, owner: &Owner) -> Result<Expected> {
     let mut connection = connection::connect(options, Durability::Ledger).await?;
     let mut expected = owner::expected(owner);
-    expected.extend(connection::identity(&mut connection).await?);
+    let identity = connection::identity(&mut connection).await?;
+    expected.extend(identity.clone());
     let fsync: String = sqlx::query_scalar("SHOW fsync").fetch_one(&mut connection).await?;
     if fsync != "on" {
         warn!("this server runs with fsync = {fsync}: after a power loss votes may be missing and be cast twice");
@@ -185,8 +190,15 @@ async fn prepare(options: &PgConnectOptions, owner: &Owner) -> Result<Expected> 
     for script in owner::pending(meta.get("schema").map(String::as_str), SCRIPTS)? {
         sqlx::raw_sql(*script).execute(&mut *tx).await?;
     }
-    for (name, value) in owner::compare(&meta, &expected)? {
-        sqlx::query("INSERT INTO ledger.meta VALUES ($1, $2)").bind(name).bind(value).execute(&mut *tx).await?;
+    let (meta, moved) = owner::without_moved(meta, &identity);
+    let mut rows: Vec<(&str, String)> = owner::compare(&meta, &expected)?;
+    if moved {
+        // P12: the node goes on in quarantine, and asks the others what it may have forgotten.
+        let memory = meta.get(owner::MEMORY).map(|text| owner::memory(text)).transpose()?.unwrap_or_default();
+        rows.push((owner::MEMORY, owner::memory_text(&memory.quarantined(Cause::OtherServer))?));
+    }
+    for (name, value) in rows {
+        sqlx::query(SET_META).bind(name).bind(value).execute(&mut *tx).await?;
     }
     tx.commit().await?;
     // It answered, so failing to say goodbye matters to nobody.
@@ -252,6 +264,17 @@ impl Backend for Postgres {
             held.settle(outcome)
         })
         .await
+    }
+
+    async fn write_memory(&self, memory: &Memory, generation: Option<u32>) -> Result<()> {
+        let next = generation.map_or(self.generation(), i64::from);
+        // Bulk writes wait: between the commit and the store below they would find a lease that is not theirs.
+        let data = self.data.hold(VOTE_CONNECT_WAIT).await?;
+        let mut held = self.votes.hold(VOTE_CONNECT_WAIT).await?;
+        let outcome = limit(VOTE_TIMEOUT, ledger::write_memory(&mut held, memory, self.generation(), next)).await;
+        held.settle(outcome)?;
+        self.generation.store(next, Ordering::Release);
+        data.settle(Ok(()))
     }
 
     async fn write_votes(&self, jobs: &[VoteJob]) -> Result<()> {

@@ -1,11 +1,13 @@
 //! Writes of the ledger, and what a start reads of it.
 
 use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
 use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
 use super::{BEGIN, Sqlite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
+use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite as Driver, Transaction};
@@ -47,6 +49,11 @@ const DELETE_CERTS: &str = "DELETE FROM certs WHERE epoch = ?1 AND slot <= ?2 AN
 const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
+
+/// A1, fenced like a vote (P7).
+const MEMORY: &str = "INSERT INTO meta (name, value) SELECT ?1, ?2 FROM lease WHERE id = 1 AND generation = ?3 \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+const SET_GENERATION: &str = "UPDATE lease SET generation = ?1 WHERE id = 1";
 
 pub(super) async fn take_lease(connection: &mut SqliteConnection, holder: &str) -> Result<i64> {
     let mut tx = connection.begin_with(BEGIN).await?;
@@ -101,6 +108,10 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .bind(height)
             .fetch_all(&mut *tx)
             .await?;
+    let memory: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1")
+        .bind(owner::MEMORY)
+        .fetch_optional(&mut *tx)
+        .await?;
     tx.commit().await?;
 
     Ok(LedgerSnapshot {
@@ -115,6 +126,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
         vote_floor: rows::number(floor_slot),
+        memory: memory.as_deref().map(owner::memory).transpose()?,
     })
 }
 
@@ -160,6 +172,31 @@ impl Sqlite {
         }
         tx.commit().await?;
         self.checkpoints.wrote(bytes);
+        Ok(())
+    }
+
+    pub(super) async fn write_memory_row(
+        &self,
+        connection: &mut SqliteConnection,
+        memory: &Memory,
+        generation: Option<u32>,
+    ) -> Result<()> {
+        let mut tx = connection.begin_with(BEGIN).await?;
+        let written = sqlx::query(MEMORY)
+            .bind(owner::MEMORY)
+            .bind(owner::memory_text(memory)?)
+            .bind(self.generation())
+            .execute(&mut *tx)
+            .await?;
+        if written.rows_affected() == 0 {
+            self.check_lease(&mut tx).await?;
+        }
+        if let Some(generation) = generation {
+            sqlx::query(SET_GENERATION).bind(i64::from(generation)).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        // Under the lock, so that no write comes between with the old one.
+        self.take_generation(generation);
         Ok(())
     }
 

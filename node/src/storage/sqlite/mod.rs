@@ -17,6 +17,7 @@ use super::owner::{self, Expected, Meta};
 use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::memory::Memory;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -129,6 +130,12 @@ impl Sqlite {
 
     fn generation(&self) -> i64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    fn take_generation(&self, generation: Option<u32>) {
+        if let Some(generation) = generation {
+            self.generation.store(i64::from(generation), Ordering::Release);
+        }
     }
 
     fn fenced(&self, found: i64) -> StorageError {
@@ -247,6 +254,13 @@ impl Backend for Sqlite {
 
     async fn load_ledger(&self) -> Result<LedgerSnapshot> {
         ledger::load(&mut self.ledger.lock().await.connection).await
+    }
+
+    async fn write_memory(&self, memory: &Memory, generation: Option<u32>) -> Result<()> {
+        self.file.check()?;
+        let mut ledger = self.ledger.lock().await;
+        let outcome = self.write_memory_row(&mut ledger.connection, memory, generation).await;
+        ledger.settle(outcome).await
     }
 
     async fn write_votes(&self, jobs: &[VoteJob]) -> Result<()> {

@@ -6,6 +6,7 @@ mod doctor;
 mod finality;
 mod frontier;
 mod lead;
+mod memory;
 mod persistence;
 mod rig;
 mod validity;

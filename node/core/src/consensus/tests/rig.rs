@@ -4,9 +4,10 @@ use crate::batch::BatchRef;
 use crate::block::{Candidate, Header, Proposal, VERSION};
 use crate::consensus::input::{Input, Now, Recovered, Roots, Tip};
 use crate::consensus::output::{Event, Halt, Output, Rows};
-use crate::consensus::{Config, Core};
+use crate::consensus::{Config, Core, VotingState};
 use crate::hash::{self, Hash};
 use crate::key::{SecretKey, Signature};
+use crate::memory::{Mark, MarkReply, Memory, Seen};
 use crate::message::{Message, Status};
 use crate::params::Parameters;
 use crate::validators::{Index, Validator, ValidatorSet};
@@ -64,6 +65,8 @@ pub fn nothing() -> Recovered {
         included: Vec::new(),
         vote_floor: 0,
         recent: Vec::new(),
+        memory: Memory::first_start(),
+        generation: 1,
     }
 }
 
@@ -94,8 +97,20 @@ impl Rig {
         Rig::with(&vec![1; n], me, Parameters::default(), recovered)
     }
 
-    /// All peers are connected, the first outputs are dropped.
+    /// All peers are connected, and have told that they know of no vote that is not in the database (A2).
     pub fn with(weights: &[u32], me: Index, parameters: Parameters, recovered: Recovered) -> Rig {
+        let mut rig = Rig::alone(weights, me, parameters, recovered);
+        for peer in (0..weights.len() as Index).filter(|peer| *peer != me) {
+            rig.give(Input::Connected { peer });
+            if rig.core.voting_state() == VotingState::Checking {
+                rig.answer(peer, 0, Seen::default());
+            }
+        }
+        rig
+    }
+
+    /// Nobody is connected.
+    pub fn alone(weights: &[u32], me: Index, parameters: Parameters, recovered: Recovered) -> Rig {
         let mut keys: Vec<SecretKey> = (0..weights.len()).map(|i| SecretKey::from_seed([i as u8 + 1; 32])).collect();
         keys.sort_by_key(SecretKey::public);
         let member = |(key, weight): (&SecretKey, &u32)| Validator { key: key.public(), weight: *weight };
@@ -107,11 +122,6 @@ impl Rig {
         let mut out = Vec::new();
         rig.core.start(now, &mut out);
         rig.out.extend(out);
-        for peer in 0..weights.len() as Index {
-            if peer != me {
-                rig.give(Input::Connected { peer });
-            }
-        }
         rig
     }
 
@@ -228,6 +238,27 @@ impl Rig {
         self.give(Input::BatchDurable { reference: batch(author, name), seq, expiry_height: EXPIRY });
     }
 
+    /// The question that the core asks while it does not vote (A2, A5).
+    pub fn nonce(&self) -> Hash {
+        let asked = |o: &Output| match o {
+            Output::Broadcast(Message::MarkQuery { nonce }) => Some(*nonce),
+            _ => None,
+        };
+        self.out.iter().find_map(asked).expect("the core has asked")
+    }
+
+    /// A clean peer answers it: its highest vote, and what it has seen of the core's key.
+    pub fn answer(&mut self, from: Index, slot: u64, seen: Seen) {
+        let mark = Mark { nonce: self.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot };
+        self.answer_with(from, mark, seen);
+    }
+
+    pub fn answer_with(&mut self, from: Index, mark: Mark, seen: Seen) {
+        let own = self.keys[usize::from(self.config.me)].public();
+        let signature = self.keys[usize::from(from)].sign(&mark.sign_bytes(&chain(), &own));
+        self.give(Input::MarkReply { from, reply: MarkReply { mark, signature, seen } });
+    }
+
     // ---- what the shell does ----
 
     /// Signs and stores every write in the outputs, and executes every block, until there are no more; leaves all outputs.
@@ -248,7 +279,7 @@ impl Rig {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } => None,
+            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
         };
         let signature = statement.map(|statement| self.sign(self.config.me, statement).signature);
         self.give(Input::Durable { write: write.id, signature });
@@ -272,7 +303,7 @@ impl Rig {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } => None,
+            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
         })
         .collect()
     }

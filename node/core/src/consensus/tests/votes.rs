@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::block::{Candidate, Header, Proposal};
-use crate::consensus::input::Input;
+use crate::consensus::input::{Input, Recovered};
 use crate::consensus::output::{Event, Halt, Output};
 use crate::hash::{Hash, plain};
 use crate::message::Message;
@@ -334,7 +334,7 @@ fn c8_g1_one_notar_a_slot_even_while_it_is_only_reserved() {
 
 #[test]
 fn c8_g2_g3_the_base_and_every_skip_of_the_gap_must_be_held() {
-    let mut rig = Rig::new(4, 3);
+    let mut rig = Rig::new(7, 6);
     let parent = rig.header(1, &genesis());
     let parent = rig.candidate(parent);
     rig.give_candidate(parent.clone());
@@ -448,7 +448,7 @@ fn c8_g5_no_position_at_or_below_s_star_is_allowed() {
 
 #[test]
 fn c8_g5_no_vote_at_or_below_the_vote_floor() {
-    let recovered = crate::consensus::input::Recovered { vote_floor: 1, ..nothing() };
+    let recovered = Recovered { vote_floor: 1, ..nothing() };
     let mut rig = Rig::recovered(4, 3, recovered);
     let header = rig.header(1, &genesis());
     rig.propose(header);
@@ -639,7 +639,9 @@ fn waiting_for_0(parameters: Parameters) -> Rig {
 
 #[test]
 fn c11_a_leader_missing_for_skip_after_is_skipped_at_once() {
-    let mut rig = Rig::new(4, 3);
+    let own = Rig::new(4, 3);
+    let votes = (1..=4).map(|slot| own.sign(3, skip(slot))).collect();
+    let mut rig = Rig::recovered(4, 3, Recovered { votes, ..nothing() });
     // Slots 1-4 pass without 0, who leads 5.
     for slot in 1..=4 {
         let cert = rig.make_cert(&[1, 2, 3], skip(slot));

@@ -1,0 +1,427 @@
+//! Lost votes: noticed before the first vote, and cured by the others (A2-A8).
+
+use super::rig::{Rig, chain, genesis, nothing, statement};
+use crate::consensus::VotingState;
+use crate::consensus::input::{Input, Recovered, WriteFailure};
+use crate::consensus::output::{Halt, Output, Rows};
+use crate::hash::Hash;
+use crate::hello::{Heard, Hello, Role};
+use crate::key::Signature;
+use crate::memory::{Cause, Mark, Memory, Seen};
+use crate::message::Message;
+use crate::params::Parameters;
+use crate::validators::Index;
+use crate::vote::{Kind, Vote};
+
+/// Number 3 of four, that has just started on what its database holds and hears nobody.
+fn started(recovered: Recovered) -> Rig {
+    Rig::alone(&[1; 4], 3, Parameters::default(), recovered)
+}
+
+fn quarantined() -> Rig {
+    started(Recovered { memory: Memory::default().quarantined(Cause::NewDatabase), ..nothing() })
+}
+
+fn own_vote(rig: &Rig, kind: Kind, slot: u64) -> Vote {
+    let digest = if kind == Kind::Skip { Hash::ZERO } else { Hash([9; 32]) };
+    rig.sign(3, statement(kind, slot, digest))
+}
+
+fn hello(rig: &Rig, signer: Index, generation: u32) -> Heard {
+    let key = &rig.keys[usize::from(signer)];
+    let hello = Hello {
+        chain: chain(),
+        protocol: 1,
+        key: key.public(),
+        generation,
+        binding: Hash([8; 32]),
+        signature: Signature([0; 64]),
+    };
+    Heard { role: Role::Dialer, hello: hello.signed(Role::Dialer, key) }
+}
+
+fn seen_vote(vote: Vote) -> Seen {
+    Seen { vote: Some(vote), hello: None }
+}
+
+fn memories(rig: &Rig) -> Vec<(Memory, Option<u32>)> {
+    let rows = rig.writes().into_iter().map(|write| write.rows);
+    rows.filter_map(
+        |rows| if let Rows::Memory { memory, generation } = rows { Some((memory, generation)) } else { None },
+    )
+    .collect()
+}
+
+#[test]
+fn a2_no_vote_before_two_others_have_answered() {
+    let mut rig = started(nothing());
+    let header = rig.header(1, &genesis());
+    rig.propose(header);
+    rig.execute();
+    rig.pass(100);
+    assert_eq!((rig.core.voting_state(), rig.persisted()), (VotingState::Checking, vec![]), "nobody answered");
+    rig.answer(0, 0, Seen::default());
+    rig.answer(0, 0, Seen::default());
+    assert_eq!(rig.persisted(), vec![], "one peer twice is one peer");
+    rig.answer(1, 0, Seen::default());
+    assert_eq!(rig.core.voting_state(), VotingState::Voting);
+    assert_eq!(rig.persisted_kinds(), [(Kind::Notar, 1)], "what was held back is voted for now");
+}
+
+#[test]
+fn a2_who_is_alone_or_outweighs_the_faulty_by_itself_asks_nobody() {
+    assert_eq!(Rig::alone(&[1], 0, Parameters::default(), nothing()).core.voting_state(), VotingState::Voting);
+    let pair = Rig::alone(&[1, 1], 0, Parameters::default(), nothing());
+    assert_eq!(pair.core.voting_state(), VotingState::Checking, "of two, the other must answer");
+    let heavy = Rig::alone(&[9, 1], 0, Parameters::default(), nothing());
+    assert_eq!(heavy.core.voting_state(), VotingState::Voting, "all the others may be faulty");
+}
+
+#[test]
+fn a2_everybody_is_asked_at_once_and_again() {
+    let mut rig = started(nothing());
+    let first = rig.nonce();
+    rig.give(Input::Connected { peer: 1 });
+    assert!(rig.sent().contains(&(1, Message::MarkQuery { nonce: first })));
+    rig.take();
+    rig.pass(1_000);
+    assert_eq!(rig.nonce(), first, "the same question");
+}
+
+#[test]
+fn a2_a_vote_that_is_in_no_row_quarantines_durably() {
+    for kind in [Kind::Notar, Kind::Skip, Kind::Final] {
+        let mut rig = started(nothing());
+        let vote = own_vote(&rig, kind, 17);
+        rig.answer(0, 0, seen_vote(vote));
+        assert_eq!(rig.core.voting_state(), VotingState::Quarantined, "{kind:?}");
+        let (memory, generation) = memories(&rig).pop().expect("stored");
+        assert_eq!((memory.quarantine, generation), (Some(Cause::VoteMissing { slot: 17 }), None));
+    }
+}
+
+#[test]
+fn a2_known_votes_and_votes_at_or_below_floors_are_not_missing() {
+    let rig = started(nothing());
+    let (known, low, floored) =
+        (own_vote(&rig, Kind::Skip, 9), own_vote(&rig, Kind::Skip, 5), own_vote(&rig, Kind::Skip, 7));
+    let memory = Memory { floors: [(0, 7), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    let recovered = Recovered { votes: vec![known.clone()], vote_floor: 5, memory, ..nothing() };
+    for vote in [known, low, floored] {
+        let mut rig = started(recovered.clone());
+        rig.answer(0, 0, seen_vote(vote.clone()));
+        rig.answer(1, 0, Seen::default());
+        assert_eq!(rig.core.voting_state(), VotingState::Voting, "{vote:?}");
+    }
+}
+
+#[test]
+fn a2_nobody_can_lie_a_validator_into_quarantine() {
+    let mut rig = started(nothing());
+    let (forged, other) =
+        (rig.forged(3, statement(Kind::Skip, 9, Hash::ZERO)), rig.sign(0, statement(Kind::Skip, 9, Hash::ZERO)));
+    rig.answer(0, 0, seen_vote(forged));
+    rig.answer(0, 0, seen_vote(Vote { signer: 3, ..other }));
+    let mut older = hello(&rig, 3, 1);
+    older.hello.generation = 9;
+    rig.answer(0, 0, Seen { vote: None, hello: Some(older) });
+    let of_another = hello(&rig, 0, 9);
+    rig.answer(0, 0, Seen { vote: None, hello: Some(of_another) });
+    assert_eq!(rig.core.voting_state(), VotingState::Checking);
+    rig.answer(1, 0, Seen::default());
+    assert_eq!(rig.core.voting_state(), VotingState::Voting);
+}
+
+#[test]
+fn a2_a_generation_not_below_the_own_quarantines() {
+    for (shown, voting_state) in
+        [(4, VotingState::Checking), (5, VotingState::Quarantined), (6, VotingState::Quarantined)]
+    {
+        let mut rig = started(Recovered { generation: 5, ..nothing() });
+        let hello = hello(&rig, 3, shown);
+        rig.answer(0, 0, Seen { vote: None, hello: Some(hello) });
+        assert_eq!(rig.core.voting_state(), voting_state, "generation {shown} was shown to generation 5");
+    }
+}
+
+#[test]
+fn a2_an_answer_to_another_question_or_with_a_wrong_signature_is_dropped() {
+    let mut rig = started(nothing());
+    let vote = own_vote(&rig, Kind::Skip, 9);
+    let stale = Mark { nonce: Hash([1; 32]), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
+    rig.answer_with(0, stale, seen_vote(vote.clone()));
+    let reply = crate::memory::MarkReply {
+        mark: Mark { nonce: rig.nonce(), ..stale },
+        signature: Signature([1; 64]),
+        seen: seen_vote(vote),
+    };
+    rig.give(Input::MarkReply { from: 0, reply });
+    assert_eq!((rig.core.voting_state(), rig.dropped()), (VotingState::Checking, vec!["mark", "mark"]));
+}
+
+#[test]
+fn a3_quarantined_it_says_not_ready_executes_and_votes_for_nothing() {
+    let mut rig = quarantined();
+    for peer in 0..3 {
+        rig.give(Input::Connected { peer });
+    }
+    let statuses =
+        rig.sent().into_iter().filter_map(|(_, m)| if let Message::Status(s) = m { Some(s.ready) } else { None });
+    assert_eq!(statuses.collect::<Vec<_>>(), [false; 3]);
+    let header = rig.header(1, &genesis());
+    let digest = rig.propose(header);
+    rig.serve();
+    rig.cert(Kind::Notar, 1, digest);
+    rig.cert(Kind::Final, 1, digest);
+    rig.pass(60_000);
+    assert_eq!((rig.asked_to_execute(), rig.finalized(), rig.persisted()), (vec![digest], vec![1], vec![]));
+}
+
+#[test]
+fn a4_the_mark_is_the_highest_own_vote_stored_or_under_way_or_forgotten_below_the_floor() {
+    let mark = |rig: &mut Rig| {
+        rig.pass(100);
+        rig.take();
+        rig.give(Input::MarkQuery { from: 0, nonce: Hash([5; 32]) });
+        let mark =
+            rig.out.iter().find_map(|o| if let Output::Mark { to: 0, mark, .. } = o { Some(*mark) } else { None });
+        mark.expect("answered")
+    };
+    let mut rig = Rig::new(4, 3);
+    let fresh = Mark { nonce: Hash([5; 32]), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
+    assert_eq!(mark(&mut rig), fresh);
+    rig.durable_batch(0, 1, 1);
+    rig.pass(10_000);
+    assert_eq!(rig.persisted_kinds(), [(Kind::Skip, 1)]);
+    assert_eq!(mark(&mut rig).slot, 1, "its Skip is asked for, not yet durable");
+    let votes = vec![own_vote(&rig, Kind::Skip, 12)];
+    let mut restarted = Rig::recovered(4, 3, Recovered { votes, vote_floor: 4, ..nothing() });
+    assert_eq!(mark(&mut restarted).slot, 12);
+    let mut pruned = Rig::recovered(4, 3, Recovered { vote_floor: 40, ..nothing() });
+    assert_eq!(mark(&mut pruned).slot, 40);
+    let mut checking = started(nothing());
+    assert!(mark(&mut checking).quarantined, "one that may have lost votes itself does not count");
+    assert!(mark(&mut quarantined()).quarantined);
+}
+
+#[test]
+fn a4_the_answer_shows_the_askers_highest_vote_and_generation() {
+    let mut rig = Rig::new(4, 3);
+    for slot in [2, 5, 3] {
+        rig.vote(0, statement(Kind::Skip, slot, Hash::ZERO));
+    }
+    for generation in [4, 6, 5] {
+        let heard = hello(&rig, 0, generation);
+        rig.give(Input::Greeted { peer: 0, heard });
+    }
+    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    let answers: Vec<_> =
+        rig.out.iter().filter_map(|o| if let Output::Mark { seen, .. } = o { Some(seen) } else { None }).collect();
+    assert_eq!(answers.len(), 1, "at most one answer in 50 ms");
+    assert_eq!(answers[0].vote.as_ref().map(|vote| vote.statement.slot), Some(5));
+    assert_eq!(answers[0].hello.as_ref().map(|heard| heard.hello.generation), Some(6));
+}
+
+/// What is shown to number 0, who asks.
+fn shown(rig: &mut Rig) -> Seen {
+    rig.take();
+    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    let seen = rig.out.iter().find_map(|o| if let Output::Mark { seen, .. } = o { Some(seen.clone()) } else { None });
+    seen.expect("answered")
+}
+
+#[test]
+fn a2_of_two_hellos_of_one_generation_the_earlier_is_shown_for_the_later_may_be_the_askers_own() {
+    let mut rig = Rig::new(4, 3);
+    for binding in [1, 2] {
+        let mut heard = hello(&rig, 0, 7);
+        heard.hello.binding = Hash([binding; 32]);
+        rig.give(Input::Greeted { peer: 0, heard });
+    }
+    assert_eq!(shown(&mut rig).hello.map(|heard| heard.hello.binding), Some(Hash([1; 32])));
+}
+
+#[test]
+fn a2_in_one_slot_the_outcome_is_shown_and_a_vote_beyond_the_window_too() {
+    let mut rig = Rig::new(4, 3);
+    rig.vote(0, statement(Kind::Final, 4, Hash([4; 32])));
+    rig.vote(0, statement(Kind::Notar, 4, Hash([4; 32])));
+    assert_eq!(shown(&mut rig).vote.map(|vote| vote.statement.kind), Some(Kind::Final));
+    rig.vote(0, statement(Kind::Skip, 4_000, Hash::ZERO));
+    rig.pass(100);
+    assert_eq!(shown(&mut rig).vote.map(|vote| vote.statement.slot), Some(4_000));
+}
+
+#[test]
+fn a2_an_answer_that_comes_after_the_first_vote_still_counts() {
+    let mut rig = Rig::new(4, 3);
+    rig.out.push(Output::Broadcast(Message::MarkQuery { nonce: rig.core.inquiry_nonce() }));
+    let vote = own_vote(&rig, Kind::Skip, 9);
+    rig.answer(2, 0, seen_vote(vote));
+    assert_eq!(rig.halts(), [Halt::Twin]);
+    let mut rig = Rig::new(4, 3);
+    rig.out.push(Output::Broadcast(Message::MarkQuery { nonce: rig.core.inquiry_nonce() }));
+    let newer = hello(&rig, 3, 9);
+    rig.answer(2, 0, Seen { vote: None, hello: Some(newer) });
+    assert_eq!(rig.core.voting_state(), VotingState::Quarantined);
+}
+
+#[test]
+fn a4_one_whose_last_write_failed_or_who_was_fenced_does_not_count() {
+    for failure in [WriteFailure::Unknown, WriteFailure::Fenced] {
+        let mut rig = Rig::new(4, 3);
+        let header = rig.header(1, &genesis());
+        rig.propose(header);
+        rig.execute();
+        let write = rig.writes()[0].id;
+        rig.give(Input::WriteFailed { write, failure });
+        rig.take();
+        rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+        let mark = rig.out.iter().find_map(|o| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None });
+        assert!(mark.is_some_and(|mark| mark.quarantined), "{failure:?}: another process may have voted since");
+    }
+}
+
+#[test]
+fn a4_after_a_restart_the_votes_in_the_last_final_certificate_are_remembered() {
+    let rig = Rig::new(4, 3);
+    let cert = rig.make_cert(&[0, 1, 2], statement(Kind::Final, 7, Hash([7; 32])));
+    let mut rig = Rig::recovered(4, 3, Recovered { final_cert: Some(cert), ..nothing() });
+    rig.give(Input::MarkQuery { from: 1, nonce: Hash::ZERO });
+    let vote = rig.out.iter().find_map(|o| if let Output::Mark { seen, .. } = o { seen.vote.clone() } else { None });
+    assert_eq!(vote.map(|vote| (vote.signer, vote.statement.slot)), Some((1, 7)));
+}
+
+#[test]
+fn a5_a_quorum_of_clean_others_ends_it_with_the_floor_above_their_highest_mark() {
+    let mut rig = quarantined();
+    let shown = hello(&rig, 3, 11);
+    rig.answer(0, 20, Seen { vote: None, hello: Some(shown) });
+    rig.answer(1, 31, Seen::default());
+    assert_eq!(memories(&rig), [], "weight 2 is no quorum of 4");
+    rig.answer(2, 8, Seen::default());
+    let [(memory, generation)] = &memories(&rig)[..] else { panic!("one record is stored: {:?}", memories(&rig)) };
+    assert_eq!(memory.floors, [(0, 32), (1, 1)].into());
+    assert_eq!((memory.clean_from, memory.quarantine, *generation), (2, None, Some(12)));
+    assert_eq!(rig.halts(), [], "not before it is durable");
+    rig.serve();
+    assert_eq!(rig.halts(), [Halt::Recovered]);
+    assert_eq!(rig.persisted(), [], "only a restart votes");
+}
+
+#[test]
+fn a5_answers_of_quarantined_unclean_or_same_validators_do_not_count() {
+    let mut rig = quarantined();
+    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 3 };
+    rig.answer_with(0, mark, Seen::default());
+    rig.answer_with(1, mark, Seen::default());
+    rig.answer_with(1, mark, Seen::default());
+    rig.answer_with(2, Mark { quarantined: true, ..mark }, Seen::default());
+    rig.answer_with(2, Mark { clean_from: 1, ..mark }, Seen::default());
+    rig.answer_with(3, mark, Seen::default());
+    assert_eq!(memories(&rig), []);
+    rig.answer_with(2, mark, Seen::default());
+    assert_eq!(memories(&rig).len(), 1);
+}
+
+#[test]
+fn a5_of_two_answers_of_one_validator_the_higher_counts_and_one_taken_back_does_not() {
+    let mut rig = quarantined();
+    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 30 };
+    rig.answer_with(0, mark, Seen::default());
+    rig.answer_with(0, Mark { slot: 10, ..mark }, Seen::default());
+    rig.answer_with(1, mark, Seen::default());
+    rig.answer_with(1, Mark { quarantined: true, ..mark }, Seen::default());
+    rig.answer_with(2, Mark { slot: 5, ..mark }, Seen::default());
+    assert_eq!(memories(&rig), [], "number 1 has taken its word back");
+    rig.answer_with(1, Mark { slot: 6, ..mark }, Seen::default());
+    assert_eq!(memories(&rig).pop().map(|(memory, _)| memory.floors), Some([(0, 31), (1, 1)].into()));
+}
+
+#[test]
+fn a5_a_mark_far_beyond_the_frontier_waits_until_the_frontier_is_there() {
+    let mut rig = quarantined();
+    rig.answer(0, 3, Seen::default());
+    rig.answer(1, 3, Seen::default());
+    rig.answer(2, u64::MAX, Seen::default());
+    rig.answer(2, 66, Seen::default());
+    assert_eq!(memories(&rig), [], "a liar could forbid every vote to come");
+    rig.answer(2, 65, Seen::default());
+    assert_eq!(memories(&rig).len(), 1);
+}
+
+#[test]
+fn a6_below_its_floor_a_recovered_validator_says_not_ready_so_that_nobody_waits_for_it() {
+    let memory = Memory { floors: [(0, 1), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    let mut rig = Rig::recovered(4, 3, Recovered { memory, ..nothing() });
+    let ready = |rig: &Rig| {
+        let statuses =
+            rig.broadcasts().into_iter().filter_map(|m| if let Message::Status(s) = m { Some(s.ready) } else { None });
+        statuses.collect::<Vec<_>>().pop()
+    };
+    rig.take();
+    rig.pass(600);
+    assert_eq!(ready(&rig), Some(false));
+    rig.final_block(1, &genesis());
+    rig.take();
+    rig.pass(600);
+    assert_eq!(ready(&rig), Some(true));
+}
+
+#[test]
+fn a6_a_recovered_validator_votes_above_its_floors_only_and_a7_does_not_count_as_clean() {
+    let memory = Memory { floors: [(0, 2), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    let mut rig = Rig::recovered(4, 3, Recovered { memory, ..nothing() });
+    let mut parent = genesis();
+    for slot in 1..=3 {
+        parent = rig.final_block(slot, &parent);
+    }
+    assert_eq!(rig.persisted_kinds(), [(Kind::Notar, 3), (Kind::Final, 3)]);
+    rig.take();
+    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    let mark = rig.out.iter().find_map(|o| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None });
+    assert!(mark.is_some_and(|mark| !mark.counts_toward(0) && !mark.counts_toward(1) && mark.counts_toward(2)));
+}
+
+#[test]
+fn a8_an_own_vote_that_is_in_no_row_halts_whoever_votes() {
+    let mut rig = Rig::new(4, 3);
+    let vote = own_vote(&rig, Kind::Skip, 1);
+    rig.give(Input::Vote { from: 0, vote });
+    assert_eq!(rig.halts(), [Halt::Twin]);
+    let stored = memories(&rig).pop().and_then(|(memory, _)| memory.quarantine);
+    assert_eq!(stored, Some(Cause::VoteMissing { slot: 1 }), "the next start must know");
+    let mut rig = Rig::new(4, 3);
+    let cert = rig.make_cert(&[0, 1, 3], statement(Kind::Notar, 1, Hash([9; 32])));
+    rig.give(Input::Cert { from: 0, cert });
+    assert_eq!(rig.halts(), [Halt::Twin], "in a certificate");
+    rig = started(nothing());
+    let vote = own_vote(&rig, Kind::Skip, 1);
+    rig.give(Input::Vote { from: 0, vote });
+    assert_eq!(
+        (rig.halts(), rig.core.voting_state()),
+        (vec![], VotingState::Quarantined),
+        "before the first vote it is A3"
+    );
+}
+
+#[test]
+fn a8_own_votes_that_came_back_forged_ones_and_those_below_floors_do_not_halt() {
+    let mut rig = Rig::new(4, 3);
+    let header = rig.header(1, &genesis());
+    let digest = rig.propose(header);
+    rig.serve();
+    let vote = rig.sign(3, statement(Kind::Notar, 1, digest));
+    rig.give(Input::Vote { from: 0, vote });
+    let vote = rig.forged(3, statement(Kind::Skip, 2, Hash::ZERO));
+    rig.give(Input::Vote { from: 0, vote });
+    let cert = rig.make_cert(&[0, 1, 3], statement(Kind::Notar, 1, digest));
+    rig.give(Input::Cert { from: 0, cert });
+    assert_eq!(rig.halts(), []);
+    let memory = Memory { floors: [(0, 9), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    let mut rig = Rig::recovered(4, 3, Recovered { memory, ..nothing() });
+    let vote = own_vote(&rig, Kind::Skip, 9);
+    rig.give(Input::Vote { from: 0, vote });
+    assert_eq!(rig.halts(), []);
+}

@@ -1,0 +1,140 @@
+//! A validator whose database is lost or an old copy: it notices before its first vote, asks the others, and votes again
+//! above everything it may have voted for (protocol A1-A9). What no vote may contradict is checked at the end of each.
+
+use aitbc_tests::localnet::{Database, Localnet, scenario};
+use aitbc_tests::node_process::NodeProcess;
+use aitbc_tests::wait;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The one whose database is lost.
+const VICTIM: usize = 2;
+/// How long it may take to vote again, the restart included.
+const BACK: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_validator_with_an_empty_database_recovers_by_asking_the_others_on_sqlite() {
+    scenario("empty sqlite", 4, Database::Sqlite, async |net| {
+        stop_after_some_blocks(net).await?;
+        for file in database_files(net) {
+            std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
+        start_and_see_it_recover(net, "the database is new").await
+    });
+}
+
+#[test]
+fn a_validator_with_an_empty_database_recovers_by_asking_the_others_on_postgres() {
+    scenario("empty postgres", 4, Database::Postgres, async |net| {
+        stop_after_some_blocks(net).await?;
+        let name = database_name(net)?;
+        net.servers[0].psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"))?;
+        net.servers[0].psql("postgres", &format!("CREATE DATABASE {name}"))?;
+        start_and_see_it_recover(net, "the database is new").await
+    });
+}
+
+#[test]
+fn an_old_copy_of_the_database_put_back_under_a_running_key_is_noticed_on_sqlite() {
+    scenario("old copy sqlite", 4, Database::Sqlite, async |net| {
+        stop_after_some_blocks(net).await?;
+        let kept = net.dir().join("copy");
+        std::fs::create_dir(&kept)?;
+        let files = database_files(net);
+        for file in &files {
+            std::fs::copy(file, kept.join(file.file_name().context("a file")?))?;
+        }
+        net.nodes[VICTIM].process.start()?;
+        stop_after_some_blocks(net).await?;
+        for file in database_files(net) {
+            std::fs::remove_file(&file)?;
+        }
+        for file in &files {
+            std::fs::copy(kept.join(file.file_name().context("a file")?), file)?;
+        }
+        start_and_see_it_recover(net, "it is an old copy").await
+    });
+}
+
+#[test]
+fn an_old_copy_of_the_database_put_back_under_a_running_key_is_noticed_on_postgres() {
+    scenario("old copy postgres", 4, Database::Postgres, async |net| {
+        stop_after_some_blocks(net).await?;
+        let name = database_name(net)?;
+        // Nobody may be connected to what is copied, not even who collects the votes.
+        let alone = [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+            format!("CREATE DATABASE kept TEMPLATE {name}"),
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+        ];
+        alone.iter().try_for_each(|sql| net.servers[0].psql("postgres", sql).map(|_| ()))?;
+        net.nodes[VICTIM].process.start()?;
+        stop_after_some_blocks(net).await?;
+        net.servers[0].psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"))?;
+        net.servers[0].psql("postgres", &format!("ALTER DATABASE kept RENAME TO {name}"))?;
+        start_and_see_it_recover(net, "the database server is another than before").await
+    });
+}
+
+#[test]
+fn the_command_recover_quarantines_a_running_validator_and_it_recovers() {
+    scenario("recover command", 4, Database::Sqlite, async |net| {
+        net.wait_until_signs(VICTIM, BACK).await?;
+        let config = net.nodes[VICTIM].config.display().to_string();
+        let log = net.dir().join("recover.log");
+        let mut command = NodeProcess::new("recover", &["recover", "--config", &config], log);
+        command.start()?;
+        let ended = command.exit(BACK).await?;
+        let said = command.log_text();
+        ensure!(ended.success() && said.contains("quarantined: start the node"), "{ended}: {said}");
+        let status = net.nodes[VICTIM].process.exit(Duration::from_secs(20)).await?;
+        ensure!(status.code() == Some(70), "the running process is fenced, not {status}");
+        start_and_see_it_recover(net, "\\\"aitbc-node recover\\\" was run").await
+    });
+}
+
+/// Lets the victim vote in a few slots more, then stops it.
+async fn stop_after_some_blocks(net: &mut Localnet) -> Result<()> {
+    net.wait_until_signs(VICTIM, BACK).await?;
+    net.wait_for_height(net.height().await? + 3, BACK).await?;
+    net.nodes[VICTIM].process.terminate(Duration::from_secs(10)).await?;
+    // It must have missed something, or an old copy would be no older than what others know.
+    let height = net.nodes[0].rpc.height().await?;
+    wait::until("the others go on", BACK, async || (net.nodes[0].rpc.height().await.ok()? > height + 1).then_some(()))
+        .await
+}
+
+/// In the server.
+fn database_name(net: &Localnet) -> Result<String> {
+    let url = &net.nodes[VICTIM].database_url;
+    url.rsplit('/').next().map(str::to_owned).with_context(|| url.clone())
+}
+
+/// Files of the victim's database.
+fn database_files(net: &Localnet) -> Vec<PathBuf> {
+    let prefix = format!("validator-{VICTIM}");
+    let named = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with(&prefix) && name.contains(".db")
+    };
+    let entries = std::fs::read_dir(net.dir()).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| named(path)).collect()
+}
+
+/// It casts no vote, says why, ends once with code 1 when the others have told their marks, and votes after that.
+async fn start_and_see_it_recover(net: &mut Localnet, cause: &str) -> Result<()> {
+    net.database_replaced(VICTIM)?;
+    net.nodes[VICTIM].process.start()?;
+    let status = net.nodes[VICTIM].process.exit(BACK).await?;
+    let log = net.nodes[VICTIM].process.log_text();
+    ensure!(status.code() == Some(1), "it ended with {status}\n{}", net.nodes[VICTIM].process.tail());
+    ensure!(log.contains("quarantined: votes of this key may be missing here") && log.contains(cause), "{log}");
+    ensure!(log.contains("recovered: the others told"), "{log}");
+    net.nodes[VICTIM].process.start()?;
+    net.wait_until_signs(VICTIM, BACK).await?;
+    let status = net.nodes[VICTIM].rpc.get("/sync_status").await?.ok()?;
+    ensure!(status["validator"]["voting_state"] == "voting", "{status}");
+    Ok(())
+}

@@ -53,8 +53,8 @@ impl Hello {
     }
 
     /// Bytes under the signature, 119:
-    /// pad16(`aitbc/hello/v1`) ‖ chain[32] ‖ handshake hash[32] ‖ role u8 (1 dialer, 2 listener) ‖ protocol u16le ‖
-    /// generation u32le ‖ key[32].
+    /// pad16(`aitbc/hello/v1`) ‖ `chain[32]` ‖ `handshake hash[32]` ‖ role u8 (1 dialer, 2 listener) ‖ protocol u16le ‖
+    /// generation u32le ‖ `key[32]`.
     pub fn sign_bytes(&self, role: Role) -> [u8; 119] {
         let mut out = [0; 119];
         out[..16].copy_from_slice(&PREFIX);

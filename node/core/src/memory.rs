@@ -112,7 +112,7 @@ pub struct Mark {
 
 impl Mark {
     /// Bytes under the signature, 137:
-    /// pad16(`aitbc/mark/v1`) ‖ chain[32] ‖ asker's key[32] ‖ nonce[32] ‖ epoch u64le ‖ clean_from u64le ‖
+    /// pad16(`aitbc/mark/v1`) ‖ `chain[32]` ‖ `asker's key[32]` ‖ `nonce[32]` ‖ epoch u64le ‖ clean_from u64le ‖
     /// quarantined u8 ‖ slot u64le.
     pub fn sign_bytes(&self, chain: &Hash, asker: &PublicKey) -> [u8; 137] {
         let mut out = [0; 137];

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const CUT: Duration = Duration::from_secs(3);
 /// Longer than a silent channel stays open (node/src/gossip/limits.rs), so that both ends dial anew.
 const LONG_CUT: Duration = Duration::from_secs(20);
+/// Until the doctor has looked once more.
+const TOLD: Duration = Duration::from_secs(2);
 /// What is on its way when a cut begins is final by then.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -57,8 +59,10 @@ async fn halves(net: &Localnet, witness: &Witness, side: [usize; 2], time: Durat
     let height = witness.height();
     wait::let_it_run(time - LAST_WORDS).await;
     ensure!(witness.height() == height, "half of the validators made {} final", witness.height());
+    log_tells(&net.nodes[0], &["nothing becomes final"], TOLD).await?;
     net.network()?.heal();
     goes_on(net, witness, "halves", cut_at).await?;
+    log_tells(&net.nodes[0], &["blocks become final again"], TOLD).await?;
     all_vote(net).await
 }
 

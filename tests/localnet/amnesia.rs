@@ -17,7 +17,7 @@ const BACK: Duration = Duration::from_secs(20);
 fn a_validator_with_an_empty_database_recovers_by_asking_the_others_on_sqlite() {
     scenario("empty sqlite", 4, Database::Sqlite, async |net| {
         stop_after_some_blocks(net).await?;
-        for file in database_files(net) {
+        for file in database_files(net)? {
             std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
         start_and_see_it_recover(net, "the database is new").await
@@ -41,13 +41,13 @@ fn an_old_copy_of_the_database_put_back_under_a_running_key_is_noticed_on_sqlite
         stop_after_some_blocks(net).await?;
         let kept = net.dir().join("copy");
         std::fs::create_dir(&kept)?;
-        let files = database_files(net);
+        let files = database_files(net)?;
         for file in &files {
             std::fs::copy(file, kept.join(file.file_name().context("a file")?))?;
         }
         net.nodes[VICTIM].process.start()?;
         stop_after_some_blocks(net).await?;
-        for file in database_files(net) {
+        for file in database_files(net)? {
             std::fs::remove_file(&file)?;
         }
         for file in &files {
@@ -113,14 +113,13 @@ fn database_name(net: &Localnet) -> Result<String> {
 }
 
 /// Files of the victim's database.
-fn database_files(net: &Localnet) -> Vec<PathBuf> {
-    let prefix = format!("validator-{VICTIM}");
-    let named = |path: &Path| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.starts_with(&prefix) && name.contains(".db")
-    };
-    let entries = std::fs::read_dir(net.dir()).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| named(path)).collect()
+fn database_files(net: &Localnet) -> Result<Vec<PathBuf>> {
+    let ledger = net.nodes[VICTIM].database_url.strip_prefix("sqlite:///").context("a file")?;
+    let directory = Path::new(ledger).parent().context("a directory")?;
+    let entries = std::fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
+    let files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    ensure!(files.iter().any(|file| file == Path::new(ledger)), "{files:?} have no {ledger}");
+    Ok(files)
 }
 
 /// It casts no vote, says why, ends once with code 1 when the others have told their marks, and votes after that.

@@ -47,6 +47,7 @@ async fn second_process_takes_over_from_an_idle_one(net: &mut Localnet) -> Resul
     ensure!(twin.ended().is_none(), "the twin stopped too\n{}", twin.tail());
     twin.terminate(STOP_LIMIT).await?;
     net.start_all()?;
+    net.wait_for_height(1, Duration::from_secs(20)).await?;
     net.wait_until_signs(3, Duration::from_secs(20)).await
 }
 

@@ -4,6 +4,7 @@ mod documented;
 mod fixture;
 mod fuzz;
 mod limits;
+mod proofs;
 mod requests;
 mod transactions;
 mod websocket;

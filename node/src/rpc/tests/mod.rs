@@ -1,5 +1,6 @@
 //! The real listeners over real sockets, before a chain of one validator that makes blocks when a test says so.
 
+mod audit;
 mod documented;
 mod fixture;
 mod fuzz;

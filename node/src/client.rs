@@ -5,8 +5,10 @@ use crate::rpc::genesis::GenesisInfo;
 use crate::rpc::get_balance::Balance;
 use crate::rpc::get_block::BlockInfo;
 use crate::rpc::get_head::Head;
+use crate::rpc::headers::Headers;
 use crate::rpc::mempool::Pool;
 use crate::rpc::peers::Peers;
+use crate::rpc::proof::{ProvenAccount, ProvenTransaction};
 use crate::rpc::send_txs::Sent;
 use crate::rpc::sync_status::SyncStatus;
 use crate::rpc::transaction::{Status, TransactionStatus};
@@ -75,6 +77,14 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// When the same request may succeed, where the node is busy or asked too often.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Refused { status: 429 | 503, retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// The node's stable code, where it refused.
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -144,6 +154,30 @@ impl Client {
     /// See [`ClientError`].
     pub async fn get_balance(&self, address: &Address, proof: bool) -> Result<Balance, ClientError> {
         self.get(&format!("/rpc/get_balance/{address}?proof={proof}")).await
+    }
+
+    /// Final headers from a height on, with certificates, and with batches where asked for; none above the head.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn headers(&self, from: u64, count: u64, batches: bool) -> Result<Headers, ClientError> {
+        self.get(&format!("/rpc/headers?from={from}&count={count}&batches={batches}")).await
+    }
+
+    /// An account after the block below the last one, with what proves it.
+    ///
+    /// # Errors
+    /// `NOT_PROVABLE` shortly after a start of the node.
+    pub async fn account_proof(&self, address: &Address) -> Result<ProvenAccount, ClientError> {
+        self.get(&format!("/rpc/proof/account/{address}")).await
+    }
+
+    /// A final transaction with what proves it and its result.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` where it is in no final block, `NOT_PROVABLE` where the block's batches were deleted.
+    pub async fn transaction_proof(&self, id: &Hash) -> Result<ProvenTransaction, ClientError> {
+        self.get(&format!("/rpc/proof/transaction/{id}")).await
     }
 
     /// Genesis and its hash, as the node tells them.

@@ -289,9 +289,10 @@ impl Executor {
         self.pool.included(header.height, batches.iter().copied());
         self.tip = digest;
         self.tip_height = header.height;
-        self.tip_state = done.executed.state.clone();
+        let parent_state = Some(std::mem::replace(&mut self.tip_state, done.executed.state.clone()));
         // Readers first see the state, then hear of it.
-        self.chain.send_replace(Arc::new(Snapshot { head: summary.clone(), state: done.executed.state }));
+        let snapshot = Snapshot { head: summary.clone(), state: done.executed.state, parent_state };
+        self.chain.send_replace(Arc::new(snapshot));
         events::block_final(&self.subscriptions, &summary);
         events::transactions_final(&self.subscriptions, &rows);
         let changed = done.executed.changed;

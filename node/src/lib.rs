@@ -3,8 +3,10 @@
 //! ```text
 //! rpc/send_tx → mempool → batch → proposal → votes → certificate → commit → storage → subscriptions → rpc/websocket
 //! ```
-//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc | node.
+//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc |
+//! audit | node.
 
+pub mod audit;
 pub mod batches;
 pub mod cli;
 pub mod client;

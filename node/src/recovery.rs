@@ -127,7 +127,7 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
         storage
             .reset_state(StateWrite { height: 0, state_root, results_root, accounts, transactions: Vec::new() })
             .await?;
-        return Ok(Snapshot { head: genesis_summary(identity, state_root), state });
+        return Ok(Snapshot { head: genesis_summary(identity, state_root), state, parent_state: None });
     };
     let accounts =
         applied.accounts.iter().map(|(a, balance, nonce)| (*a, Account { balance: *balance, nonce: *nonce }));
@@ -137,12 +137,12 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
         return Err(RecoveryError::StateRoot { height: applied.height, found, expected: applied.state_root });
     }
     if applied.height == 0 {
-        return Ok(Snapshot { head: genesis_summary(identity, found), state });
+        return Ok(Snapshot { head: genesis_summary(identity, found), state, parent_state: None });
     }
     let stored = storage.block(applied.height).await?;
     let Some(stored) = stored else { return Err(RecoveryError::Hole { height: applied.height, head: 0 }) };
     let head = stored_summary(identity, &stored, applied.state_root, applied.results_root);
-    Ok(Snapshot { head, state })
+    Ok(Snapshot { head, state, parent_state: None })
 }
 
 /// Executes some blocks beyond `end` and applies them.
@@ -173,7 +173,7 @@ async fn replay(
         storage
             .apply_state(StateWrite { height: header.height, state_root, results_root, accounts, transactions })
             .await?;
-        end = Snapshot { head: summary, state: executed.state };
+        end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
     }
     Ok(end)
 }

@@ -44,6 +44,9 @@ pub struct Snapshot {
     pub head: BlockSummary,
     /// State after it.
     pub state: State,
+    /// State after its parent, to which its header commits: what can be proven to who trusts certificates only (L3).
+    /// `None` for genesis, and from a start to the next block, as the database keeps the newest state only.
+    pub parent_state: Option<State>,
 }
 
 /// A peer as `/rpc/peers` shows it.

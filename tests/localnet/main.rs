@@ -24,5 +24,7 @@ mod double_start;
 mod faults;
 /// Asked to stop, a node stops.
 mod stopping;
+/// The chain checked again by an independent client, over RPC and from databases.
+mod verify;
 /// Whoever abuses the gossip port.
 mod wire_abuse;

@@ -31,6 +31,30 @@ pub struct Batch {
     pub signature: Signature,
 }
 
+/// A batch without transactions and signature: what its digest covers beside the Merkle root of the transactions (F7).
+///
+/// ```text
+/// epoch u64 | author u16 | seq u64 | expiry_height u64     (borsh, little-endian)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct BatchHead {
+    /// See [`Batch::epoch`].
+    pub epoch: u64,
+    /// See [`Batch::author`].
+    pub author: Index,
+    /// See [`Batch::seq`].
+    pub seq: u64,
+    /// See [`Batch::expiry_height`].
+    pub expiry_height: u64,
+}
+
+impl BatchHead {
+    /// Digest of the batch whose transactions have this Merkle root.
+    pub fn digest(&self, root: &Hash) -> Hash {
+        hash::hash(Domain::Batch, &[&codec::encode(self), &root.0])
+    }
+}
+
 /// A batch whose size, author and every signature were verified, with the hashes that were computed on the way.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,20 +121,19 @@ impl Batch {
         batch
     }
 
+    /// Everything but transactions and signature.
+    pub fn head(&self) -> BatchHead {
+        BatchHead { epoch: self.epoch, author: self.author, seq: self.seq, expiry_height: self.expiry_height }
+    }
+
+    /// Hashes of its transactions: the leaves of its Merkle tree.
+    pub fn leaves(&self) -> Vec<Hash> {
+        self.txs.iter().map(|tx| merkle::leaf(&codec::encode(tx))).collect()
+    }
+
     /// `H(batch: epoch ‖ author ‖ seq ‖ expiry ‖ Merkle root of the transactions)` (F7).
     pub fn digest(&self) -> Hash {
-        let leaves: Vec<Hash> = self.txs.iter().map(|tx| merkle::leaf(&codec::encode(tx))).collect();
-        let root = merkle::root(&leaves);
-        hash::hash(
-            Domain::Batch,
-            &[
-                &self.epoch.to_le_bytes(),
-                &self.author.to_le_bytes(),
-                &self.seq.to_le_bytes(),
-                &self.expiry_height.to_le_bytes(),
-                &root.0,
-            ],
-        )
+        self.head().digest(&merkle::root(&self.leaves()))
     }
 
     /// Encoded size in bytes.

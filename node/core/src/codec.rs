@@ -29,3 +29,33 @@ pub fn capped<R: Read, T: BorshDeserialize, const MAX: usize>(reader: &mut R) ->
     }
     Ok(items)
 }
+
+/// The encoding as text, `0x` and hex digits: how it stands in JSON. For `#[serde(with = "codec::hex")]` and by hand.
+pub mod hex {
+    use borsh::{BorshDeserialize, BorshSerialize};
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// Text of a value.
+    pub fn text<T: BorshSerialize>(value: &T) -> String {
+        format!("0x{}", ::hex::encode(super::encode(value)))
+    }
+
+    /// Value of a text.
+    ///
+    /// # Errors
+    /// Where it is no hex, or [`super::decode`] refuses the bytes.
+    pub fn parse<T: BorshDeserialize>(text: &str) -> Result<T, String> {
+        let bytes = ::hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|cause| cause.to_string())?;
+        super::decode(&bytes).map_err(|cause| cause.to_string())
+    }
+
+    /// For serde.
+    pub fn serialize<T: BorshSerialize, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(value))
+    }
+
+    /// For serde.
+    pub fn deserialize<'de, T: BorshDeserialize, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+        parse(&<String as Deserialize>::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}

@@ -47,7 +47,9 @@ pub mod ledger;
 
 pub mod mempool;
 
-// How a block becomes final, and how one that was away catches up.
+// How a block becomes final, how one that was away catches up, and what proves it to who trusts no node.
 pub mod consensus;
+
+pub mod light;
 
 pub mod sync;

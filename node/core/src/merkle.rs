@@ -34,21 +34,26 @@ pub fn path(leaves: &[Hash], index: usize) -> Vec<Hash> {
     out
 }
 
-/// True iff `path` leads from `leaf` at `index` of `count` leaves to `root`.
-pub fn verify(leaf: &Hash, index: usize, count: usize, path: &[Hash], root: &Hash) -> bool {
+/// Root to which `path` leads from `leaf` at `index` of `count` leaves; `None` where no list of that length has such a path.
+pub fn climb(leaf: &Hash, index: usize, count: usize, path: &[Hash]) -> Option<Hash> {
     if index >= count {
-        return false;
+        return None;
     }
     let (mut at, mut width, mut hash, mut siblings) = (index, count, *leaf, path.iter());
     while width > 1 {
         if at ^ 1 < width {
-            let Some(sibling) = siblings.next() else { return false };
+            let sibling = siblings.next()?;
             hash = if at % 2 == 0 { node(&hash, sibling) } else { node(sibling, &hash) };
         }
         at /= 2;
         width = width.div_ceil(2);
     }
-    siblings.next().is_none() && hash == *root
+    siblings.next().is_none().then_some(hash)
+}
+
+/// True iff `path` leads from `leaf` at `index` of `count` leaves to `root`.
+pub fn verify(leaf: &Hash, index: usize, count: usize, path: &[Hash], root: &Hash) -> bool {
+    climb(leaf, index, count, path) == Some(*root)
 }
 
 #[cfg(test)]

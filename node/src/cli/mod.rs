@@ -10,6 +10,7 @@ mod recover;
 mod sim;
 mod start;
 mod tx;
+mod verify;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use start::{DevnetArgs, RunArgs};
@@ -57,6 +58,8 @@ enum Command {
     Tx(tx::Command),
     /// Ask a node.
     Query(query::Args),
+    /// Check a node or a database again, from genesis: every header, certificate, signature and root.
+    Verify(verify::Args),
     /// Replay a simulated run of consensus by its seed.
     Sim(sim::Args),
 }
@@ -69,6 +72,7 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Devnet(args) => return start::devnet(args).await,
         Command::InitDevnet(args) => return start::init_devnet(args).await,
         Command::Recover(args) => return recover::run(args).await,
+        Command::Verify(args) => return verify::run(args, format).await,
         Command::Keys(command) => keys::run(command, format),
         Command::Genesis(command) => genesis::run(command, format),
         Command::Tx(command) => tx::run(command, format).await,
@@ -123,6 +127,8 @@ mod tests {
             "query mempool",
             "query sync",
             "query genesis",
+            "verify --rpc http://h:1 --genesis g.json --from 0 --to 9 --account ait1 --transaction 0x00",
+            "verify --database sqlite:///x.db --genesis g.json --trusted 7:0x00 --output json",
             "sim --seed 7 --nodes 4 --slots 500 --scenario twin",
             "query head --rpc http://h:1 --output json",
         ] {

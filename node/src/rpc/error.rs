@@ -74,6 +74,15 @@ pub enum ApiError {
         /// What to try.
         hint: &'static str,
     },
+    /// 404 `NOT_PROVABLE`: it is or was there, but what proves it is not kept here.
+    NotProvable {
+        /// What was to be proven.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+        /// The height that can be proven instead; `None`: nothing now.
+        provable_height: Option<u64>,
+    },
     /// 404 `UNKNOWN_ROUTE`: no such route; the detail lists those that exist.
     UnknownRoute {
         /// What was asked for.
@@ -157,7 +166,9 @@ impl ApiError {
                 _ => StatusCode::UNPROCESSABLE_ENTITY,
             },
             ApiError::Submit { error, .. } => submit_status(error),
-            ApiError::NotFound { .. } | ApiError::UnknownRoute { .. } => StatusCode::NOT_FOUND,
+            ApiError::NotFound { .. } | ApiError::NotProvable { .. } | ApiError::UnknownRoute { .. } => {
+                StatusCode::NOT_FOUND
+            }
             ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -186,6 +197,7 @@ impl ApiError {
             ApiError::InvalidQuery { .. } => "INVALID_QUERY",
             ApiError::WebSocketExpected(_) => "WEBSOCKET_EXPECTED",
             ApiError::NotFound { .. } => "NOT_FOUND",
+            ApiError::NotProvable { .. } => "NOT_PROVABLE",
             ApiError::UnknownRoute { .. } => "UNKNOWN_ROUTE",
             ApiError::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             ApiError::BodyTooLarge { .. } => "BODY_TOO_LARGE",
@@ -224,6 +236,7 @@ impl ApiError {
                 format!("this route speaks WebSocket only: connect with ws:// ({cause})")
             }
             ApiError::NotFound { what, hint } => format!("{what} is not known here; {hint}"),
+            ApiError::NotProvable { what, hint, .. } => format!("{what} cannot be proven here; {hint}"),
             ApiError::UnknownRoute { path, .. } => {
                 format!("there is no \"{path}\"; detail.routes lists what there is, docs/rpc.md explains it")
             }
@@ -271,6 +284,7 @@ impl ApiError {
             ApiError::InvalidQuery { name, found, allowed } => {
                 json!({ "parameter": name, "found": found, "allowed": allowed })
             }
+            ApiError::NotProvable { provable_height, .. } => json!({ "provable_height": provable_height }),
             ApiError::UnknownRoute { path, routes } => json!({ "path": path, "routes": routes }),
             ApiError::MethodNotAllowed { method, path } => json!({ "method": method, "path": path }),
             ApiError::BodyTooLarge { allowed } => json!({ "allowed": allowed }),

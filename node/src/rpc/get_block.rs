@@ -12,9 +12,8 @@ use aitbc_core::json;
 use aitbc_core::key::Address;
 use aitbc_core::vote::Cert;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Uri, header};
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +21,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long a reader waits for a block that is final but not in the database yet, and for its results.
-const WRITE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const WRITE_WAIT: Duration = Duration::from_secs(2);
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -131,12 +130,8 @@ pub(super) async fn get_block(
     let (stored, block) = read(&api, height).await?;
     let rows = results(&api, height, block.header.tx_count()).await?;
     let identity = api.view.identity.clone();
-    // Megabytes of transactions take tens of milliseconds to hash and write: not on the threads that serve everybody.
-    let text =
-        tokio::task::spawn_blocking(move || serde_json::to_vec(&describe(&identity, &stored, &block, &rows, full)));
-    let text = text.await.map_err(|cause| cause.to_string()).and_then(|text| text.map_err(|cause| cause.to_string()));
-    let text = text.map_err(|cause| ApiError::Internal(format!("get_block: {cause}")))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response())
+    // Megabytes of transactions are hashed and written.
+    super::written("get_block", move || Ok(describe(&identity, &stored, &block, &rows, full))).await
 }
 
 /// Readers are told of a block before it is in the database, so the last few may take a moment.
@@ -160,7 +155,7 @@ async fn results(api: &Api, height: u64, tx_count: u64) -> Result<HashMap<Hash, 
 }
 
 /// Looks again and again until something is there, or time is up.
-async fn within<T, F>(limit: Duration, look: impl Fn() -> F) -> Result<Option<T>, ApiError>
+pub(super) async fn within<T, F>(limit: Duration, look: impl Fn() -> F) -> Result<Option<T>, ApiError>
 where
     F: Future<Output = Result<Option<T>, ApiError>>,
 {

@@ -8,11 +8,13 @@ pub mod genesis;
 pub mod get_balance;
 pub mod get_block;
 pub mod get_head;
+pub mod headers;
 pub mod health;
 pub mod limits;
 pub mod mempool;
 mod metrics;
 pub mod peers;
+pub mod proof;
 mod query;
 pub mod ready;
 pub mod send_tx;
@@ -33,15 +35,18 @@ use crate::shutdown::Shutdown;
 use crate::subscriptions::Subscriptions;
 use crate::view::View;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use error::ApiError;
 use limits::{
     HEAD_TIMEOUT, MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS,
     MAX_UNREAD_KIB, RateLimiter, share_of_files,
 };
+use serde::Serialize;
 use server::Server;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +64,9 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/get_balance/{address}",
     "GET /rpc/get_block/{height}",
     "GET /rpc/transaction/{id}",
+    "GET /rpc/headers",
+    "GET /rpc/proof/account/{address}",
+    "GET /rpc/proof/transaction/{id}",
     "GET /rpc/peers",
     "GET /rpc/validators",
     "GET /rpc/consensus/doctor",
@@ -193,6 +201,9 @@ fn router(api: Api) -> Router {
         .route("/rpc/get_balance/{address}", get(get_balance::get_balance))
         .route("/rpc/get_block/{height}", get(get_block::get_block))
         .route("/rpc/transaction/{id}", get(transaction::transaction))
+        .route("/rpc/headers", get(headers::headers))
+        .route("/rpc/proof/account/{address}", get(proof::account))
+        .route("/rpc/proof/transaction/{id}", get(proof::transaction))
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
         .route("/rpc/consensus/doctor", get(doctor::doctor))
@@ -236,6 +247,19 @@ async fn method_not_allowed(request: Request) -> ApiError {
         method: query::shown(request.method().as_str()),
         path: query::shown(request.uri().path()),
     }
+}
+
+/// Makes an answer and writes it as JSON where that takes tens of milliseconds: not on the threads that serve everybody.
+async fn written<T: Serialize>(
+    route: &'static str,
+    make: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let failed = move |cause: String| ApiError::Internal(format!("{route}: {cause}"));
+    let text = tokio::task::spawn_blocking(move || {
+        make().and_then(|answer| serde_json::to_vec(&answer).map_err(|cause| failed(cause.to_string())))
+    });
+    let text = text.await.map_err(|cause| failed(cause.to_string()))??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response())
 }
 
 /// `2026-01-31T12:00:00.5Z` of milliseconds since 1970; `None` far out of range.

@@ -114,7 +114,7 @@ impl TransactionStatus {
 }
 
 /// Stable name of a result's number.
-pub(super) fn code_name(number: u16) -> String {
+pub(crate) fn code_name(number: u16) -> String {
     ResultCode::from_number(number).map_or_else(|| format!("UNKNOWN_{number}"), |code| code.name().to_owned())
 }
 

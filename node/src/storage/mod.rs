@@ -11,6 +11,7 @@ mod lane;
 mod owner;
 pub mod postgres;
 
+pub mod reader;
 mod rows;
 mod sqlite;
 
@@ -207,6 +208,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Block with a digest.
     fn block_by_digest(&self, digest: Hash) -> BoxFuture<'_, Result<Option<StoredBlock>>>;
 
+    /// Blocks `from ..= to` without their batches, ascending, at most 1,024.
+    fn headers(&self, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<StoredBlock>>>;
+
     /// Blocks `from ..= to` with their batches, ascending, at most `max_bytes` of batches (at least one block).
     fn blocks(&self, from: u64, to: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<(StoredBlock, Block)>>>;
 
@@ -271,9 +275,13 @@ pub async fn open_within(url: &str, owner: Owner, metrics: Arc<Metrics>, wait: D
         let backend = postgres::Postgres::open(url, &owner, wait).await?;
         return Ok(Arc::new(database::Database::start(backend, metrics)));
     }
+    Err(unknown_url(url))
+}
+
+fn unknown_url(url: &str) -> StorageError {
     let scheme = url.split("://").next().unwrap_or_default();
     let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
-    Err(StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}")))
+    StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}"))
 }
 
 /// Headers newest last of a ledger's end, as `Recovered.recent` wants them.

@@ -138,7 +138,8 @@ impl From<&BatchWrite> for BatchColumns {
     }
 }
 
-/// Columns of `blocks` for a write.
+/// Columns of `blocks` for a write, and as an auditor reads them.
+#[derive(sqlx::FromRow)]
 pub struct BlockColumns {
     pub height: i64,
     pub epoch: i64,
@@ -172,6 +173,25 @@ impl From<&BlockWrite> for BlockColumns {
             cert: write.cert.as_ref().map(codec::encode),
         }
     }
+}
+
+/// The block of a row whose every column says what the header says; else which one does not, and what each says.
+pub fn audited(row: &BlockColumns) -> std::result::Result<StoredBlock, String> {
+    let bytes = (row.digest.clone(), row.header.clone(), row.signature.clone(), row.cert.clone());
+    let mut stored = block(bytes).map_err(|cause| cause.to_string())?;
+    stored.digest = stored.candidate.header.digest();
+    let StoredBlock { digest, candidate, cert } = stored.clone();
+    let own = BlockColumns::from(&BlockWrite { digest, candidate, cert });
+    let numbers = |c: &BlockColumns| [c.height, c.epoch, c.slot, c.time_ms, c.proposer, c.tx_count];
+    let texts = |c: &BlockColumns| [c.digest.clone(), c.parent.clone(), c.parent_state_root.clone()];
+    let said = |c: &BlockColumns| numbers(c).map(|number| number.to_string()).into_iter().chain(texts(c));
+    let names = ["height", "epoch", "slot", "time_ms", "proposer", "tx_count", "digest", "parent", "parent_state_root"];
+    for (name, (found, expected)) in names.into_iter().zip(said(row).zip(said(&own))) {
+        if found != expected {
+            return Err(format!("column {name} is {found}, expected {expected} by its header"));
+        }
+    }
+    Ok(stored)
 }
 
 /// Addresses as text, each made once: a sender is among the changed accounts, and bech32 costs more than a look-up.

@@ -6,6 +6,7 @@ use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
 use aitbc_core::codec::{decode, encode};
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::ledger::TxResult;
+use aitbc_core::light::TransactionProof;
 use aitbc_core::message::Message;
 use aitbc_core::state::AccountProof;
 use aitbc_core::transaction::SignedTransaction;
@@ -55,6 +56,10 @@ pub fn read_as_everything(bytes: &[u8]) -> usize {
     let proof = read::<AccountProof>(bytes).inspect(|proof| {
         let _ = proof.verify(&Hash::ZERO);
     });
+    let place = read::<TransactionProof>(bytes).inspect(|proof| {
+        let block = samples::plain_header();
+        let _ = proof.verify(&Hash::ZERO, &proof.inclusion.transaction.id(&Hash::ZERO), &block, Some(&block));
+    });
     let certificate = read::<Cert>(bytes).inspect(|cert| drop(cert.verify(&Hash::ZERO, &set())));
     let others = [
         read::<Batch>(bytes).is_some(),
@@ -66,7 +71,7 @@ pub fn read_as_everything(bytes: &[u8]) -> usize {
         read::<Evidence>(bytes).is_some(),
         read::<TxResult>(bytes).is_some(),
     ];
-    let read = [message.is_some(), transaction.is_some(), proof.is_some(), certificate.is_some()];
+    let read = [message.is_some(), transaction.is_some(), proof.is_some(), place.is_some(), certificate.is_some()];
     read.iter().chain(&others).filter(|read| **read).count()
 }
 

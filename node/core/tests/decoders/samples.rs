@@ -1,12 +1,13 @@
 //! Random valid values of each format. Signatures are noise: decoders do not look at them.
 
-use aitbc_core::batch::{Batch, BatchRef};
+use aitbc_core::batch::{Batch, BatchHead, BatchRef};
 use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
 use aitbc_core::codec::encode;
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
+use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{Message, Status};
 use aitbc_core::state::{Account, AccountProof, State};
@@ -128,6 +129,20 @@ pub fn proof(rng: &mut StdRng) -> AccountProof {
     State::from_accounts(accounts).prove(&Address(rng.random()))
 }
 
+/// A header without batches.
+pub fn plain_header() -> Header {
+    use rand::SeedableRng;
+    Header { batches: Vec::new(), ..header(&mut StdRng::seed_from_u64(0)) }
+}
+
+pub fn transaction_proof(rng: &mut StdRng) -> TransactionProof {
+    let batch = BatchHead { epoch: number(rng), author: rng.random(), seq: number(rng), expiry_height: number(rng) };
+    let inclusion =
+        InclusionProof { transaction: transaction(rng), batch, index: rng.random(), path: list(rng, 12, hash) };
+    let result = ResultProof { result: result(rng), index: rng.random(), path: list(rng, 14, hash) };
+    TransactionProof { inclusion, result: rng.random_bool(0.7).then_some(result) }
+}
+
 /// Number of kinds of message, in the order of their tags.
 pub const MESSAGES: u8 = 15;
 
@@ -201,5 +216,6 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
         let message = message(rng, tag);
         out.push((format!("message-{}", message.name()), encode(&message)));
     }
+    out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
     out
 }

@@ -7,4 +7,5 @@ mod seed; // which cases run, and what is printed when one fails
 mod ledger; // random blocks, every result and account compared with `model`
 mod mempool; // random use of the pool, compared with a plain list
 mod model; // the rules of transactions and the state root, as the documents have them
+mod proofs; // accounts, transactions and results for light clients
 mod trie; // the state trie against a map; proofs; forks

@@ -47,7 +47,9 @@ pub(super) struct Chain {
     pub(super) rpc: SocketAddr,
     pub(super) ws: SocketAddr,
     pub(super) prometheus: SocketAddr,
-    identity: Arc<Identity>,
+    pub(super) identity: Arc<Identity>,
+    /// `DATABASE_URL` of `storage`.
+    pub(super) database: String,
     snapshots: watch::Sender<Arc<Snapshot>>,
     servers: Option<Servers>,
     trigger: ShutdownTrigger,
@@ -104,7 +106,8 @@ impl Chain {
         storage.take_lease("test".into()).await.expect("lease");
         let state = State::from_genesis(&genesis);
         storage.reset_state(state_write(0, &state)).await.expect("genesis state");
-        let (snapshots, chain) = watch::channel(Arc::new(Snapshot { head: genesis_head(&identity, &state), state }));
+        let (snapshots, chain) =
+            watch::channel(Arc::new(Snapshot { head: genesis_head(&identity, &state), state, parent_state: None }));
         let ready = NodeStatus { database_ready: true, ..NodeStatus::default() };
         let (status, condition) = watch::channel(Arc::new(ready));
         let (doctor, examined) = watch::channel(Arc::default());
@@ -134,6 +137,7 @@ impl Chain {
             ws: servers.ws,
             prometheus: servers.metrics,
             identity,
+            database: url,
             snapshots,
             servers: Some(servers),
             trigger,
@@ -171,9 +175,15 @@ impl Chain {
 
     /// A block that is final but not in the database yet.
     pub(super) fn publish_block(&self) -> Unwritten {
+        let batches = self.seal(self.head().height + 1);
+        self.publish(batches, |_| {})
+    }
+
+    /// A block of these batches, its header changed before it is hashed and signed: what no honest validator votes for.
+    pub(super) fn publish(&self, batches: Vec<VerifiedBatch>, change: impl FnOnce(&mut Header)) -> Unwritten {
         let parent = self.snapshots.borrow().clone();
-        let batches = self.seal(parent.head.height + 1);
-        let header = self.header(&parent.head, &batches);
+        let mut header = self.header(&parent.head, &batches);
+        change(&mut header);
         let digest = header.digest();
         let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
@@ -190,7 +200,8 @@ impl Chain {
             results_root: executed.results_root,
         };
         let rows = rows(&header, &batches, &executed);
-        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state: executed.state.clone() }));
+        let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
+        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state }));
         self.pool.on_final(header.height, &executed, &rows);
         self.subscriptions.publish(Topic::NewBlocks, header.height, &head);
         for row in &rows {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-async fn ask(chain: &Chain, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Response {
+pub(super) async fn ask(chain: &Chain, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Response {
     let url = format!("http://{}{path}", chain.rpc);
     reqwest::Client::new().request(method, url).body(body).send().await.expect("an answer")
 }
@@ -28,7 +28,7 @@ async fn get(chain: &Chain, path: &str) -> Value {
 }
 
 /// Status and code as expected; answers the whole.
-async fn refused(response: Response, status: u16, code: &str) -> ErrorBody {
+pub(super) async fn refused(response: Response, status: u16, code: &str) -> ErrorBody {
     let (found, retry) = (response.status(), response.headers().contains_key("retry-after"));
     let body: ErrorBody = response.json().await.expect("an error body");
     assert_eq!((found.as_u16(), body.code.as_str()), (status, code), "{body:?}");

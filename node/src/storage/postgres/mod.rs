@@ -8,8 +8,8 @@
 
 mod connection;
 mod ledger;
-mod reads;
-mod state;
+pub(super) mod reads;
+pub(super) mod state;
 
 use self::connection::{Durability, Held, Link, limit, retry};
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
@@ -55,7 +55,7 @@ const MIGRATION_LOCK: i64 = 0x6169_7462_6300;
 const SET_META: &str =
     "INSERT INTO ledger.meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
-const SCRIPTS: &[&str] = &[
+pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
 ];
@@ -142,6 +142,13 @@ fn readers(options: PgConnectOptions, expected: Arc<Expected>) -> PgPool {
             })
         })
         .connect_lazy_with(connection::quiet(options))
+}
+
+/// A pool that cannot write.
+pub(super) fn read_only(url: &str) -> Result<PgPool> {
+    let options = connection::quiet(parse(url)?).options([("default_transaction_read_only", "on")]);
+    let pool = PgPoolOptions::new().max_connections(READERS).acquire_timeout(READER_TIMEOUT);
+    Ok(pool.idle_timeout(READER_IDLE).connect_lazy_with(options))
 }
 
 /// Tries until the server answers and the tables are there. A server that is being set up refuses in many ways, so

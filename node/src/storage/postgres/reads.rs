@@ -43,7 +43,18 @@ pub(super) async fn block_range(pool: &PgPool, from: u64, to: u64, limit: u32) -
     rows.into_iter().map(rows::block).collect()
 }
 
-pub(super) async fn batch_bytes(pool: &PgPool, digests: &[Hash]) -> Result<Vec<(Hash, Vec<u8>)>> {
+/// Rows of blocks, all columns, for an audit.
+pub(in super::super) async fn block_rows(
+    pool: &PgPool,
+    from: u64,
+    to: u64,
+    limit: u32,
+) -> Result<Vec<rows::BlockColumns>> {
+    let query = sqlx::query_as("SELECT * FROM ledger.blocks WHERE height BETWEEN $1 AND $2 ORDER BY height LIMIT $3");
+    Ok(query.bind(sql(from)).bind(sql(to)).bind(i64::from(limit)).fetch_all(pool).await?)
+}
+
+pub(in super::super) async fn batch_bytes(pool: &PgPool, digests: &[Hash]) -> Result<Vec<(Hash, Vec<u8>)>> {
     if digests.is_empty() {
         return Ok(Vec::new());
     }

@@ -27,7 +27,7 @@ pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Res
     Ok(())
 }
 
-pub(super) async fn load(connection: &mut PgConnection) -> Result<Option<StateWrite>> {
+pub(in super::super) async fn load(connection: &mut PgConnection) -> Result<Option<StateWrite>> {
     let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let (height, state_root, results_root): (Option<i64>, Option<String>, Option<String>) =
         sqlx::query_as("SELECT height, state_root, results_root FROM state.applied").fetch_one(&mut *tx).await?;

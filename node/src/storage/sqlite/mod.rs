@@ -8,8 +8,8 @@
 
 mod checkpoint;
 mod ledger;
-mod reads;
-mod state;
+pub(super) mod reads;
+pub(super) mod state;
 
 use self::checkpoint::Checkpoints;
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
@@ -45,7 +45,7 @@ const STATE_CACHE: &str = "-16384";
 /// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+pub(super) const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
 const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),
     include_str!("../../../migrations/sqlite/state_0002.sql"),
@@ -165,6 +165,17 @@ fn device_and_inode(path: &Path) -> Result<(u64, u64)> {
     let metadata = metadata
         .map_err(|cause| StorageError::Foreign(format!("\"{}\" is gone or unreadable: {cause}", path.display())))?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Both files for reading only: ledger and state.
+pub(super) fn read_only(path: &Path) -> Result<(SqlitePool, SqlitePool)> {
+    let file = |path: &Path| -> Result<SqlitePool> {
+        // Without this a missing file is found by the first read, which does not name it.
+        device_and_inode(path)?;
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        Ok(readers(options.foreign_keys(false).disable_statement_logging()))
+    };
+    Ok((file(path)?, file(&state_path(path)?)?))
 }
 
 /// `dir/blockchain.db` → `dir/blockchain-state.db`.

@@ -40,7 +40,7 @@ pub(super) async fn fence(connection: &mut SqliteConnection, generation: i64) ->
     Ok(())
 }
 
-pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Option<StateWrite>> {
+pub(in super::super) async fn load(connection: &mut SqliteConnection) -> Result<Option<StateWrite>> {
     let mut tx = connection.begin().await?;
     let (height, state_root, results_root): (Option<i64>, Option<String>, Option<String>) =
         sqlx::query_as("SELECT height, state_root, results_root FROM applied").fetch_one(&mut *tx).await?;

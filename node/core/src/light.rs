@@ -102,6 +102,8 @@ impl Anchor {
         let height = self.height.saturating_add(1);
         equal(height, "version", VERSION, header.version)?;
         equal(height, "height", height, header.height)?;
+        // No height is above the greatest.
+        above(height, "height", self.height, header.height)?;
         equal(height, "parent", self.digest, header.parent)?;
         equal(height, "epoch", epoch, header.epoch)?;
         equal(height, "parent_slot", self.slot, header.parent_slot)?;

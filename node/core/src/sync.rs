@@ -10,13 +10,14 @@
 //! ```
 
 use crate::batch::{Batch, BatchError, VerifiedBatch};
-use crate::block::{Block, Header, VERSION};
+use crate::block::{Block, Header};
 use crate::consensus::input::Tip;
 use crate::consensus::verify::Verify;
 use crate::hash::Hash;
+use crate::light::{Anchor, names};
 use crate::message::MAX_BLOCKS;
 use crate::validators::{Index, ValidatorSet};
-use crate::vote::{Cert, CertError, Kind};
+use crate::vote::{Cert, CertError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -330,13 +331,8 @@ pub fn verify_blocks(
     let (Some(last), true) = (blocks.last(), blocks.len() <= MAX_BLOCKS) else {
         return Err(SyncError::Count(blocks.len()));
     };
-    let (digest, statement) = (last.header.digest(), cert.statement);
-    // A certificate of a later slot is of the same block proposed again (D3).
-    let fits = statement.kind == Kind::Final
-        && statement.epoch == last.header.epoch
-        && statement.slot >= last.header.slot
-        && statement.digest == digest;
-    if !fits {
+    let digest = last.header.digest();
+    if !names(cert, &last.header, &digest) {
         return Err(SyncError::OtherCert(digest));
     }
     let digests = check_links(set, tip, &blocks)?;
@@ -350,27 +346,17 @@ pub fn verify_blocks(
 
 /// Digests of headers, each of which must follow from the one before it.
 fn check_links(set: &ValidatorSet, tip: &Tip, blocks: &[Block]) -> Result<Vec<Hash>, SyncError> {
-    let (mut digest, mut slot, mut height, mut time_ms) = (tip.digest, tip.slot, tip.height, tip.time_ms);
+    let mut end = Anchor::from(tip);
     let (epoch, set_hash) = (blocks.first().map_or(0, |block| block.header.epoch), set.hash());
     let mut digests = Vec::with_capacity(blocks.len());
     for Block { header, batches } in blocks {
-        let checks = [
-            ("version", header.version == VERSION),
-            ("height", height.checked_add(1) == Some(header.height)),
-            ("parent", header.parent == digest),
-            ("epoch", header.epoch == epoch),
-            ("parent_slot", header.parent_slot == slot),
-            ("slot", header.slot > slot),
-            ("time_ms", header.time_ms > time_ms),
-            ("set_hash", header.set_hash == set_hash),
-            ("proposer", set.get(header.proposer).is_some()),
-            ("batches", header.batches.len() == batches.len()),
-        ];
-        if let Some((field, _)) = checks.into_iter().find(|(_, holds)| !holds) {
-            return Err(SyncError::Link { height: height.saturating_add(1), field });
+        let wrong = |field| SyncError::Link { height: end.height.saturating_add(1), field };
+        let next = end.follow(epoch, set, &set_hash, header).map_err(|cause| wrong(cause.field))?;
+        if header.batches.len() != batches.len() {
+            return Err(wrong("batches"));
         }
-        (digest, slot, height, time_ms) = (header.digest(), header.slot, header.height, header.time_ms);
-        digests.push(digest);
+        end = next;
+        digests.push(end.digest);
     }
     Ok(digests)
 }
@@ -402,13 +388,14 @@ fn check_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::VERSION;
     use crate::consensus::input::Roots;
     use crate::consensus::verify::Ed25519;
     use crate::hash::plain;
     use crate::key::{Address, SecretKey};
     use crate::transaction::{Action, Payment, Transaction};
     use crate::validators::Validator;
-    use crate::vote::{Statement, Vote};
+    use crate::vote::{Kind, Statement, Vote};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 

@@ -1,6 +1,8 @@
 //! Nodes that were away catch up and sign again.
 
 use aitbc_core::params::Parameters;
+use aitbc_tests::catch_up;
+use aitbc_tests::forge::Plan;
 use aitbc_tests::load::Load;
 use aitbc_tests::localnet::{Database, Localnet, Shape, Wiring, run};
 use aitbc_tests::seed::Seed;
@@ -17,6 +19,34 @@ fn a_validator_that_was_away_for_2000_blocks_catches_up_and_signs_on_sqlite() {
 #[test]
 fn a_validator_that_was_away_for_2000_blocks_catches_up_and_signs_on_postgres() {
     away("away postgres", Database::Postgres);
+}
+
+/// Blocks that a new validator takes from the others: enough to measure, few enough to forge in a test.
+const LONG: u64 = 40_000;
+/// Blocks a second that block sync must take at least.
+const BLOCKS_PER_SECOND: f64 = 2_000.0;
+
+#[test]
+fn a_validator_without_blocks_takes_2000_small_ones_a_second_and_votes() {
+    run("a long chain", async {
+        let report = catch_up::measure(Database::Sqlite, Seed::of("a long chain"), Plan::small(LONG)).await?;
+        println!("{report:#?}");
+        ensure!(report.blocks_per_second >= BLOCKS_PER_SECOND, "{:.0} blocks a second", report.blocks_per_second);
+        Ok(())
+    });
+}
+
+/// Blocks of almost 2 MiB of which only the last one has a certificate: no message holds two of them and a third.
+const LARGE: Plan =
+    Plan { blocks: 6, filled_every: 1, batches: 8, transactions: 130, payments: 63, certified_every: 6 };
+
+#[test]
+fn large_blocks_without_certificates_of_their_own_are_taken_under_the_headers_above_them() {
+    run("large blocks", async {
+        let report = catch_up::measure(Database::Sqlite, Seed::of("large blocks"), LARGE).await?;
+        ensure!(report.blocks > LARGE.blocks);
+        Ok(())
+    });
 }
 
 fn away(test: &str, database: Database) {

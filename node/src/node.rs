@@ -335,7 +335,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
 
     let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
-    let (stored, _) = watch::channel(height);
+    let (stored_sender, stored) = watch::channel(height);
     let (halted, halt) = watch::channel(None);
     let (failed, failure) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
@@ -386,8 +386,13 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         failed: failed.clone(),
     };
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
-    let commit =
-        Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone(), failed };
+    let commit = Commit {
+        storage: storage.clone(),
+        core: inputs_sender.clone(),
+        stored: stored_sender,
+        metrics: metrics.clone(),
+        failed,
+    };
     let committing = tokio::spawn(commit.run(commits));
 
     let executor = Executor::new(
@@ -438,6 +443,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         gossip: gossip.clone(),
         heights: heights.clone(),
         halted: halted.clone(),
+        stored,
         executor: commands_sender.clone(),
         core: inputs_sender.clone(),
         metrics: metrics.clone(),

@@ -95,8 +95,8 @@ pub async fn recover(
     while end.head.height < head {
         end = replay(storage, identity, rules, end, head).await?;
     }
-    let recent = storage.blocks(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head, usize::MAX).await?;
-    let recovered = recovered(ledger, &end, &recent, memory, lease.generation);
+    let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
+    let recovered = recovered(ledger, &end, recent, memory, lease.generation);
     Ok(Start { snapshot: end, recovered })
 }
 
@@ -195,7 +195,7 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
 fn recovered(
     ledger: LedgerSnapshot,
     end: &Snapshot,
-    recent: &[(StoredBlock, Block)],
+    recent: Vec<StoredBlock>,
     memory: Memory,
     generation: u32,
 ) -> Recovered {
@@ -210,7 +210,7 @@ fn recovered(
         batches: ledger.batches,
         included: ledger.included,
         vote_floor: ledger.vote_floor,
-        recent: crate::storage::headers(recent),
+        recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),
     }
 }
 

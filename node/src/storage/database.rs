@@ -209,6 +209,10 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("block", self.backend.block(BlockId::Digest(digest)))
     }
 
+    fn headers(&self, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<StoredBlock>>> {
+        self.timed("headers", self.backend.block_range(from, to, MAX_BLOCKS))
+    }
+
     fn blocks(&self, from: u64, to: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<(StoredBlock, Block)>>> {
         self.timed("blocks", self.read_blocks(from, to, max_bytes))
     }

@@ -16,7 +16,7 @@ mod sqlite;
 
 use crate::metrics::Metrics;
 use aitbc_core::batch::{Batch, BatchRef};
-use aitbc_core::block::{Block, Candidate, Header};
+use aitbc_core::block::{Block, Candidate};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
@@ -207,6 +207,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Block with a digest.
     fn block_by_digest(&self, digest: Hash) -> BoxFuture<'_, Result<Option<StoredBlock>>>;
 
+    /// Blocks `from ..= to` without their batches, ascending, at most 1,024.
+    fn headers(&self, from: u64, to: u64) -> BoxFuture<'_, Result<Vec<StoredBlock>>>;
+
     /// Blocks `from ..= to` with their batches, ascending, at most `max_bytes` of batches (at least one block).
     fn blocks(&self, from: u64, to: u64, max_bytes: usize) -> BoxFuture<'_, Result<Vec<(StoredBlock, Block)>>>;
 
@@ -274,9 +277,4 @@ pub async fn open_within(url: &str, owner: Owner, metrics: Arc<Metrics>, wait: D
     let scheme = url.split("://").next().unwrap_or_default();
     let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
     Err(StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}")))
-}
-
-/// Headers newest last of a ledger's end, as `Recovered.recent` wants them.
-pub fn headers(blocks: &[(StoredBlock, Block)]) -> Vec<Header> {
-    blocks.iter().map(|(stored, _)| stored.candidate.header.clone()).collect()
 }

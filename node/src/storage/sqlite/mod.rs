@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod ledger;
+mod many;
 mod reads;
 mod state;
 

@@ -26,6 +26,8 @@ const MAX_LAG_BLOCKS: usize = 512;
 const MAX_LAG_TRANSACTIONS: usize = 60_000;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;
+/// The same while blocks are fetched: such a node writes no votes, and a deletion costs as much as a commit of blocks.
+const FETCHED_PRUNE_EVERY: u64 = 4_096;
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -109,11 +111,12 @@ impl Commit {
             if !self.write_ledger(&group).await {
                 return;
             }
-            let Some(last) = group.last().map(|job| job.candidate.header.clone()) else { continue };
-            self.stored.send_replace(last.height);
-            if last.height >= pruned + PRUNE_EVERY {
-                pruned = last.height;
-                self.prune(last.slot, last.height).await;
+            let Some(last) = group.last() else { continue };
+            let (slot, height) = (last.candidate.header.slot, last.candidate.header.height);
+            self.stored.send_replace(height);
+            if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
+                pruned = height;
+                self.prune(slot, height).await;
             }
             for job in group.drain(..) {
                 if state_jobs.send(job).await.is_err() {

@@ -3,7 +3,7 @@
 //! ```text
 //! rpc/send_tx → mempool → batch → proposal → votes → certificate → commit → storage → subscriptions → rpc/websocket
 //! ```
-//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc | node.
+//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit, prune | consensus, sync, rpc | node.
 
 pub mod batches;
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod lapse;
 pub mod mempool;
 pub mod metrics;
 pub mod node;
+pub mod prune;
 pub mod pulse;
 pub mod recovery;
 pub mod rpc;

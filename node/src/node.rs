@@ -16,6 +16,7 @@ use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
+use crate::prune::Prune;
 use crate::pulse::Pulse;
 use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
@@ -90,7 +91,7 @@ impl NodeError {
                 exit::CONFLICTING_VOTE
             }
             NodeError::Recovery(RecoveryError::Storage(StorageError::Fenced { .. })) => exit::FENCED,
-            NodeError::Recovery(RecoveryError::Storage(_))
+            NodeError::Recovery(RecoveryError::Storage(_) | RecoveryError::Pruned { .. })
             | NodeError::Storage(_)
             | NodeError::Start { .. }
             | NodeError::PartEnded(_) => 1,
@@ -416,6 +417,11 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             drop(executing_until);
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
+
+    if let Some(keep) = config.keep_blocks {
+        let (storage, metrics) = (storage.clone(), metrics.clone());
+        tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());
+    }
 
     let mempool = mempool::start(
         mempool::Parts {

@@ -44,6 +44,17 @@ pub enum RecoveryError {
         /// The block.
         height: u64,
     },
+    /// Blocks must be executed again, and their transactions were deleted by `PRUNING`.
+    #[error(
+        "the state is at height {height}, but blocks below {lowest} lost their transactions (PRUNING): restore the whole \
+         database, state and ledger together, or start with an empty one"
+    )]
+    Pruned {
+        /// Height of the state, 0 where it is lost.
+        height: u64,
+        /// Least height whose transactions are there.
+        lowest: u64,
+    },
     /// The ledger lacks a block that must be there.
     #[error("block {height} is missing in the ledger, whose head is {head}")]
     Hole {
@@ -91,6 +102,10 @@ pub async fn recover(
     }
     if end.head.height < head {
         info!(from = end.head.height + 1, to = head, "replaying blocks whose state was not stored");
+    }
+    let (height, lowest) = (end.head.height, storage.lowest());
+    if height < head && height + 1 < lowest {
+        return Err(RecoveryError::Pruned { height, lowest });
     }
     while end.head.height < head {
         end = replay(storage, identity, rules, end, head).await?;

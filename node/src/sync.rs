@@ -37,8 +37,6 @@ const ANSWERING: usize = 4;
 const RUNS: usize = 1;
 /// Pause between two log lines about blocks that nobody keeps.
 const TELL_EVERY_MS: u64 = 10_000;
-/// Lowest height whose batches are kept.
-const ARCHIVE: u64 = 1;
 /// Pause between two looks at time-outs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -322,6 +320,10 @@ impl Sync {
 
 /// Blocks of the ledger from a height on, and what proves them.
 async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blocks, StorageError> {
+    let lowest = storage.lowest();
+    if from < lowest {
+        return Ok(Blocks { lowest, ..Blocks::default() });
+    }
     let found = storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await?;
     let found: Vec<_> = found.into_iter().map(|(stored, block)| (block, stored.cert)).collect();
     let mut after: Vec<(Header, Option<Cert>)> = Vec::new();
@@ -334,7 +336,7 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
         proven = headers.is_empty() || headers.iter().any(|stored| certified(&stored.cert));
         after.extend(headers.into_iter().map(|stored| (stored.candidate.header, stored.cert)));
     }
-    Ok(reply(found, after, ARCHIVE))
+    Ok(reply(found, after, lowest))
 }
 
 /// Hands verified blocks to the executor, in order, then tells the core.

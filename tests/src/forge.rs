@@ -13,7 +13,7 @@ use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use aitbc_node::executor::transaction_rows;
 use aitbc_node::metrics::Metrics;
-use aitbc_node::recovery::recover;
+use aitbc_node::recovery::{Lease, recover};
 use aitbc_node::storage::{self, BatchWrite, BlockWrite, Owner, StateWrite, Storage, TransactionRow};
 use aitbc_node::view::Identity;
 use anyhow::{Context, Result, ensure};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub blocks: u64,
     /// One block in so many has batches; the others are empty.
     pub filled_every: u64,
+    /// Blocks above this height are empty.
+    pub filled_to: u64,
     /// Batches of a filled block.
     pub batches: usize,
     /// Transactions of a batch.
@@ -48,7 +50,15 @@ pub struct Plan {
 impl Plan {
     /// Small blocks as a lightly used chain has them: every second one with a batch of two transfers, each certified.
     pub fn small(blocks: u64) -> Plan {
-        Plan { blocks, filled_every: 2, batches: 1, transactions: 2, payments: 1, certified_every: 1 }
+        Plan {
+            blocks,
+            filled_every: 2,
+            filled_to: u64::MAX,
+            batches: 1,
+            transactions: 2,
+            payments: 1,
+            certified_every: 1,
+        }
     }
 }
 
@@ -95,9 +105,10 @@ impl Database {
         let member = set.get(node.signer as Index).context("a validator of genesis")?;
         let owner = Owner { chain: net.chain, key: Some(member.key) };
         let storage = storage::open(&node.database_url, owner, Arc::new(Metrics::new()?)).await?;
-        storage.take_lease("forge".into()).await?;
+        let generation = storage.take_lease("forge".into()).await?;
+        let lease = Lease { generation, first_start: true };
         let identity = Identity { genesis: net.genesis.clone(), chain: net.chain, key: Some(member.key), set };
-        let start = recover(&storage, &identity, &Rules::of(&net.genesis)).await?;
+        let start = recover(&storage, &identity, &Rules::of(&net.genesis), lease).await?;
         ensure!(start.snapshot.head.height == 0, "the database of validator {index} is not empty");
         Ok(Database { storage })
     }
@@ -187,7 +198,8 @@ impl Forger {
     /// One more block: every slot has one, so slots are heights.
     fn block(&mut self, chunk: &mut Chunk) -> (Vec<(Address, Account)>, Vec<TransactionRow>) {
         let height = self.height + 1;
-        let batches = if height.is_multiple_of(self.plan.filled_every) { self.batches(height) } else { Vec::new() };
+        let filled = height <= self.plan.filled_to && height.is_multiple_of(self.plan.filled_every);
+        let batches = if filled { self.batches(height) } else { Vec::new() };
         let proposer = self.set.leader(0, height);
         let header = Header {
             version: VERSION,

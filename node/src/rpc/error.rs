@@ -72,7 +72,14 @@ pub enum ApiError {
         /// What was looked for.
         what: String,
         /// What to try.
-        hint: &'static str,
+        hint: String,
+    },
+    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says.
+    Pruned {
+        /// What was looked for.
+        what: String,
+        /// Least height whose transactions are kept.
+        lowest: u64,
     },
     /// 404 `UNKNOWN_ROUTE`: no such route; the detail lists those that exist.
     UnknownRoute {
@@ -158,6 +165,7 @@ impl ApiError {
             },
             ApiError::Submit { error, .. } => submit_status(error),
             ApiError::NotFound { .. } | ApiError::UnknownRoute { .. } => StatusCode::NOT_FOUND,
+            ApiError::Pruned { .. } => StatusCode::GONE,
             ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -186,6 +194,7 @@ impl ApiError {
             ApiError::InvalidQuery { .. } => "INVALID_QUERY",
             ApiError::WebSocketExpected(_) => "WEBSOCKET_EXPECTED",
             ApiError::NotFound { .. } => "NOT_FOUND",
+            ApiError::Pruned { .. } => "PRUNED",
             ApiError::UnknownRoute { .. } => "UNKNOWN_ROUTE",
             ApiError::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             ApiError::BodyTooLarge { .. } => "BODY_TOO_LARGE",
@@ -224,6 +233,9 @@ impl ApiError {
                 format!("this route speaks WebSocket only: connect with ws:// ({cause})")
             }
             ApiError::NotFound { what, hint } => format!("{what} is not known here; {hint}"),
+            ApiError::Pruned { what, lowest } => {
+                format!("{what} was deleted here: blocks from height {lowest} on are kept; ask a node that keeps all")
+            }
             ApiError::UnknownRoute { path, .. } => {
                 format!("there is no \"{path}\"; detail.routes lists what there is, docs/rpc.md explains it")
             }
@@ -271,6 +283,7 @@ impl ApiError {
             ApiError::InvalidQuery { name, found, allowed } => {
                 json!({ "parameter": name, "found": found, "allowed": allowed })
             }
+            ApiError::Pruned { lowest, .. } => json!({ "lowest_height": lowest }),
             ApiError::UnknownRoute { path, routes } => json!({ "path": path, "routes": routes }),
             ApiError::MethodNotAllowed { method, path } => json!({ "method": method, "path": path }),
             ApiError::BodyTooLarge { allowed } => json!({ "allowed": allowed }),

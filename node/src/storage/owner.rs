@@ -10,6 +10,9 @@ pub const MEMORY: &str = "memory";
 /// Stored as the key of a node without one.
 const NO_KEY: &str = "none";
 
+/// Row of `meta` with the least height whose batches are in the ledger; absent: all are.
+pub const LOWEST: &str = "lowest_batches";
+
 /// The rows of `meta`.
 pub type Meta = BTreeMap<String, String>;
 
@@ -73,6 +76,15 @@ pub fn memory(text: &str) -> Result<Memory> {
     serde_json::from_str(text).map_err(|cause| StorageError::Corrupt(format!("memory record \"{text}\": {cause}")))
 }
 
+/// What [`LOWEST`] says.
+///
+/// # Errors
+/// [`StorageError::Corrupt`] where it is no height.
+pub fn lowest(value: Option<&str>) -> Result<u64> {
+    let wrong = |text: &str| StorageError::Corrupt(format!("{LOWEST} is \"{text}\", a height from 1 on expected"));
+    value.map_or(Ok(1), |text| text.parse::<u64>().ok().filter(|height| *height > 0).ok_or_else(|| wrong(text)))
+}
+
 /// Scripts still to run on a database whose schema is at `version` (0: empty).
 ///
 /// # Errors
@@ -126,6 +138,13 @@ mod tests {
             .quarantined(Cause::VoteMissing { slot: 9 });
         assert_eq!(memory(&memory_text(&written).expect("writes")).expect("reads"), written);
         assert!(matches!(memory(""), Err(StorageError::Corrupt(_))));
+    }
+
+    #[test]
+    fn what_was_deleted_is_a_height_from_one_on() {
+        assert_eq!(lowest(None).expect("nothing deleted"), 1);
+        assert_eq!(lowest(Some("77")).expect("a height"), 77);
+        assert!(["0", "-1", "x", ""].iter().all(|text| lowest(Some(text)).is_err()));
     }
 
     #[test]

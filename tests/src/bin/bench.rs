@@ -42,6 +42,9 @@ struct Arguments {
     /// Measures instead how fast a validator takes so many blocks from the others; 0: the load is measured.
     #[arg(long, default_value_t = 0)]
     catch_up: u64,
+    /// With --catch-up: PRUNING of the validator that catches up; 0: archive.
+    #[arg(long, default_value_t = 0)]
+    keep_blocks: u64,
     /// Where the JSON goes; default: bench.json beside the built binaries.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -114,7 +117,8 @@ async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Resul
         let mut runs = Vec::new();
         for run in 0..arguments.runs.max(1) {
             let plan = Plan::small(arguments.catch_up);
-            let report = catch_up::measure(*database, Seed(seed.0 + run as u64), plan).await?;
+            let keep = Some(arguments.keep_blocks).filter(|blocks| *blocks > 0);
+            let report = catch_up::measure(*database, Seed(seed.0 + run as u64), plan, keep).await?;
             println!("run {}: {report:#?}", run + 1);
             runs.push(report);
         }
@@ -124,8 +128,17 @@ async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Resul
     }
     for r in &medians {
         println!(
-            "{}: {} blocks in {:.1} s, {:.0} a second; first vote after {:.1} s; {:.0} MB",
-            r.database, r.blocks, r.seconds, r.blocks_per_second, r.seconds_to_vote, r.memory_mb
+            "{}: {} blocks in {:.1} s, {:.0} a second; first vote after {:.1} s; memory {:.0} MB; database {:.0} MB, \
+             with all blocks {:.0} MB; whole blocks from {} on",
+            r.database,
+            r.blocks,
+            r.seconds,
+            r.blocks_per_second,
+            r.seconds_to_vote,
+            r.memory_mb,
+            r.database_mb,
+            r.archive_mb,
+            r.lowest
         );
     }
     write_json(arguments, &json!({ "machine": machine, "median": medians, "runs": all }))

@@ -8,6 +8,7 @@ use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
+use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use sqlx::sqlite::SqliteConnection;
@@ -64,6 +65,11 @@ const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
 
+const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
+    (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
+const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
+const RAISE_LOWEST: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 /// A1, fenced like a vote (P7).
 const MEMORY: &str = "INSERT INTO meta (name, value) SELECT ?1, ?2 FROM lease WHERE id = 1 AND generation = ?3 \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -173,6 +179,7 @@ impl Sqlite {
             match job {
                 DataJob::Batches(batches) => bytes += insert_batches(&mut tx, batches).await?,
                 DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
+                DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
                 DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
             }
         }
@@ -269,6 +276,15 @@ impl Sqlite {
         }
         Ok(())
     }
+}
+
+async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result<()> {
+    let digests = rows::json_list(digests.iter());
+    for delete in [DELETE_BODY_BYTES, DELETE_BODIES] {
+        sqlx::query(delete).bind(&digests).execute(&mut **tx).await?;
+    }
+    sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
+    Ok(())
 }
 
 async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) -> Result<()> {

@@ -295,6 +295,22 @@ impl Backend for Sqlite {
         file.settle(outcome).await
     }
 
+    async fn lowest(&self) -> Result<u64> {
+        reads::lowest(&self.ledger_reads).await
+    }
+
+    async fn flush_state(&self) -> Result<Option<u64>> {
+        let mut file = self.state.lock().await;
+        let outcome = state::flush(&mut file.connection).await;
+        file.settle(outcome).await
+    }
+
+    async fn forget_transactions(&self, below: u64) -> Result<()> {
+        let mut file = self.state.lock().await;
+        let outcome = state::forget(&mut file.connection, below).await;
+        file.settle(outcome).await
+    }
+
     async fn block(&self, id: BlockId) -> Result<Option<StoredBlock>> {
         reads::block(&self.ledger_reads, id).await
     }

@@ -54,6 +54,19 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Option<Sta
     }))
 }
 
+/// Writes the log back, which syncs both files; done only where all of it was.
+pub(super) async fn flush(connection: &mut SqliteConnection) -> Result<Option<u64>> {
+    let height: Option<i64> = sqlx::query_scalar("SELECT height FROM applied").fetch_one(&mut *connection).await?;
+    let (busy, log, written): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(connection).await?;
+    Ok(height.filter(|_| busy == 0 && log == written).map(rows::number))
+}
+
+pub(super) async fn forget(connection: &mut SqliteConnection, below: u64) -> Result<()> {
+    sqlx::query("DELETE FROM transactions WHERE height < ?1").bind(sql(below)).execute(connection).await?;
+    Ok(())
+}
+
 impl Sqlite {
     pub(super) async fn apply(&self, connection: &mut SqliteConnection, write: &StateWrite) -> Result<()> {
         let mut tx = connection.begin_with(BEGIN).await?;

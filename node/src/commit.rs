@@ -1,7 +1,7 @@
 //! Final blocks on their way to the database: ledger first, then the state, folded (P11).
 
 use crate::metrics::Metrics;
-use crate::storage::{BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
+use crate::storage::{BatchWrite, BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
 use aitbc_core::block::Candidate;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
@@ -18,12 +18,16 @@ use tracing::error;
 pub const QUEUE: usize = 256;
 /// Blocks that share a commit.
 const GROUP: usize = 32;
+/// Fetched blocks that share a commit: while they come this node does not vote, so no vote waits behind it.
+const FETCHED_GROUP: usize = 256;
 /// Blocks in the ledger whose state is not applied; from here on the leader proposes empty blocks (C7).
 const MAX_LAG_BLOCKS: usize = 512;
 /// Transactions of such blocks.
 const MAX_LAG_TRANSACTIONS: usize = 60_000;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;
+/// The same while blocks are fetched: such a node writes no votes, and a deletion costs as much as a commit of blocks.
+const FETCHED_PRUNE_EVERY: u64 = 4_096;
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -35,6 +39,8 @@ pub struct CommitJob {
     pub candidate: Candidate,
     /// Own Final certificate.
     pub cert: Option<Cert>,
+    /// Of a block that came by block sync its batches, which are not in the ledger yet; `None`: they are (P3).
+    pub fetched: Option<Vec<BatchWrite>>,
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
     /// Its transactions' outcomes.
@@ -101,14 +107,16 @@ impl Commit {
         let mut group = Vec::with_capacity(GROUP);
         let mut pruned = 0;
         while jobs.recv_many(&mut group, GROUP).await > 0 {
+            take_fetched(&mut group, &mut jobs);
             if !self.write_ledger(&group).await {
                 return;
             }
-            let Some(last) = group.last().map(|job| job.candidate.header.clone()) else { continue };
-            self.stored.send_replace(last.height);
-            if last.height >= pruned + PRUNE_EVERY {
-                pruned = last.height;
-                self.prune(last.slot, last.height).await;
+            let Some(last) = group.last() else { continue };
+            let (slot, height) = (last.candidate.header.slot, last.candidate.header.height);
+            self.stored.send_replace(height);
+            if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
+                pruned = height;
+                self.prune(slot, height).await;
             }
             for job in group.drain(..) {
                 if state_jobs.send(job).await.is_err() {
@@ -125,13 +133,8 @@ impl Commit {
     async fn write_ledger(&self, group: &[CommitJob]) -> bool {
         let mut pause = RETRY.0;
         loop {
-            let write = |job: &CommitJob| BlockWrite {
-                digest: job.digest,
-                candidate: job.candidate.clone(),
-                cert: job.cert.clone(),
-            };
             let timer = self.metrics.database_seconds.with_label_values(&["blocks"]).start_timer();
-            let result = self.storage.commit_blocks(group.iter().map(write).collect()).await;
+            let result = self.write_once(group).await;
             timer.observe_duration();
             let cause = match result {
                 Ok(()) => return true,
@@ -149,11 +152,33 @@ impl Commit {
         }
     }
 
+    async fn write_once(&self, group: &[CommitJob]) -> Result<(), StorageError> {
+        let batches: Vec<BatchWrite> =
+            group.iter().filter_map(|job| job.fetched.as_deref()).flatten().cloned().collect();
+        if !batches.is_empty() {
+            self.storage.commit_batches(batches).await?;
+        }
+        let write = |job: &CommitJob| BlockWrite {
+            digest: job.digest,
+            candidate: job.candidate.clone(),
+            cert: job.cert.clone(),
+        };
+        self.storage.commit_blocks(group.iter().map(write).collect()).await
+    }
+
     async fn prune(&self, slot: u64, height: u64) {
         if let Err(cause) = self.storage.prune(slot.saturating_sub(KEEP_FINAL_SLOTS), height).await {
             error!(%cause, "old votes and certificates could not be deleted");
             self.metrics.database_errors.with_label_values(&["prune"]).inc();
         }
+    }
+}
+
+/// Lengthens a group of fetched blocks by what is there.
+fn take_fetched(group: &mut Vec<CommitJob>, jobs: &mut mpsc::Receiver<CommitJob>) {
+    while group.len() < FETCHED_GROUP && group.last().is_some_and(|job| job.fetched.is_some()) {
+        let Ok(job) = jobs.try_recv() else { return };
+        group.push(job);
     }
 }
 
@@ -225,6 +250,7 @@ mod tests {
             digest: header.digest(),
             candidate: Candidate { header, signature: Signature([0; 64]) },
             cert: None,
+            fetched: None,
             accounts,
             transactions: Vec::new().into(),
             state_root: roots.0,

@@ -14,6 +14,7 @@
 //! | `PEERS` | none | `host:port`, separated by commas, or a YAML list |
 //! | `BLOCK_TIME` | as genesis says | a duration |
 //! | `BLOCK_CACHE_SIZE` | 256 | blocks, 0 to 100000 |
+//! | `PRUNING` | `archive` | `archive`: all blocks are kept whole; or a number of blocks from 2064 on |
 //! | `RPC_TIMEOUT` | `30s` | `100ms` to `10m` |
 //! | `RPC_RATE_LIMIT` | 1000 | requests a second and client, 0: no limit |
 //! | `MEMPOOL_MAX_BYTES` | `64MiB` | 64 KiB to 16 GiB; bytes, or with KiB, MiB, GiB |
@@ -25,6 +26,7 @@
 use aitbc_core::env::{self, name};
 use aitbc_core::genesis::{Genesis, Mode};
 use aitbc_core::key::Address;
+use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD, MIN_KEEP_BLOCKS};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -63,6 +65,8 @@ pub struct Config {
     pub block_time: Option<Duration>,
     /// Blocks kept in memory for readers.
     pub block_cache_size: usize,
+    /// For how many of the last blocks transactions are kept; `None`: for all.
+    pub keep_blocks: Option<u64>,
     /// Longest time a request may take.
     pub rpc_timeout: Duration,
     /// Requests a second and client; 0: no limit.
@@ -138,7 +142,7 @@ pub enum ConfigError {
     },
 }
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 22] = [
     name::DATABASE_URL,
     name::RPC_HOST,
     name::RPC_PORT,
@@ -155,6 +159,7 @@ const NAMES: [&str; 21] = [
     name::PEERS,
     name::BLOCK_TIME,
     name::BLOCK_CACHE_SIZE,
+    name::PRUNING,
     name::RPC_TIMEOUT,
     name::RPC_RATE_LIMIT,
     name::MEMPOOL_MAX_BYTES,
@@ -215,6 +220,7 @@ impl Config {
                     text.parse().ok().filter(|blocks| *blocks <= 100_000)
                 })?
                 .unwrap_or(256),
+            keep_blocks: settings.get(name::PRUNING, &pruning_allowed(), pruning)?.flatten(),
             rpc_timeout: settings
                 .get(name::RPC_TIMEOUT, "a duration such as 30s or 500ms, 100ms to 10m", |text| {
                     duration_within(text, Duration::from_millis(100), Duration::from_secs(600))
@@ -394,6 +400,22 @@ fn filter(text: &str) -> Option<String> {
     tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
 }
 
+/// `archive` or a number of blocks that is not too small.
+fn pruning(text: &str) -> Option<Option<u64>> {
+    if text == "archive" {
+        Some(None)
+    } else {
+        text.parse::<u64>().ok().filter(|blocks| *blocks >= MIN_KEEP_BLOCKS).map(Some)
+    }
+}
+
+fn pruning_allowed() -> String {
+    format!(
+        "archive, or a number of blocks from {MIN_KEEP_BLOCKS} on: a batch may be named again for {MAX_EXPIRY_AHEAD} \
+         blocks, and late peers ask for the last {KEEP_FINAL_SLOTS}"
+    )
+}
+
 fn bytes(text: &str) -> Option<usize> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
     let (digits, shift) = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
@@ -443,6 +465,7 @@ mod tests {
         let listeners = [config.rpc, config.ws, config.p2p, config.metrics, config.admin].map(|a| a.to_string());
         assert_eq!(listeners, ["0.0.0.0:9080", "0.0.0.0:9081", "0.0.0.0:9082", "0.0.0.0:9090", "127.0.0.1:9083"]);
         assert_eq!((config.rpc_timeout, config.rpc_rate_limit), (Duration::from_secs(30), 1_000));
+        assert_eq!(config.keep_blocks, None);
         assert_eq!((config.block_time, config.consensus_mode, config.validator_address), (None, None, None));
         assert!(config.peers.is_empty() && config.log_json && config.validator_key_file.is_none());
     }
@@ -475,7 +498,9 @@ mod tests {
         wrong(None, &[("WS_PORT", "9080")], &["RPC_PORT", "WS_PORT", "9080"]);
         wrong(Some("rpc_port: {a: 1}"), &[], &["rpc_port", "one value"]);
         wrong(Some("rpc-port: 1"), &[], &["unknown key", "rpc-port", "did you mean \"rpc_port\"", "ws_port"]);
-        wrong(Some("pruning: archive"), &[], &["unknown key", "pruning"]);
+        wrong(Some("prune: archive"), &[], &["unknown key", "prune"]);
+        wrong(Some("pruning: 2063"), &[], &["pruning", "2063", "archive", "from 2064 on", "2000 blocks", "last 64"]);
+        wrong(None, &[("PRUNING", "all")], &["PRUNING", "all", "archive"]);
         wrong(Some("- a\n- b"), &[], &["not a YAML file"]);
         wrong(Some("a: [1"), &[], &["not a YAML file"]);
     }
@@ -498,6 +523,13 @@ mod tests {
         assert_eq!((bytes("1024"), bytes("1 KiB"), bytes("1KB"), bytes("-1")), (Some(1024), Some(1024), None, None));
         assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
         assert_eq!((duration("5"), duration("s"), duration("-1s"), duration("1h")), (None, None, None, None));
+    }
+
+    #[test]
+    fn pruning_keeps_all_blocks_or_a_number_of_them() {
+        let keep = |value| load(None, &[("PRUNING", value)]).expect("allowed").keep_blocks;
+        assert_eq!((keep("archive"), keep("2064"), keep("1000000")), (None, Some(2_064), Some(1_000_000)));
+        assert_eq!(load(Some("pruning: 5000"), &[]).expect("allowed").keep_blocks, Some(5_000));
     }
 
     #[test]

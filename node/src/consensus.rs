@@ -157,7 +157,7 @@ impl Consensus {
             Message::BlocksReq { from: height, count } => {
                 self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
             }
-            Message::Blocks { blocks, cert } => self.tell_sync(SyncEvent::Reply { peer: from, blocks, cert }),
+            Message::Blocks(blocks) => self.tell_sync(SyncEvent::Reply { peer: from, blocks }),
             Message::MarkQuery { nonce } => burst.push(Input::MarkQuery { from, nonce }),
             Message::MarkReply(mut reply) => {
                 // A Hello of this very process tells of no other one (A2).

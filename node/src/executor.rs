@@ -10,16 +10,17 @@ use crate::commit::CommitJob;
 use crate::events;
 use crate::mempool::task::FinalBlock;
 use crate::metrics::Metrics;
-use crate::storage::{Storage, TransactionRow};
+use crate::storage::{BatchWrite, Storage, TransactionRow};
 use crate::subscriptions::Subscriptions;
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Address;
+use aitbc_core::key::{Address, Signature};
 use aitbc_core::ledger::{self, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::state::State;
+use aitbc_core::sync;
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
@@ -51,23 +52,13 @@ pub enum Command {
     },
     /// Final blocks from block sync, linked and certified; execute and let out.
     Sync {
-        /// Digest, candidate and batches of each.
-        blocks: Vec<SyncedBlock>,
-        /// Final certificate of the last.
+        /// The blocks, verified.
+        blocks: Vec<sync::FinalBlock>,
+        /// Final certificate of the last, or of one above it.
         cert: Cert,
         /// The new end, or which block's roots differ from what the next header says.
         reply: oneshot::Sender<Result<Tip, RootsDiffer>>,
     },
-}
-
-/// A block that came by block sync, its batches verified.
-pub struct SyncedBlock {
-    /// Digest of its header.
-    pub digest: Hash,
-    /// Header; the leader's signature is not part of synced blocks and not needed: a certificate covers them.
-    pub candidate: Candidate,
-    /// Its batches.
-    pub batches: Vec<VerifiedBatch>,
 }
 
 /// The own execution disagrees with a certified header (C21).
@@ -243,7 +234,7 @@ impl Executor {
                 return;
             };
             let own = (cert.statement.digest == digest).then(|| cert.clone());
-            self.let_out(digest, candidate, own, done);
+            self.let_out(digest, candidate, own, done, None);
         }
         self.forget_losers();
         if self.tip_height.is_multiple_of(64) {
@@ -257,10 +248,8 @@ impl Executor {
         self.done.retain(|_, done| done.height > height);
     }
 
-    fn sync(&mut self, blocks: Vec<SyncedBlock>, cert: &Cert) -> Result<Tip, RootsDiffer> {
-        let last = blocks.len().saturating_sub(1);
-        for (i, block) in blocks.into_iter().enumerate() {
-            let header = &block.candidate.header;
+    fn sync(&mut self, blocks: Vec<sync::FinalBlock>, cert: &Cert) -> Result<Tip, RootsDiffer> {
+        for sync::FinalBlock { digest, header, batches } in blocks {
             // Consensus was faster.
             if header.height <= self.tip_height {
                 continue;
@@ -270,17 +259,28 @@ impl Executor {
             if header.parent_state_root != state || header.parent_results_root != results {
                 return Err(RootsDiffer { height: header.height - 1 });
             }
-            let executed = self.apply(&self.tip_state, header, &block.batches);
-            let own = (i == last).then(|| cert.clone());
-            let done = Done { height: header.height, batches: block.batches, executed };
-            self.let_out(block.digest, block.candidate, own, done);
+            let executed = self.apply(&self.tip_state, &header, &batches);
+            let own = (cert.statement.digest == digest).then(|| cert.clone());
+            let write = |b: &VerifiedBatch| BatchWrite { digest: b.digest, batch: b.batch.clone() };
+            let fetched = Some(batches.iter().map(write).collect());
+            let done = Done { height: header.height, batches, executed };
+            // The leader's signature is not part of fetched blocks and not needed: a certificate covers them.
+            let candidate = Candidate { header, signature: Signature([0; 64]) };
+            self.let_out(digest, candidate, own, done, fetched);
         }
         self.forget_losers();
         Ok(tip(&self.chain.borrow().head))
     }
 
-    /// Makes a final block visible and sends it to the database.
-    fn let_out(&mut self, digest: Hash, candidate: Candidate, cert: Option<Cert>, done: Done) {
+    /// Makes a final block visible and sends it to the database; of a fetched one its batches too.
+    fn let_out(
+        &mut self,
+        digest: Hash,
+        candidate: Candidate,
+        cert: Option<Cert>,
+        done: Done,
+        fetched: Option<Vec<BatchWrite>>,
+    ) {
         let header = &candidate.header;
         let summary = summary(&self.identity, digest, header, &done.executed);
         let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
@@ -300,6 +300,7 @@ impl Executor {
             digest,
             candidate,
             cert,
+            fetched,
             accounts: changed.iter().map(|(address, account)| (*address, account.balance, account.nonce)).collect(),
             transactions: rows.clone(),
             state_root: summary.state_root,

@@ -3,8 +3,8 @@
 //! ```text
 //! rpc/send_tx → mempool → batch → proposal → votes → certificate → commit → storage → subscriptions → rpc/websocket
 //! ```
-//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit | consensus, sync, rpc |
-//! audit | node.
+//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit, prune |
+//! consensus, sync, rpc | audit | node.
 
 pub mod audit;
 pub mod batches;
@@ -24,6 +24,7 @@ pub mod lapse;
 pub mod mempool;
 pub mod metrics;
 pub mod node;
+pub mod prune;
 pub mod pulse;
 pub mod recovery;
 pub mod rpc;

@@ -64,6 +64,8 @@ metrics! {
     height: gauge "blockchain_height";
     /// Height of the last block whose state is in the database.
     state_height: gauge "blockchain_state_applied_height";
+    /// Least height whose transactions are kept; below it only headers and certificates are.
+    lowest_height: gauge "blockchain_lowest_height";
     /// Least slot that is neither notarized nor skipped.
     frontier_slot: gauge "blockchain_frontier_slot";
     /// Slot of the highest Final certificate.

@@ -16,6 +16,7 @@ use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
+use crate::prune::Prune;
 use crate::pulse::Pulse;
 use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
@@ -90,7 +91,7 @@ impl NodeError {
                 exit::CONFLICTING_VOTE
             }
             NodeError::Recovery(RecoveryError::Storage(StorageError::Fenced { .. })) => exit::FENCED,
-            NodeError::Recovery(RecoveryError::Storage(_))
+            NodeError::Recovery(RecoveryError::Storage(_) | RecoveryError::Pruned { .. })
             | NodeError::Storage(_)
             | NodeError::Start { .. }
             | NodeError::PartEnded(_) => 1,
@@ -335,7 +336,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
 
     let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
-    let (stored, _) = watch::channel(height);
+    let (stored_sender, stored) = watch::channel(height);
     let (halted, halt) = watch::channel(None);
     let (failed, failure) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
@@ -386,8 +387,13 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         failed: failed.clone(),
     };
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
-    let commit =
-        Commit { storage: storage.clone(), core: inputs_sender.clone(), stored, metrics: metrics.clone(), failed };
+    let commit = Commit {
+        storage: storage.clone(),
+        core: inputs_sender.clone(),
+        stored: stored_sender,
+        metrics: metrics.clone(),
+        failed,
+    };
     let committing = tokio::spawn(commit.run(commits));
 
     let executor = Executor::new(
@@ -411,6 +417,11 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             drop(executing_until);
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
+
+    if let Some(keep) = config.keep_blocks {
+        let (storage, metrics) = (storage.clone(), metrics.clone());
+        tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());
+    }
 
     let mempool = mempool::start(
         mempool::Parts {
@@ -438,6 +449,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         gossip: gossip.clone(),
         heights: heights.clone(),
         halted: halted.clone(),
+        stored,
         executor: commands_sender.clone(),
         core: inputs_sender.clone(),
         metrics: metrics.clone(),

@@ -44,6 +44,17 @@ pub enum RecoveryError {
         /// The block.
         height: u64,
     },
+    /// Blocks must be executed again, and their transactions were deleted by `PRUNING`.
+    #[error(
+        "the state is at height {height}, but blocks below {lowest} lost their transactions (PRUNING): restore the whole \
+         database, state and ledger together, or start with an empty one"
+    )]
+    Pruned {
+        /// Height of the state, 0 where it is lost.
+        height: u64,
+        /// Least height whose transactions are there.
+        lowest: u64,
+    },
     /// The ledger lacks a block that must be there.
     #[error("block {height} is missing in the ledger, whose head is {head}")]
     Hole {
@@ -92,11 +103,15 @@ pub async fn recover(
     if end.head.height < head {
         info!(from = end.head.height + 1, to = head, "replaying blocks whose state was not stored");
     }
+    let (height, lowest) = (end.head.height, storage.lowest());
+    if height < head && height + 1 < lowest {
+        return Err(RecoveryError::Pruned { height, lowest });
+    }
     while end.head.height < head {
         end = replay(storage, identity, rules, end, head).await?;
     }
-    let recent = storage.blocks(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head, usize::MAX).await?;
-    let recovered = recovered(ledger, &end, &recent, memory, lease.generation);
+    let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
+    let recovered = recovered(ledger, &end, recent, memory, lease.generation);
     Ok(Start { snapshot: end, recovered })
 }
 
@@ -195,7 +210,7 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
 fn recovered(
     ledger: LedgerSnapshot,
     end: &Snapshot,
-    recent: &[(StoredBlock, Block)],
+    recent: Vec<StoredBlock>,
     memory: Memory,
     generation: u32,
 ) -> Recovered {
@@ -210,7 +225,7 @@ fn recovered(
         batches: ledger.batches,
         included: ledger.included,
         vote_floor: ledger.vote_floor,
-        recent: crate::storage::headers(recent),
+        recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),
     }
 }
 

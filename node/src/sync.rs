@@ -1,31 +1,43 @@
 //! Block sync: fetches final blocks a peer has and we lack, checks, executes and stores them (protocol.md S1, S4).
+//!
+//! ```text
+//! peers ─→ planner ─→ verify (blocking pool) ─→ runs ─→ apply: executor, core          all at once, each on other blocks
+//!                                                          └─→ commit: batches, blocks, state
+//! ```
 
-use crate::executor::{Command, SyncedBlock};
+use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
-use crate::storage::{BatchWrite, Storage, StorageError, StoredBlock};
+use crate::storage::{Storage, StorageError};
 use crate::view::{Identity, Snapshot};
-use aitbc_core::block::{Block, Candidate};
+use aitbc_core::block::Header;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
-use aitbc_core::key::Signature;
-use aitbc_core::message::Message;
-use aitbc_core::sync::{Answer, FinalBlock, Planner, reply_len, reply_range, verify_blocks};
+use aitbc_core::light::Anchor;
+use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
+use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 /// Events waiting for the task.
 pub const QUEUE: usize = 256;
 /// Bytes of batches in an answer: a message holds 4 MiB.
 const ANSWER_BYTES: usize = 3 << 20;
+/// Headers read at once in search of a certificate above the blocks of an answer.
+const HEADERS: u64 = 256;
 /// Requests of peers answered at once.
 const ANSWERING: usize = 4;
+/// Verified answers waiting to be executed; one more is being executed, and the blocks of one more being stored.
+const RUNS: usize = 1;
+/// Pause between two log lines about blocks that nobody keeps.
+const TELL_EVERY_MS: u64 = 10_000;
 /// Pause between two looks at time-outs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -63,10 +75,8 @@ pub enum SyncEvent {
     Reply {
         /// Who.
         peer: Index,
-        /// The blocks.
-        blocks: Vec<Block>,
-        /// Final certificate of the last one.
-        cert: Option<Cert>,
+        /// The blocks and what proves them.
+        blocks: Blocks,
     },
 }
 
@@ -96,12 +106,14 @@ pub struct Sync {
     pub identity: Arc<Identity>,
     /// Own end of the chain.
     pub chain: watch::Receiver<Arc<Snapshot>>,
-    /// For answers, and to store what came.
+    /// For answers.
     pub storage: Arc<dyn Storage>,
     /// Channels to peers.
     pub gossip: GossipHandle,
     /// Heights of peers, for readiness.
     pub heights: Arc<Heights>,
+    /// Height of the last block in the own ledger.
+    pub stored: watch::Receiver<u64>,
     /// Executes what came.
     pub executor: mpsc::Sender<Command>,
     /// Told where to go on.
@@ -112,74 +124,170 @@ pub struct Sync {
     pub metrics: Arc<Metrics>,
 }
 
-/// Why blocks that came were not taken.
-#[derive(Debug, thiserror::Error)]
-enum TakeError {
-    /// They are wrong; the peer is to blame.
-    #[error(transparent)]
-    Blocks(#[from] aitbc_core::sync::SyncError),
-    /// They contradict the own execution.
-    #[error(transparent)]
-    Roots(#[from] crate::executor::RootsDiffer),
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
+/// Verified blocks of one answer, and the certificate that proves them.
+struct Run {
+    blocks: Vec<FinalBlock>,
+    cert: Cert,
+}
+
+/// What becomes of the answer that continues the front.
+enum Stage {
+    /// It is not here yet.
+    Idle,
+    /// It is being verified; who sent it.
+    Verifying(Index, JoinHandle<Result<Run, String>>),
+    /// It waits for those before it to be executed.
+    Verified(Run),
+}
+
+/// The task's state.
+struct Fetching {
+    planner: Planner,
+    started: Instant,
+    /// End of the verified blocks, or the own end where that is ahead.
+    front: Anchor,
+    stage: Stage,
+    runs: mpsc::Sender<Run>,
+    answering: Arc<Semaphore>,
+    /// When it was last said that nobody keeps the next block.
+    told_ms: Option<u64>,
+}
+
+impl Fetching {
+    fn new(front: Anchor, runs: mpsc::Sender<Run>) -> Fetching {
+        Fetching {
+            planner: Planner::new(),
+            started: Instant::now(),
+            front,
+            stage: Stage::Idle,
+            runs,
+            answering: Arc::new(Semaphore::new(ANSWERING)),
+            told_ms: None,
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Waits until the answer is one stage further. False: the node is stopping.
+    async fn advance(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Idle => std::future::pending().await,
+            Stage::Verifying(peer, verdict) => {
+                let peer = *peer;
+                let verdict = verdict.await.unwrap_or_else(|cause| Err(cause.to_string()));
+                self.on_verdict(peer, verdict);
+                true
+            }
+            Stage::Verified(_) => {
+                let Ok(room) = self.runs.reserve().await else { return false };
+                if let Stage::Verified(run) = std::mem::replace(&mut self.stage, Stage::Idle) {
+                    room.send(run);
+                }
+                true
+            }
+        }
+    }
+
+    fn on_verdict(&mut self, peer: Index, verdict: Result<Run, String>) {
+        self.stage = Stage::Idle;
+        match verdict {
+            Ok(run) => {
+                // The own end may be beyond it by now; the executor leaves out what it has.
+                if let Some(end) = run
+                    .blocks
+                    .last()
+                    .map(|block| Anchor::of(&block.header, block.digest))
+                    .filter(|end| end.height > self.front.height)
+                {
+                    self.front = end;
+                    self.stage = Stage::Verified(run);
+                }
+            }
+            Err(cause) => {
+                warn!(cause, peer, "blocks from a peer do not verify");
+                self.planner.on_wrong(self.now_ms(), peer);
+            }
+        }
+    }
+
+    /// Begins to verify the answer that continues the front, if it is here and its turn.
+    fn verify_next(&mut self, identity: &Arc<Identity>, verifier: &Arc<Ed25519>) {
+        let front = self.front;
+        let idle = matches!(self.stage, Stage::Idle);
+        let Some(answer) = idle.then(|| self.planner.take(front.height)).flatten() else { return };
+        let (identity, verifier, peer) = (identity.clone(), verifier.clone(), answer.peer);
+        let verify = move || {
+            let cert = answer.cert.clone();
+            let blocks = verify_blocks(&*verifier, &identity.chain, &identity.set, &front, answer);
+            Ok(Run { blocks: blocks.map_err(|cause| cause.to_string())?, cert })
+        };
+        self.stage = Stage::Verifying(peer, tokio::task::spawn_blocking(verify));
+    }
+
+    /// Says now and then that the peers have deleted what is missing here: nothing but another peer helps.
+    fn tell_out_of_reach(&mut self) {
+        let now = self.now_ms();
+        if self.told_ms.is_some_and(|at| now < at + TELL_EVERY_MS) {
+            return;
+        }
+        if let Some(lowest) = self.planner.out_of_reach() {
+            self.told_ms = Some(now);
+            let next = self.front.height + 1;
+            warn!(next, lowest, "no connected peer keeps the next block: connect one whose PRUNING is archive");
+        }
+    }
 }
 
 impl Sync {
     /// Serves events until the channel closes.
     pub async fn run(self, mut events: mpsc::Receiver<SyncEvent>) {
-        let started = Instant::now();
-        let mut planner = Planner::new();
-        let verifier = Ed25519::new(&self.identity.set);
-        let answering = Arc::new(Semaphore::new(ANSWERING));
+        let (runs, waiting) = mpsc::channel(RUNS);
+        let apply = Apply {
+            stored: self.stored.clone(),
+            executor: self.executor.clone(),
+            core: self.core.clone(),
+            halted: self.halted.clone(),
+            chain: self.chain.clone(),
+        };
+        tokio::spawn(apply.run(waiting));
+        let verifier = Arc::new(Ed25519::new(&self.identity.set));
+        let mut fetching = Fetching::new(self.own_end(), runs);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut planner, &answering),
+                    Some(event) => self.on_event(event, &mut fetching),
                     None => return,
                 },
-                _ = look.tick() => {}
+                going_on = fetching.advance() => if !going_on { return },
+                _ = look.tick() => fetching.tell_out_of_reach(),
             }
-            while let Some(answer) = planner.take(self.own_height()) {
-                let peer = answer.peer;
-                match self.take(answer, &verifier).await {
-                    Ok(()) => {}
-                    Err(cause @ TakeError::Blocks(_)) => {
-                        warn!(%cause, peer, "blocks from a peer do not verify");
-                        planner.on_wrong(started.elapsed().as_millis() as u64, peer);
-                    }
-                    Err(TakeError::Stopping) => return,
-                    Err(TakeError::Roots(cause)) => {
-                        error!(%cause, "the own state diverged (C21)");
-                        let digest = self.chain.borrow().head.hash;
-                        self.halted.send_replace(Some(Halt::Diverged { height: cause.height, digest }));
-                        return;
-                    }
-                    Err(cause) => {
-                        error!(%cause, "blocks could not be taken");
-                        break;
-                    }
-                }
+            let own = self.own_end();
+            if own.height > fetching.front.height {
+                fetching.front = own;
             }
-            for request in planner.next(started.elapsed().as_millis() as u64, self.own_height()) {
-                debug!(peer = request.peer, from = request.from, count = request.count, "asking for blocks");
-                // A peer that left is told by `Disconnected`, and another one asked.
-                let _ =
-                    self.gossip.send(request.peer, &Message::BlocksReq { from: request.from, count: request.count });
-            }
+            fetching.verify_next(&self.identity, &verifier);
+            self.ask(&mut fetching);
         }
     }
 
-    fn own_height(&self) -> u64 {
-        self.chain.borrow().head.height
+    fn own_end(&self) -> Anchor {
+        Anchor::from(&crate::executor::tip(&self.chain.borrow().head))
     }
 
-    fn on_event(&self, event: SyncEvent, planner: &mut Planner, answering: &Arc<Semaphore>) {
+    fn ask(&self, fetching: &mut Fetching) {
+        let now = fetching.now_ms();
+        for request in fetching.planner.next(now, fetching.front.height) {
+            debug!(peer = request.peer, from = request.from, count = request.count, "asking for blocks");
+            // A peer that left is told by `Disconnected`, and another one asked.
+            let _ = self.gossip.send(request.peer, &Message::BlocksReq { from: request.from, count: request.count });
+        }
+    }
+
+    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching) {
+        let planner = &mut fetching.planner;
         match event {
             SyncEvent::Connected(_) => {}
             SyncEvent::Disconnected(peer) => {
@@ -190,8 +298,8 @@ impl Sync {
                 self.heights.set(peer, height);
                 planner.on_status(peer, height);
             }
-            SyncEvent::Reply { peer, blocks, cert } => planner.on_blocks(peer, blocks, cert),
-            SyncEvent::Request { peer, from, count } => self.answer(peer, from, count, answering),
+            SyncEvent::Reply { peer, blocks } => planner.on_blocks(peer, blocks),
+            SyncEvent::Request { peer, from, count } => self.answer(peer, from, count, &fetching.answering),
         }
     }
 
@@ -203,10 +311,9 @@ impl Sync {
         };
         let (storage, gossip) = (self.storage.clone(), self.gossip.clone());
         tokio::spawn(async move {
-            let (from, to, read_to) = reply_range(from, count);
-            match storage.blocks(from, read_to, ANSWER_BYTES).await {
-                Ok(found) => {
-                    if let Err(cause) = gossip.send(peer, &blocks_message(found, to)) {
+            match read_answer(&*storage, from.max(1), u64::from(count).clamp(1, MAX_BLOCKS as u64)).await {
+                Ok(blocks) => {
+                    if let Err(cause) = gossip.send(peer, &Message::Blocks(blocks)) {
                         debug!(%cause, peer, "blocks not sent");
                     }
                 }
@@ -215,91 +322,82 @@ impl Sync {
             drop(permit);
         });
     }
+}
 
-    /// Verified, durable as batches, executed, then told to the core.
-    async fn take(&self, answer: Answer, verifier: &Ed25519) -> Result<(), TakeError> {
-        let tip = crate::executor::tip(&self.chain.borrow().head);
-        let Identity { chain, set, .. } = &*self.identity;
-        let blocks = verify_blocks(verifier, chain, set, &tip, answer.blocks, &answer.cert)?;
-        let (first, count) = (tip.height + 1, blocks.len());
-        let batch = |b: &aitbc_core::batch::VerifiedBatch| BatchWrite { digest: b.digest, batch: b.batch.clone() };
-        let batches: Vec<BatchWrite> = blocks.iter().flat_map(|block| block.batches.iter().map(batch)).collect();
-        let included = batches.iter().map(|b| (b.digest, b.batch.expiry_height)).collect();
-        if !batches.is_empty() {
-            self.storage.commit_batches(batches).await?;
+/// Blocks of the ledger from a height on, and what proves them.
+async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blocks, StorageError> {
+    let lowest = storage.lowest();
+    if from < lowest {
+        return Ok(Blocks { lowest, ..Blocks::default() });
+    }
+    let found = storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await?;
+    let found: Vec<_> = found.into_iter().map(|(stored, block)| (block, stored.cert)).collect();
+    let mut after: Vec<(Header, Option<Cert>)> = Vec::new();
+    let certified = |cert: &Option<Cert>| cert.is_some();
+    let mut proven = found.is_empty() || found.iter().any(|(_, cert)| certified(cert));
+    let mut next = from.saturating_add(found.len() as u64);
+    while !proven && after.len() < MAX_HEADERS {
+        let headers = storage.headers(next, next.saturating_add(HEADERS - 1)).await?;
+        next = next.saturating_add(headers.len() as u64);
+        proven = headers.is_empty() || headers.iter().any(|stored| certified(&stored.cert));
+        after.extend(headers.into_iter().map(|stored| (stored.candidate.header, stored.cert)));
+    }
+    Ok(reply(found, after, lowest))
+}
+
+/// Hands verified blocks to the executor, in order, then tells the core.
+struct Apply {
+    stored: watch::Receiver<u64>,
+    executor: mpsc::Sender<Command>,
+    core: mpsc::Sender<Input>,
+    halted: watch::Sender<Option<Halt>>,
+    chain: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// Why blocks that came were not taken.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    /// They contradict the own execution.
+    #[error(transparent)]
+    Roots(#[from] crate::executor::RootsDiffer),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl Apply {
+    async fn run(mut self, mut runs: mpsc::Receiver<Run>) {
+        let mut before = 0;
+        while let Some(run) = runs.recv().await {
+            let Some(end) = run.blocks.last().map(|block| block.header.height) else { continue };
+            // A slow database slows this down, or its queue would hold hundreds of large blocks.
+            if self.stored.wait_for(|height| *height >= before).await.is_err() {
+                return;
+            }
+            before = end;
+            match self.apply(run).await {
+                Ok(()) => {}
+                Err(ApplyError::Stopping) => return,
+                Err(ApplyError::Roots(cause)) => {
+                    error!(%cause, "the own state diverged (C21)");
+                    let digest = self.chain.borrow().head.hash;
+                    self.halted.send_replace(Some(Halt::Diverged { height: cause.height, digest }));
+                    return;
+                }
+            }
         }
+    }
+
+    async fn apply(&self, run: Run) -> Result<(), ApplyError> {
+        let (first, count) = (run.blocks.first().map_or(0, |block| block.header.height), run.blocks.len());
+        let batches = run.blocks.iter().flat_map(|block| &block.batches);
+        let included = batches.map(|b| (b.digest, b.batch.expiry_height)).collect();
         let (reply, done) = oneshot::channel();
-        let blocks = blocks.into_iter().map(synced).collect();
-        let command = Command::Sync { blocks, cert: answer.cert.clone(), reply };
-        self.executor.send(command).await.map_err(|_| TakeError::Stopping)?;
-        let tip = done.await.map_err(|_| TakeError::Stopping)??;
+        let command = Command::Sync { blocks: run.blocks, cert: run.cert.clone(), reply };
+        self.executor.send(command).await.map_err(|_| ApplyError::Stopping)?;
+        let tip = done.await.map_err(|_| ApplyError::Stopping)??;
         info!(first, count, height = tip.height, "blocks fetched");
-        let input = Input::Synced { tip, cert: answer.cert, included };
-        self.core.send(input).await.map_err(|_| TakeError::Stopping)
-    }
-}
-
-/// The reply with those of the blocks found that [`reply_len`] says.
-fn blocks_message(mut found: Vec<(StoredBlock, Block)>, to: u64) -> Message {
-    let certified = |(stored, block): &(StoredBlock, Block)| (block.header.height, stored.cert.is_some());
-    found.truncate(reply_len(&found.iter().map(certified).collect::<Vec<_>>(), to));
-    let cert = found.last().and_then(|(stored, _)| stored.cert.clone());
-    Message::Blocks { blocks: found.into_iter().map(|(_, block)| block).collect(), cert }
-}
-
-fn synced(block: FinalBlock) -> SyncedBlock {
-    let candidate = Candidate { header: block.header, signature: Signature([0; 64]) };
-    SyncedBlock { digest: block.digest, candidate, batches: block.batches }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use aitbc_core::block::Header;
-    use aitbc_core::hash::Hash;
-    use aitbc_core::vote::{Kind, Statement};
-
-    /// A block, with a certificate of its own or covered by a later one only.
-    fn block(height: u64, certified: bool) -> (StoredBlock, Block) {
-        let header = Header {
-            version: 1,
-            epoch: 0,
-            slot: height,
-            height,
-            parent_slot: height - 1,
-            parent: Hash::ZERO,
-            parent_state_root: Hash::ZERO,
-            parent_results_root: Hash::ZERO,
-            time_ms: height,
-            proposer: 0,
-            set_hash: Hash::ZERO,
-            next_set_hash: Hash::ZERO,
-            batches: Vec::new(),
-            evidence: Vec::new(),
-        };
-        let statement = Statement { epoch: 0, slot: height, kind: Kind::Final, digest: Hash::ZERO };
-        let cert = certified.then(|| Cert { statement, signers: Vec::new(), signatures: Vec::new() });
-        let candidate = Candidate { header: header.clone(), signature: Signature([0; 64]) };
-        (StoredBlock { digest: Hash::ZERO, candidate, cert }, Block { header, batches: Vec::new() })
-    }
-
-    /// Heights of the reply where blocks 5 to 9 are there and those in `certified` have a certificate.
-    fn reply(certified: &[u64], to: u64) -> Vec<u64> {
-        let found = (5..=9).map(|height| block(height, certified.contains(&height))).collect();
-        let Message::Blocks { blocks, cert } = blocks_message(found, to) else { unreachable!("a Blocks message") };
-        assert_eq!(cert.is_some(), !blocks.is_empty());
-        blocks.iter().map(|block| block.header.height).collect()
-    }
-
-    #[test]
-    fn a_reply_ends_at_the_last_block_asked_for_that_has_a_certificate() {
-        assert_eq!(reply(&[5, 6, 7, 8, 9], 7), [5, 6, 7]);
-        assert_eq!(reply(&[6, 9], 8), [5, 6]);
-    }
-
-    #[test]
-    fn a_gap_of_blocks_without_certificates_is_closed_by_a_later_one() {
-        assert_eq!(reply(&[7, 8], 5), [5, 6, 7]);
-        assert_eq!(reply(&[], 5), [0; 0]);
+        let input = Input::Synced { tip, cert: run.cert, included };
+        self.core.send(input).await.map_err(|_| ApplyError::Stopping)
     }
 }

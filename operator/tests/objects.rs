@@ -134,6 +134,20 @@ fn the_same_spec_and_observation_give_the_same_objects() {
 }
 
 #[test]
+fn how_many_blocks_are_kept_reaches_the_node_and_archive_needs_no_word() {
+    let value = |pruning: Value| {
+        let mut network = sample("devnet");
+        network.spec.pruning = serde_json::from_value(pruning).expect("pruning");
+        let set = objects(&network, &cluster(&network)).stateful_set;
+        let pod = set.spec.expect("spec").template.spec.expect("pod");
+        let variables = pod.containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+        variables.into_iter().find(|variable| variable.name == "PRUNING").and_then(|variable| variable.value)
+    };
+    assert_eq!(value(serde_json::json!({ "mode": "Keep", "keepBlocks": 5_000 })).as_deref(), Some("5000"));
+    assert_eq!(value(serde_json::json!({})), None);
+}
+
+#[test]
 fn every_container_is_restricted_and_has_a_read_only_root() {
     for name in ["devnet", "bring-your-own-keys", "external-postgres"] {
         let network = sample(name);

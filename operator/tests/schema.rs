@@ -81,6 +81,17 @@ fn a_block_time_out_of_bounds_is_refused() {
 }
 
 #[test]
+fn pruning_keeps_all_blocks_or_a_number_that_the_node_accepts() {
+    let keep = |blocks: Value| with("pruning", json!({ "mode": "Keep", "keepBlocks": blocks }));
+    assert_eq!(broken(&network(keep(json!(aitbc_core::params::MIN_KEEP_BLOCKS))), None), "");
+    refused(keep(json!(aitbc_core::params::MIN_KEEP_BLOCKS - 1)), "pruning.keepBlocks must be at least 2064");
+    refused(with("pruning", json!({ "mode": "Keep" })), "pruning.keepBlocks is required with pruning.mode Keep");
+    refused(with("pruning", json!({ "mode": "Archive", "keepBlocks": 5000 })), "allowed only with it");
+    assert_eq!(broken(&network(with("pruning", json!({ "mode": "Archive" }))), None), "");
+    assert_eq!(broken(&network(keep(json!(5_000))), Some(&network(four()))), "", "it may change");
+}
+
+#[test]
 fn a_name_that_is_too_long_or_no_dns_label_is_refused() {
     for name in ["a".repeat(41), "Dev".into(), "a.b".into(), "1a".into(), "a-".into()] {
         let mut object = network(four());

@@ -27,6 +27,8 @@ async fn each_refusal_names_field_and_rule() {
         ),
         (with("chainID", json!("Not-A-Name")), vec!["spec.chainID", "should match"]),
         (with("validators.storage.size", json!("0")), vec!["storage.size", "greater than 0"]),
+        (with("pruning", json!({ "mode": "Keep" })), vec!["pruning.keepBlocks is required"]),
+        (with("pruning", json!({ "mode": "Keep", "keepBlocks": 100 })), vec!["keepBlocks", "at least 2064"]),
         (with("database", json!({ "mode": "External" })), vec!["database.external is required"]),
     ];
     for (spec, words) in cases {

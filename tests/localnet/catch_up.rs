@@ -1,6 +1,9 @@
 //! Nodes that were away catch up and sign again.
 
-use aitbc_core::params::Parameters;
+use aitbc_core::params::{MIN_KEEP_BLOCKS, Parameters};
+use aitbc_tests::catch_up;
+use aitbc_tests::forge::Plan;
+use aitbc_tests::ledger_reader::LedgerReader;
 use aitbc_tests::load::Load;
 use aitbc_tests::localnet::{Database, Localnet, Shape, Wiring, run};
 use aitbc_tests::seed::Seed;
@@ -17,6 +20,74 @@ fn a_validator_that_was_away_for_2000_blocks_catches_up_and_signs_on_sqlite() {
 #[test]
 fn a_validator_that_was_away_for_2000_blocks_catches_up_and_signs_on_postgres() {
     away("away postgres", Database::Postgres);
+}
+
+/// Blocks that a new validator takes from the others: enough to measure, few enough to forge in a test.
+const LONG: u64 = 40_000;
+/// Blocks a second that block sync must take at least.
+const BLOCKS_PER_SECOND: f64 = 2_000.0;
+
+#[test]
+fn a_validator_without_blocks_takes_2000_small_ones_a_second_and_votes() {
+    run("a long chain", async {
+        let seed = Seed::of("a long chain");
+        let report = catch_up::measure(Database::Sqlite, seed, Plan::small(LONG), None).await?;
+        println!("{report:#?}");
+        ensure!(report.blocks_per_second >= BLOCKS_PER_SECOND, "{:.0} blocks a second", report.blocks_per_second);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_validator_that_prunes_keeps_the_batches_of_the_last_blocks_only_on_sqlite() {
+    prunes("pruning sqlite", Database::Sqlite);
+}
+
+#[test]
+fn a_validator_that_prunes_keeps_the_batches_of_the_last_blocks_only_on_postgres() {
+    prunes("pruning postgres", Database::Postgres);
+}
+
+/// It takes ten times as many blocks as it keeps. Those it deleted are gone for clients, and it starts again.
+fn prunes(test: &str, database: Database) {
+    run(test, async {
+        let plan = Plan { blocks: 10 * MIN_KEEP_BLOCKS, transactions: 20, ..Plan::small(0) };
+        let mut net = catch_up::prepare(database, Seed::of(test), plan).await?;
+        let report = catch_up::catch_up(&mut net, plan, Some(MIN_KEEP_BLOCKS)).await?;
+        println!("{report:#?}");
+        let batches = async |node: usize| LedgerReader::open(&net.nodes[node].database_url)?.batches().await;
+        let (kept, all) = (batches(3).await?, batches(0).await?);
+        // A tenth, and those of the few blocks that are deleted next.
+        ensure!(0 < kept && kept * 8 <= all, "{kept} of {all} batches");
+        let gone = net.nodes[3].rpc.get("/rpc/get_block/5").await?;
+        ensure!(gone.status == 410, "{}", gone.status);
+        ensure!(net.nodes[0].rpc.get("/rpc/get_block/5").await?.status == 200);
+        net.nodes[3].process.kill().await?;
+        net.start_all()?;
+        net.wait_until_signs(3, Duration::from_secs(20)).await?;
+        net.finish().await
+    });
+}
+
+/// Blocks of almost 2 MiB, of which no message holds three, and a certificate far above them: too far for consensus
+/// itself to fetch them.
+const LARGE: Plan = Plan {
+    blocks: 120,
+    filled_every: 1,
+    filled_to: 4,
+    batches: 8,
+    transactions: 130,
+    payments: 63,
+    certified_every: 120,
+};
+
+#[test]
+fn large_blocks_without_certificates_of_their_own_are_taken_under_the_headers_above_them() {
+    run("large blocks", async {
+        let report = catch_up::measure(Database::Sqlite, Seed::of("large blocks"), LARGE, None).await?;
+        ensure!(report.blocks > LARGE.blocks);
+        Ok(())
+    });
 }
 
 fn away(test: &str, database: Database) {

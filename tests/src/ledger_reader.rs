@@ -150,6 +150,38 @@ impl LedgerReader {
         }
     }
 
+    /// Number of batches that are kept.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub async fn batches(&self) -> Result<i64> {
+        Ok(match self {
+            LedgerReader::Sqlite { ledger, .. } => {
+                sqlx::query_scalar("SELECT count(*) FROM batches").fetch_one(ledger).await?
+            }
+            LedgerReader::Postgres(pool) => {
+                sqlx::query_scalar("SELECT count(*) FROM ledger.batches").fetch_one(pool).await?
+            }
+        })
+    }
+
+    /// Bytes of all tables and indexes; of files without their logs, free pages in them included.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub async fn bytes(&self) -> Result<i64> {
+        let file = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        Ok(match self {
+            LedgerReader::Sqlite { ledger, state } => {
+                let ledger: i64 = sqlx::query_scalar(file).fetch_one(ledger).await?;
+                ledger + sqlx::query_scalar::<_, i64>(file).fetch_one(state).await?
+            }
+            LedgerReader::Postgres(pool) => {
+                sqlx::query_scalar("SELECT pg_database_size(current_database())").fetch_one(pool).await?
+            }
+        })
+    }
+
     /// Version of the server or library, for reports.
     ///
     /// # Errors

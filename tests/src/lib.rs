@@ -24,8 +24,11 @@ pub mod abuser;
 pub mod localnet;
 pub mod witness;
 
+pub mod forge;
+
 pub mod cluster;
 
 pub mod bench;
+pub mod catch_up;
 pub mod load;
 pub mod one_of_four;

@@ -173,7 +173,7 @@ impl NodeProcess {
 }
 
 /// Settings of a node (design.md §2).
-const SETTINGS: [&str; 20] = {
+const SETTINGS: [&str; 21] = {
     use aitbc_core::env::name;
     [
         name::DATABASE_URL,
@@ -192,6 +192,7 @@ const SETTINGS: [&str; 20] = {
         name::PEERS,
         name::BLOCK_TIME,
         name::BLOCK_CACHE_SIZE,
+        name::PRUNING,
         name::RPC_TIMEOUT,
         name::RPC_RATE_LIMIT,
         name::MEMPOOL_MAX_BYTES,

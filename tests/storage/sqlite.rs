@@ -4,6 +4,7 @@ use crate::fixture::*;
 use aitbc_core::vote::Kind;
 use aitbc_node::storage::{StateWrite, StorageError, open};
 use aitbc_tests::tmpfs::Tmpfs;
+use sqlx::Connection;
 
 fn dir(site: &Site) -> &std::path::Path {
     match site {
@@ -75,6 +76,28 @@ async fn a_lost_state_file_is_made_again_empty() {
     storage.take_lease("again".to_owned()).await.expect("takes the lease");
     assert!(storage.load_state().await.expect("loads").is_none(), "to be rebuilt");
     assert_eq!(storage.load_ledger().await.expect("loads").votes.len(), 1);
+}
+
+/// Height in a copy of the state's file without its log, as a power loss may leave it.
+async fn height_without_the_log(site: &Site) -> Option<i64> {
+    let copy = dir(site).join("copy.db");
+    std::fs::copy(dir(site).join("blockchain-state.db"), &copy).expect("copies");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&copy);
+    let mut file = sqlx::SqliteConnection::connect_with(&options).await.expect("opens");
+    let height = sqlx::query_scalar("SELECT height FROM applied").fetch_one(&mut file).await.expect("a row");
+    file.close().await.expect("closes");
+    height
+}
+
+#[tokio::test]
+async fn a_flushed_state_outlives_its_log() {
+    let site = Site::sqlite();
+    let storage = site.ready().await;
+    storage.flush_state().await.expect("flushes");
+    storage.apply_state(state(7)).await.expect("applies");
+    assert_eq!(height_without_the_log(&site).await, Some(0));
+    assert_eq!(storage.flush_state().await.expect("flushes"), Some(7));
+    assert_eq!(height_without_the_log(&site).await, Some(7));
 }
 
 #[tokio::test]

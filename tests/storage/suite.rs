@@ -4,7 +4,7 @@ use crate::fixture::*;
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::vote::Kind;
-use aitbc_node::storage::{Owner, StateWrite, StorageError, VoteWrite};
+use aitbc_node::storage::{Owner, StateWrite, Storage, StorageError, VoteWrite};
 use std::sync::Arc;
 
 macro_rules! on_both_databases {
@@ -42,6 +42,10 @@ on_both_databases! {
     known_batches_and_blocks_are_no_error_but_another_block_is,
     a_block_whose_batch_is_missing_is_refused,
     batches_that_expired_outside_a_block_are_deleted,
+    batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay,
+    a_step_deletes_no_more_than_a_mebibyte_but_at_least_one_block,
+    outcomes_go_with_their_blocks_and_the_others_are_found,
+    a_state_that_is_on_disk_tells_its_height,
     the_state_grows_by_height_and_never_goes_back,
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
@@ -385,6 +389,88 @@ async fn batches_that_expired_outside_a_block_are_deleted(site: Site) {
     let left = storage.batches(vec![final_one.digest(), late.digest(), open.digest()]).await.expect("reads");
     let left: Vec<Hash> = left.into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [final_one.digest(), open.digest()]);
+}
+
+/// Calls until nothing is left to delete; gives the marks on the way.
+async fn forget(storage: &Arc<dyn Storage>, below: u64) -> Vec<u64> {
+    let mut marks = vec![storage.lowest()];
+    loop {
+        let lowest = storage.forget_bodies(below).await.expect("deletes");
+        assert_eq!(storage.lowest(), lowest);
+        if marks.last() == Some(&lowest) {
+            return marks;
+        }
+        marks.push(lowest);
+    }
+}
+
+async fn batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay(site: Site) {
+    let storage = site.ready().await;
+    let batches: Vec<_> = (1..=200).map(|height| batch(height, height + 9, 1)).collect();
+    storage.commit_batches(batches.iter().map(batch_write).collect()).await.expect("batches");
+    let block = |(height, batch)| block_write(header(height, height, vec![batch]), Some(cert(Kind::Final, height)));
+    storage.commit_blocks((1..).zip(&batches).map(block).collect()).await.expect("blocks");
+    assert_eq!(forget(&storage, 151).await, [1, 65, 129, 151], "64 blocks a step");
+
+    let headers = storage.headers(1, 200).await.expect("reads");
+    assert_eq!(headers.len(), 200);
+    assert!(headers.iter().all(|stored| stored.cert.is_some() && stored.candidate.header.batches.len() == 1));
+    assert_eq!(storage.blocks(151, 200, usize::MAX).await.expect("reads").len(), 50);
+    assert!(matches!(storage.blocks(150, 150, usize::MAX).await, Err(StorageError::Corrupt(_))));
+    let left = storage.batches(batches.iter().map(|b| b.digest()).collect()).await.expect("reads");
+    assert_eq!(left.iter().map(|(digest, _)| *digest).collect::<Vec<_>>(), digests(&batches[150..]));
+    let rows = format!("SELECT count(*) FROM {}", site.ledger("batches"));
+    assert_eq!(site.number(&rows).await, 50);
+    storage.close().await;
+    assert_eq!(site.open().await.lowest(), 151, "a start knows");
+}
+
+fn digests(batches: &[aitbc_core::batch::Batch]) -> Vec<Hash> {
+    batches.iter().map(|batch| batch.digest()).collect()
+}
+
+async fn a_step_deletes_no_more_than_a_mebibyte_but_at_least_one_block(site: Site) {
+    let storage = site.ready().await;
+    // What counts is what the headers say of the sizes.
+    let block = |height: u64, kib: u32| {
+        let mut header = header(height, height, vec![&batch(height, 9, 1)]);
+        header.batches[0].bytes = kib << 10;
+        header
+    };
+    let headers = [(1, 500), (2, 500), (3, 30), (4, 2_000), (5, 1), (6, 1)].map(|(height, kib)| block(height, kib));
+    storage.commit_batches((1..=6).map(|h| batch_write(&batch(h, 9, 1))).collect()).await.expect("batches");
+    storage.commit_blocks(headers.map(|h| block_write(h, None)).to_vec()).await.expect("blocks");
+    assert_eq!(forget(&storage, 6).await, [1, 3, 4, 5, 6]);
+}
+
+async fn outcomes_go_with_their_blocks_and_the_others_are_found(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_blocks((1..=7).map(|h| block_write(header(h, h, vec![]), None)).collect()).await.expect("blocks");
+    // The index by id is in runs of 65,536: the first one goes wholly.
+    for height in 1..=7 {
+        let transactions = (0..12_000).map(|index| transaction_row(height, index)).collect();
+        storage.apply_state(StateWrite { transactions, ..state(height) }).await.expect("applies");
+    }
+    assert_eq!(forget(&storage, 7).await, [1, 7]);
+    let found = async |height, index| storage.transaction(transaction_row(height, index).id).await.expect("reads");
+    for index in [0, 11_999] {
+        assert!(found(6, index).await.is_none(), "deleted");
+        assert_eq!(found(7, index).await.map(|row| (row.height, row.index)), Some((7, index)));
+    }
+    assert_eq!(storage.transactions(None, 1_000, 11_500).await.expect("reads").len(), 500);
+    let transactions = vec![transaction_row(8, 0)];
+    storage.apply_state(StateWrite { transactions, ..state(8) }).await.expect("goes on");
+    assert!(found(8, 0).await.is_some());
+}
+
+async fn a_state_that_is_on_disk_tells_its_height(site: Site) {
+    let storage = site.open().await;
+    storage.take_lease("test".to_owned()).await.expect("takes the lease");
+    assert_eq!(storage.flush_state().await.expect("flushes"), None, "there is none yet");
+    storage.reset_state(state(0)).await.expect("writes genesis");
+    assert_eq!(storage.flush_state().await.expect("flushes"), Some(0));
+    storage.apply_state(state(2)).await.expect("applies");
+    assert_eq!(storage.flush_state().await.expect("flushes"), Some(2));
 }
 
 async fn the_state_grows_by_height_and_never_goes_back(site: Site) {

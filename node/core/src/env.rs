@@ -45,6 +45,8 @@ pub mod name {
     pub const BLOCK_TIME: &str = "BLOCK_TIME";
     /// Blocks kept in memory for readers.
     pub const BLOCK_CACHE_SIZE: &str = "BLOCK_CACHE_SIZE";
+    /// `archive`, or for how many blocks transactions are kept.
+    pub const PRUNING: &str = "PRUNING";
     /// Longest time a request may take.
     pub const RPC_TIMEOUT: &str = "RPC_TIMEOUT";
     /// Requests a second and client; 0: no limit.

@@ -1,7 +1,7 @@
 //! What validators send each other over an authenticated channel (protocol.md F8).
 
 use crate::batch::Batch;
-use crate::block::{Block, Candidate, Proposal};
+use crate::block::{Block, Candidate, Header, Proposal};
 use crate::codec;
 use crate::hash::Hash;
 use crate::memory::MarkReply;
@@ -12,6 +12,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 pub const MAX_REQUEST: usize = 64;
 /// Blocks of one reply.
 pub const MAX_BLOCKS: usize = 256;
+/// Headers of one reply that lead from its last block up to the certified one. Bytes bound it first where headers are full:
+/// of the largest, 5.2 KiB each, more than 256 fit beside a block of 2 MiB.
+pub const MAX_HEADERS: usize = 4_096;
 /// Bytes of any encoded message (S4).
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
@@ -28,6 +31,21 @@ pub struct Status {
     pub height: u64,
     /// False: shall not lead now (stopping, or its database is down).
     pub ready: bool,
+}
+
+/// Final blocks from a ledger, with what proves them (S1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Blocks {
+    /// Consecutive, the first one as asked for; empty where the sender has not got them.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_BLOCKS>")]
+    pub blocks: Vec<Block>,
+    /// Headers of the blocks after them, up to the one that `cert` is of; empty where that is the last of `blocks`.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_HEADERS>")]
+    pub headers: Vec<Header>,
+    /// Final certificate of the last header; absent where `blocks` is empty.
+    pub cert: Option<Cert>,
+    /// Least height whose batches the sender keeps: it need not be asked for those below.
+    pub lowest: u64,
 }
 
 /// Everything on the wire. The borsh tag is the position: append only.
@@ -82,14 +100,8 @@ pub enum Message {
         /// Most blocks wanted, at most [`MAX_BLOCKS`].
         count: u32,
     },
-    /// Consecutive final blocks, and the Final certificate of the last one.
-    Blocks {
-        /// Empty where the asked one has none.
-        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_BLOCKS>")]
-        blocks: Vec<Block>,
-        /// Of the last block; absent where `blocks` is empty.
-        cert: Option<Cert>,
-    },
+    /// The answer to it.
+    Blocks(Blocks),
     /// Asks for the receiver's mark, and what it has seen of the sender's key (A2, A5).
     MarkQuery {
         /// Goes into the answer.
@@ -115,7 +127,7 @@ impl Message {
             Message::CertReq { .. } => "cert_req",
             Message::Certs { .. } => "certs",
             Message::BlocksReq { .. } => "blocks_req",
-            Message::Blocks { .. } => "blocks",
+            Message::Blocks(_) => "blocks",
             Message::MarkQuery { .. } => "mark_query",
             Message::MarkReply(_) => "mark_reply",
         }

@@ -41,6 +41,9 @@ pub const KEEP_FINAL_SLOTS: u64 = 64;
 pub const STANDSTILL_SLOTS: u64 = 64;
 /// Bytes one standstill attempt may send to a peer (C17).
 pub const STANDSTILL_BYTES: usize = 256 << 10;
+/// Least number of blocks whose batches a node keeps: one may be named again until it expires (V6), which a start reads
+/// from the ledger, and the blocks of the last final slots are asked for by late peers (C14, C20).
+pub const MIN_KEEP_BLOCKS: u64 = MAX_EXPIRY_AHEAD + KEEP_FINAL_SLOTS;
 /// Fetch requests in flight (C14).
 pub const MAX_FETCHES: usize = 16;
 /// First and longest fetch time-out in milliseconds, growing by half (C14).

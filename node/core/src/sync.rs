@@ -2,20 +2,21 @@
 //!
 //! A validator that was away asks peers for ranges of heights, at most [`MAX_IN_FLIGHT`] at once and one of each peer.
 //! Answers may come in any order and shorter than asked; they wait until they continue the own chain. What is missing is
-//! asked again: of another peer when one is slow, sends something wrong, or goes away.
+//! asked again: of another peer when one is slow, sends something wrong, has deleted it, or goes away.
 //!
 //! ```text
-//! status ─→ peers ─→ next() ─→ BlocksReq          Blocks ─→ on_blocks() ─→ take() ─→ verify_blocks() ─→ execute
-//!                      ↑ time-outs                                            └─ wrong: on_wrong() ─→ asked elsewhere
+//! status ─→ peers ─→ next() ─→ BlocksReq ─→ reply()        Blocks ─→ on_blocks() ─→ take() ─→ verify_blocks() ─→ execute
+//!                      ↑ time-outs                                             └─ wrong: on_wrong() ─→ asked elsewhere
 //! ```
+//! Verified blocks need not be executed before the next ones are asked for and verified: "own height" here is that of the
+//! last verified block, [`Anchor`].
 
 use crate::batch::{Batch, BatchError, VerifiedBatch};
 use crate::block::{Block, Header};
-use crate::consensus::input::Tip;
 use crate::consensus::verify::Verify;
 use crate::hash::Hash;
-use crate::light::{Anchor, names};
-use crate::message::MAX_BLOCKS;
+use crate::light::{Anchor, LinkError, names};
+use crate::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Cert, CertError};
 use std::collections::BTreeMap;
@@ -26,9 +27,7 @@ pub const MAX_IN_FLIGHT: usize = 4;
 /// Answers that wait for an earlier one: bounds memory to this many messages, and the one that continues the own chain.
 pub const MAX_WAITING: usize = 8;
 /// Blocks asked for at once; the answer may be shorter, as a message holds 4 MiB.
-pub const REQUEST_BLOCKS: u64 = 128;
-/// Blocks read beyond those asked for: where none of these has a certificate of its own, the reply ends at a later one.
-const BEYOND: u64 = 32;
+pub const REQUEST_BLOCKS: u64 = MAX_BLOCKS as u64;
 /// After how long another peer is asked, in milliseconds. A late answer is still taken.
 pub const TIMEOUT_MS: u64 = 2_000;
 /// Doublings of the time-out until a peer that owes an answer is asked again: at most 32 s.
@@ -39,6 +38,8 @@ pub const PENALTY_MS: u64 = 10_000;
 pub const LAG: u64 = 4;
 /// How long the own height may stand still below a peer's before sync helps, in milliseconds.
 pub const STALL_MS: u64 = 1_000;
+/// Room in a reply for its lengths and the largest certificate.
+const REPLY_BYTES: usize = 8 << 10;
 
 /// Blocks to ask of a peer: a [`BlocksReq`](crate::message::Message::BlocksReq).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +59,17 @@ pub struct Answer {
     pub peer: Index,
     /// Consecutive, the first one above the own height.
     pub blocks: Vec<Block>,
-    /// Final certificate of the last one.
+    /// Headers of the blocks after them, up to the certified one.
+    pub headers: Vec<Header>,
+    /// Final certificate of the last header.
     pub cert: Cert,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Peer {
     height: u64,
+    /// Least height whose batches it keeps, by its last answer.
+    lowest: u64,
     connected: bool,
     /// What it was asked and has not answered: first height and count.
     asked: Option<(u64, u64)>,
@@ -105,19 +110,23 @@ impl Planner {
     /// The channel to a peer is gone: what it was asked is asked elsewhere.
     pub fn on_disconnected(&mut self, peer: Index) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            (peer.connected, peer.alone_until, peer.asked) = (false, None, None);
+            (peer.connected, peer.alone_until, peer.asked, peer.lowest) = (false, None, None, 0);
         }
     }
 
     /// A peer answered. What was not asked of it, or came already, is dropped.
-    pub fn on_blocks(&mut self, peer: Index, blocks: Vec<Block>, cert: Option<Cert>) {
+    pub fn on_blocks(&mut self, peer: Index, reply: Blocks) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some((from, _)) = state.asked else { return };
+        let Blocks { blocks, headers, cert, lowest } = reply;
+        state.lowest = lowest;
         let Some(first) = blocks.first().map(|block| block.header.height) else {
-            // It has less than its status said; the next status may say more.
             (state.asked, state.alone_until) = (None, None);
-            state.height = state.height.min(from - 1);
-            state.failures += 1;
+            // It has deleted them, which is no failure, or has less than its status said; the next status may say more.
+            if lowest <= from {
+                state.height = state.height.min(from - 1);
+                state.failures += 1;
+            }
             return;
         };
         // The answer to something it was asked before: the one it owes is still to come.
@@ -129,14 +138,14 @@ impl Planner {
             Some(cert) if blocks.len() <= MAX_BLOCKS => {
                 let (next, room) = (self.own + 1, self.waiting.len() < MAX_WAITING);
                 if first + blocks.len() as u64 > next && (room || first <= next) {
-                    self.waiting.entry(from).or_insert(Answer { peer, blocks, cert });
+                    self.waiting.entry(from).or_insert(Answer { peer, blocks, headers, cert });
                 }
             }
             _ => state.failures += 1,
         }
     }
 
-    /// What to ask now. `own` is the height of the last block in the own ledger; call it after each change and each second.
+    /// What to ask now. `own` is the height of the last verified block; call it after each change and each second.
     pub fn next(&mut self, now_ms: u64, own: u64) -> Vec<Request> {
         self.move_to(now_ms, own);
         let best = self.peers.values().filter(|p| p.connected).map(|p| p.height).max().unwrap_or(0);
@@ -194,6 +203,12 @@ impl Planner {
         }
     }
 
+    /// Where all that are ahead have deleted the block after the own one: the least height that one of them keeps.
+    pub fn out_of_reach(&self) -> Option<u64> {
+        let ahead = self.peers.values().filter(|peer| peer.connected && peer.height > self.own);
+        ahead.map(|peer| peer.lowest).min().filter(|lowest| *lowest > self.own + 1)
+    }
+
     /// Requests under way.
     pub fn in_flight(&self) -> impl Iterator<Item = Request> + '_ {
         self.peers.iter().filter_map(|(index, peer)| {
@@ -233,7 +248,8 @@ impl Planner {
     /// Of the idle peers that have `from`: the one with the fewest failures, of equals the one not asked for longest.
     fn choose(&self, now_ms: u64, from: u64) -> Option<Index> {
         let idle = |p: &Peer| p.asked.is_none() || (p.alone_until.is_none() && p.patience_until <= now_ms);
-        let able = |p: &Peer| p.connected && p.height >= from && p.barred_until <= now_ms && idle(p);
+        let has = |p: &Peer| (p.lowest..=p.height).contains(&from);
+        let able = |p: &Peer| p.connected && has(p) && p.barred_until <= now_ms && idle(p);
         let able = self.peers.iter().filter(|(_, peer)| able(peer));
         able.min_by_key(|(_, peer)| (peer.failures, peer.turn)).map(|(index, _)| *index)
     }
@@ -254,19 +270,49 @@ pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (In
     0
 }
 
-/// Heights to read for a request: from, up to the last one wanted, and up to where a certificate is looked for.
-pub fn reply_range(from: u64, count: u32) -> (u64, u64, u64) {
-    let (from, most) = (from.max(1), MAX_BLOCKS as u64);
-    let to = from.saturating_add(u64::from(count).clamp(1, most) - 1);
-    (from, to, to.saturating_add(BEYOND).min(from.saturating_add(most - 1)))
+/// The answer to a request: of the blocks found from the asked height on, each with its Final certificate if it has one
+/// of its own, as many as one message holds and a certificate proves. It ends at the last certified one, because the
+/// asker keeps that certificate and proves the blocks to others with it. Where none is certified, `after`, the headers of
+/// the blocks above, lead to the first one that is. Empty where not even that proves the first block: it is newer than
+/// any certificate, or more headers lead to one than fit.
+pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>)>, lowest: u64) -> Blocks {
+    let cut = (1..=found.len()).rev().find_map(|most| cut(&found, &after, most));
+    let Some((bodies, end)) = cut else { return Blocks { lowest, ..Blocks::default() } };
+    let mut blocks: Vec<Block> = Vec::with_capacity(bodies);
+    let (mut headers, mut cert) = (Vec::new(), None);
+    for (index, (block, own)) in found.into_iter().enumerate().take(end + 1) {
+        cert = own;
+        if index < bodies { blocks.push(block) } else { headers.push(block.header) }
+    }
+    for (header, own) in after.into_iter().take((end + 1).saturating_sub(blocks.len() + headers.len())) {
+        cert = own;
+        headers.push(header);
+    }
+    Blocks { blocks, headers, cert, lowest }
 }
 
-/// How many of the blocks read to send: heights, and whether each has a certificate of its own. That of the last block of a
-/// reply covers all below it, so the reply ends at a block that has one: the last of those asked for, up to `to`, else the
-/// first beyond. Otherwise a gap of blocks without one could never be closed.
-pub fn reply_len(found: &[(u64, bool)], to: u64) -> usize {
-    let asked = found.iter().rposition(|(height, certified)| *certified && *height <= to);
-    asked.or_else(|| found.iter().position(|(_, certified)| *certified)).map_or(0, |last| last + 1)
+/// Whether at most the first `most` blocks can be sent: how many, and the position of the certified header.
+fn cut(found: &[(Block, Option<Cert>)], after: &[(Header, Option<Cert>)], most: usize) -> Option<(usize, usize)> {
+    let rest = found.get(most..)?.iter().map(|(block, cert)| (&block.header, cert));
+    let above = rest.chain(after.iter().map(|(header, cert)| (header, cert)));
+    let certified = found.iter().take(most).rposition(|(_, cert)| cert.is_some());
+    let size = |bytes: std::io::Result<usize>| bytes.unwrap_or(MAX_MESSAGE_BYTES);
+    let of_blocks = |count: usize| found.iter().take(count).map(|(block, _)| size(borsh::object_length(block)));
+    let room = MAX_MESSAGE_BYTES - REPLY_BYTES;
+    if let Some(last) = certified {
+        return (of_blocks(last + 1).sum::<usize>() <= room).then_some((last + 1, last));
+    }
+    let mut bytes: usize = of_blocks(most).sum();
+    for (index, (header, cert)) in above.take(MAX_HEADERS).enumerate() {
+        bytes = bytes.saturating_add(size(borsh::object_length(header)));
+        if bytes > room {
+            return None;
+        }
+        if cert.is_some() {
+            return Some((most, most + index));
+        }
+    }
+    None
 }
 
 /// A final block, its digest and its batches with theirs.
@@ -286,8 +332,8 @@ pub enum SyncError {
     /// No blocks, or more than a message may hold.
     #[error("{0} blocks, 1 to {MAX_BLOCKS} expected")]
     Count(usize),
-    /// The certificate is of another kind, epoch or digest than the last block's, or of an earlier slot.
-    #[error("the certificate is not a Final certificate of the last block, {0}")]
+    /// The certificate is of another kind, epoch or digest than the last header's, or of an earlier slot.
+    #[error("the certificate is not a Final certificate of the last header, {0}")]
     OtherCert(Hash),
     /// The certificate itself is invalid.
     #[error("certificate: {0}")]
@@ -312,8 +358,9 @@ pub enum SyncError {
     },
 }
 
-/// Checks that blocks continue the chain above `tip` and are final: heights are consecutive, parents link, the set is
-/// known, batches match what headers say, and the certificate is of the last block, which proves all below it (S1, L1).
+/// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
+/// headers above the blocks, the set is known, batches match what headers say, and the certificate is of the last header,
+/// which proves all below it (S1, L1).
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
 /// Roots are checked by executing: each header holds those of its parent. `verifier` decides the signatures of `set`.
@@ -324,18 +371,17 @@ pub fn verify_blocks(
     verifier: &dyn Verify,
     chain: &Hash,
     set: &ValidatorSet,
-    tip: &Tip,
-    blocks: Vec<Block>,
-    cert: &Cert,
+    front: &Anchor,
+    answer: Answer,
 ) -> Result<Vec<FinalBlock>, SyncError> {
-    let (Some(last), true) = (blocks.last(), blocks.len() <= MAX_BLOCKS) else {
+    let Answer { blocks, headers, cert, .. } = answer;
+    if blocks.is_empty() || blocks.len() > MAX_BLOCKS {
         return Err(SyncError::Count(blocks.len()));
-    };
-    let digest = last.header.digest();
-    if !names(cert, &last.header, &digest) {
-        return Err(SyncError::OtherCert(digest));
     }
-    let digests = check_links(set, tip, &blocks)?;
+    let mut all = blocks.iter().map(|block| &block.header).chain(&headers);
+    let digests = check_links(set, front, &mut all)?;
+    let last = headers.last().or(blocks.last().map(|block| &block.header));
+    check_cert(&cert, last, digests.last())?;
     cert.verify_by(chain, set, |signer, message, signature| verifier.verifies(signer, message, signature))?;
     let finish = |(block, digest): (Block, Hash)| {
         let batches = check_batches(verifier, chain, &block.header, block.batches)?;
@@ -344,18 +390,24 @@ pub fn verify_blocks(
     blocks.into_iter().zip(digests).map(finish).collect()
 }
 
+/// Whether a certificate says that this header is final.
+fn check_cert(cert: &Cert, header: Option<&Header>, digest: Option<&Hash>) -> Result<(), SyncError> {
+    let (Some(header), Some(digest)) = (header, digest) else { return Err(SyncError::Count(0)) };
+    if names(cert, header, digest) { Ok(()) } else { Err(SyncError::OtherCert(*digest)) }
+}
+
 /// Digests of headers, each of which must follow from the one before it.
-fn check_links(set: &ValidatorSet, tip: &Tip, blocks: &[Block]) -> Result<Vec<Hash>, SyncError> {
-    let mut end = Anchor::from(tip);
-    let (epoch, set_hash) = (blocks.first().map_or(0, |block| block.header.epoch), set.hash());
-    let mut digests = Vec::with_capacity(blocks.len());
-    for Block { header, batches } in blocks {
-        let wrong = |field| SyncError::Link { height: end.height.saturating_add(1), field };
-        let next = end.follow(epoch, set, &set_hash, header).map_err(|cause| wrong(cause.field))?;
-        if header.batches.len() != batches.len() {
-            return Err(wrong("batches"));
-        }
-        end = next;
+fn check_links<'a>(
+    set: &ValidatorSet,
+    front: &Anchor,
+    headers: &mut dyn Iterator<Item = &'a Header>,
+) -> Result<Vec<Hash>, SyncError> {
+    let (mut end, mut epoch, set_hash) = (*front, None, set.hash());
+    let mut digests = Vec::new();
+    for header in headers {
+        let epoch = *epoch.get_or_insert(header.epoch);
+        let wrong = |cause: LinkError| SyncError::Link { height: cause.height, field: cause.field };
+        end = end.follow(epoch, set, &set_hash, header).map_err(wrong)?;
         digests.push(end.digest);
     }
     Ok(digests)
@@ -368,6 +420,9 @@ fn check_batches(
     header: &Header,
     batches: Vec<Batch>,
 ) -> Result<Vec<VerifiedBatch>, SyncError> {
+    if header.batches.len() != batches.len() {
+        return Err(SyncError::Link { height: header.height, field: "batches" });
+    }
     let check = |(index, batch): (usize, Batch)| {
         let wrong = |reason: String| SyncError::Batch { height: header.height, index, reason };
         let digest = batch.digest();
@@ -390,6 +445,7 @@ mod tests {
     use super::*;
     use crate::block::VERSION;
     use crate::consensus::input::Roots;
+    use crate::consensus::input::Tip;
     use crate::consensus::verify::Ed25519;
     use crate::hash::plain;
     use crate::key::{Address, SecretKey};
@@ -476,7 +532,22 @@ mod tests {
     }
 
     fn verify(tip: &Tip, blocks: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
-        verify_blocks(&Ed25519::new(&set()), &chain(), &set(), tip, blocks.to_vec(), cert)
+        verify_under(tip, blocks, &[], cert)
+    }
+
+    fn verify_under(tip: &Tip, blocks: &[Block], above: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
+        let headers = above.iter().map(|block| block.header.clone()).collect();
+        let answer = Answer { peer: 0, blocks: blocks.to_vec(), headers, cert: cert.clone() };
+        verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &tip.into(), answer)
+    }
+
+    /// What a peer that has everything sends.
+    fn sent(blocks: &[Block]) -> Blocks {
+        Blocks { blocks: blocks.to_vec(), headers: Vec::new(), cert: Some(final_cert(blocks)), lowest: 1 }
+    }
+
+    fn nothing(lowest: u64) -> Blocks {
+        Blocks { lowest, ..Blocks::default() }
     }
 
     #[test]
@@ -559,6 +630,101 @@ mod tests {
         assert!(matches!(verify(&genesis(), &forged, &cert), Err(SyncError::Batch { height: 3, index: 0, .. })));
     }
 
+    #[test]
+    fn s1_headers_above_the_blocks_lead_to_the_certificate_and_must_link_too() {
+        let blocks = blocks(9);
+        let cert = final_cert(&blocks);
+        let done = verify_under(&genesis(), &blocks[..4], &blocks[4..], &cert).expect("valid");
+        assert_eq!(done.len(), 4);
+        assert_eq!(Anchor::of(&done[3].header, done[3].digest), Anchor::from(&tip_of(&blocks[3].header)));
+        let error = verify_under(&genesis(), &blocks[..4], &blocks[5..], &cert).expect_err("a header is missing");
+        assert_eq!(error, SyncError::Link { height: 5, field: "height" });
+        let mut forged = blocks.clone();
+        forged[6].header.time_ms += 1;
+        let error = verify_under(&genesis(), &forged[..4], &forged[4..], &cert).expect_err("a header is changed");
+        assert_eq!(error, SyncError::Link { height: 8, field: "parent" });
+        let below = verify_under(&genesis(), &blocks[..4], &blocks[4..], &final_cert(&blocks[..4]));
+        assert!(matches!(below, Err(SyncError::OtherCert(_))), "the certificate must be of the last header");
+    }
+
+    /// Blocks as a ledger has them, of which those at `certified` have a certificate of their own.
+    fn found(blocks: &[Block], certified: &[u64]) -> Vec<(Block, Option<Cert>)> {
+        let own = |b: &Block| certified.contains(&b.header.height).then(|| cert(&b.header, Kind::Final, &[0, 1, 3]));
+        blocks.iter().map(|block| (block.clone(), own(block))).collect()
+    }
+
+    fn headers_of(found: Vec<(Block, Option<Cert>)>) -> Vec<(Header, Option<Cert>)> {
+        found.into_iter().map(|(block, cert)| (block.header, cert)).collect()
+    }
+
+    /// Sends the first `bodies` of `blocks` and the others' headers; gives the counts of both that arrive, verified.
+    fn replied(blocks: &[Block], bodies: usize, certified: &[u64]) -> (usize, usize) {
+        let after = headers_of(found(&blocks[bodies..], certified));
+        let reply = reply(found(&blocks[..bodies], certified), after, 1);
+        let counts = (reply.blocks.len(), reply.headers.len());
+        let encoded = borsh::object_length(&crate::message::Message::Blocks(reply.clone())).expect("encodes");
+        assert!(encoded <= MAX_MESSAGE_BYTES, "{encoded} bytes");
+        if let Some(cert) = reply.cert {
+            let answer = Answer { peer: 0, blocks: reply.blocks, headers: reply.headers, cert };
+            verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&genesis()), answer)
+                .expect("proves itself");
+        }
+        counts
+    }
+
+    #[test]
+    fn a_reply_ends_at_its_last_certified_block_else_headers_lead_up_to_one() {
+        let blocks = blocks(9);
+        assert_eq!(replied(&blocks, 9, &[1, 2, 3, 4, 5, 6, 7, 8, 9]), (9, 0));
+        assert_eq!(replied(&blocks, 6, &[2, 5, 9]), (5, 0));
+        assert_eq!(replied(&blocks, 6, &[8, 9]), (6, 2));
+        assert_eq!(replied(&blocks, 1, &[9]), (1, 8));
+        assert_eq!(replied(&blocks, 6, &[]), (0, 0), "newer than any certificate");
+    }
+
+    /// As large as V6 allows, nearly.
+    fn full_block(parent: &Tip) -> Block {
+        let key = &keys()[0];
+        let payments = (0..64).map(|i| Payment { to: Address([i; 20]), amount: 1 }).collect();
+        let action = Action::TransferMany { payments };
+        let tx = Transaction { sender: key.public(), nonce: parent.height, fee: 1, expiry_height: 100, action };
+        let tx = tx.sign(&chain(), key);
+        let batch = |seq| Batch::seal(&chain(), key, (0, 0), parent.height * 10 + seq, 100, vec![tx.clone(); 128]);
+        let batches: Vec<Batch> = (0..8).map(batch).collect();
+        let refs: Vec<_> = batches.iter().map(|b| b.reference(b.digest())).collect();
+        let bytes: u64 = refs.iter().map(|r| u64::from(r.bytes)).sum();
+        assert!((1_900_000..=crate::params::MAX_BLOCK_BYTES).contains(&bytes), "{bytes} bytes");
+        let header = Header { batches: refs, ..block(parent).header };
+        Block { header, batches }
+    }
+
+    #[test]
+    fn neighbouring_full_blocks_without_certificates_are_sent_as_far_as_they_fit_under_headers() {
+        let mut blocks: Vec<Block> = Vec::new();
+        for _ in 0..4 {
+            let tip = blocks.last().map_or_else(genesis, |block| tip_of(&block.header));
+            blocks.push(full_block(&tip));
+        }
+        assert_eq!(replied(&blocks[..2], 2, &[2]), (2, 0), "two of them just fit");
+        assert_eq!(replied(&blocks, 4, &[4]), (2, 2), "what does not fit follows as headers");
+        assert_eq!(replied(&blocks, 1, &[4]), (1, 3));
+    }
+
+    #[test]
+    fn more_headers_than_fit_beside_the_block_are_not_sent() {
+        let mut blocks = vec![full_block(&genesis())];
+        while blocks.len() < MAX_HEADERS + 2 {
+            let parent = &blocks[blocks.len() - 1].header;
+            let tip = Tip { slot: parent.slot, height: parent.height, time_ms: parent.time_ms, ..genesis() };
+            blocks.push(Block { batches: Vec::new(), header: Header { batches: Vec::new(), ..block(&tip).header } });
+        }
+        let last = blocks.len() as u64;
+        let after = |certified: u64| headers_of(found(&blocks[1..], &[certified]));
+        let first = || found(&blocks[..1], &[]);
+        assert_eq!(reply(first(), after(last), 1), nothing(1));
+        assert_eq!(reply(first(), after(last - 1), 1).headers.len(), MAX_HEADERS);
+    }
+
     fn planner(heights: &[u64]) -> Planner {
         let mut planner = Planner::new();
         for (peer, height) in heights.iter().enumerate() {
@@ -575,7 +741,7 @@ mod tests {
     fn ranges_are_asked_of_different_peers_at_once() {
         let mut planner = planner(&[1_000; 6]);
         let asked = planner.next(0, 0);
-        assert_eq!(froms(&asked), [(0, 1, 128), (1, 129, 128), (2, 257, 128), (3, 385, 128)]);
+        assert_eq!(froms(&asked), [(0, 1, 256), (1, 257, 256), (2, 513, 256), (3, 769, 232)]);
         assert!(planner.next(1, 0).is_empty());
     }
 
@@ -603,8 +769,8 @@ mod tests {
         planner.next(0, 0);
         planner.next(2_000, 0);
         let blocks = blocks(100);
-        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
-        planner.on_blocks(1, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(0, sent(&blocks));
+        planner.on_blocks(1, sent(&blocks));
         assert_eq!(planner.take(0).map(|answer| (answer.peer, answer.blocks.len())), Some((0, 100)));
         assert!(planner.take(100).is_none());
     }
@@ -621,32 +787,32 @@ mod tests {
 
     #[test]
     fn answers_wait_until_they_continue_the_own_chain() {
-        let mut planner = planner(&[200, 200]);
+        let mut planner = planner(&[300, 300]);
         planner.next(0, 0);
-        let blocks = blocks(200);
-        planner.on_blocks(1, blocks[128..].to_vec(), Some(final_cert(&blocks)));
+        let blocks = blocks(300);
+        planner.on_blocks(1, sent(&blocks[256..]));
         assert!(planner.take(0).is_none());
-        planner.on_blocks(0, blocks[..100].to_vec(), Some(final_cert(&blocks[..100])));
-        assert_eq!(planner.take(0).map(|answer| answer.blocks.len()), Some(100));
+        planner.on_blocks(0, sent(&blocks[..200]));
+        assert_eq!(planner.take(0).map(|answer| answer.blocks.len()), Some(200));
         // It was shorter than asked: the rest is asked again.
-        assert_eq!(froms(&planner.next(10, 100)), [(0, 101, 28)]);
-        planner.on_blocks(0, blocks[100..140].to_vec(), Some(final_cert(&blocks[..140])));
-        assert_eq!(planner.take(100).map(|answer| answer.blocks.len()), Some(40));
+        assert_eq!(froms(&planner.next(10, 200)), [(0, 201, 56)]);
+        planner.on_blocks(0, sent(&blocks[200..270]));
+        assert_eq!(planner.take(200).map(|answer| answer.blocks.len()), Some(70));
         // And longer than asked: what is known of the next answer is cut off.
-        assert_eq!(planner.take(140).map(|answer| answer.blocks[0].header.height), Some(141));
+        assert_eq!(planner.take(270).map(|answer| answer.blocks[0].header.height), Some(271));
     }
 
     #[test]
     fn what_was_not_asked_is_dropped() {
         let mut planner = planner(&[100, 100]);
         let blocks = blocks(10);
-        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(0, sent(&blocks));
         planner.next(0, 0);
-        planner.on_blocks(1, blocks.clone(), Some(final_cert(&blocks)));
-        planner.on_blocks(0, blocks[1..].to_vec(), Some(final_cert(&blocks)));
-        planner.on_blocks(9, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(1, sent(&blocks));
+        planner.on_blocks(0, sent(&blocks[1..]));
+        planner.on_blocks(9, sent(&blocks));
         assert!(planner.take(0).is_none());
-        planner.on_blocks(0, blocks.clone(), Some(final_cert(&blocks)));
+        planner.on_blocks(0, sent(&blocks));
         assert!(planner.take(0).is_some());
     }
 
@@ -656,17 +822,39 @@ mod tests {
         planner.next(0, 0);
         planner.on_disconnected(0);
         assert_eq!(froms(&planner.next(1, 0)), [(1, 1, 100)]);
-        planner.on_blocks(1, Vec::new(), None);
+        planner.on_blocks(1, nothing(1));
         assert!(planner.next(2, 0).is_empty());
         planner.on_status(1, 100);
         assert_eq!(planner.next(3, 0).len(), 1);
-        planner.on_blocks(1, blocks(3), None);
+        planner.on_blocks(1, Blocks { cert: None, ..sent(&blocks(3)) });
         planner.on_wrong(4, 1);
         assert!(planner.next(5, 0).is_empty());
         planner.on_status(0, 100);
         assert_eq!(froms(&planner.next(6, 0)), [(0, 1, 100)]);
         planner.on_disconnected(0);
         assert_eq!(froms(&planner.next(4 + PENALTY_MS, 0)), [(1, 1, 100)]);
+    }
+
+    #[test]
+    fn blocks_that_a_peer_has_deleted_are_asked_of_one_that_keeps_them() {
+        let mut planner = planner(&[1_000, 1_000]);
+        assert_eq!(froms(&planner.next(0, 10)), [(0, 11, 256), (1, 267, 256)]);
+        planner.on_blocks(0, nothing(500));
+        assert!(planner.next(1, 10).is_empty(), "peer 1 has a request open, peer 0 is of no use yet");
+        planner.on_blocks(1, nothing(5));
+        assert_eq!(planner.out_of_reach(), None);
+        planner.on_status(1, 1_000);
+        assert_eq!(froms(&planner.next(2, 10)), [(1, 11, 256)]);
+        planner.on_blocks(1, nothing(300));
+        assert!(planner.next(3, 10).is_empty());
+        assert_eq!(planner.out_of_reach(), Some(300), "nobody keeps block 11");
+        // It may come back with another database.
+        planner.on_disconnected(1);
+        planner.on_status(1, 1_000);
+        assert_eq!(planner.out_of_reach(), None);
+        assert_eq!(planner.next(4, 10).len(), 1);
+        // Of a block that it keeps, the first is asked of peer 0 too.
+        assert_eq!(froms(&planner.next(5, 499)), [(0, 500, 256)]);
     }
 
     #[test]
@@ -683,6 +871,7 @@ mod tests {
         Honest,
         Silent,
         Empty,
+        Pruned,
         Garbage,
     }
 
@@ -694,8 +883,8 @@ mod tests {
             let mut rng = StdRng::seed_from_u64(seed);
             let mut manners = vec![Manner::Honest];
             for _ in 0..rng.random_range(0..5) {
-                let all = [Manner::Honest, Manner::Silent, Manner::Empty, Manner::Garbage];
-                manners.push(all[rng.random_range(0..4)]);
+                let all = [Manner::Honest, Manner::Silent, Manner::Empty, Manner::Pruned, Manner::Garbage];
+                manners.push(all[rng.random_range(0..5)]);
             }
             let (mut planner, mut tip, mut now) = (Planner::new(), genesis(), 0);
             let mut network: Vec<(u64, Request)> = Vec::new();
@@ -714,9 +903,10 @@ mod tests {
                     answer(&mut rng, &mut planner, manners[usize::from(request.peer)], request, &chain_blocks, &certs);
                 }
                 while let Some(answer) = planner.take(tip.height) {
-                    match verify(&tip, &answer.blocks, &answer.cert) {
+                    let peer = answer.peer;
+                    match verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&tip), answer) {
                         Ok(done) => tip = tip_of(&done.last().expect("some").header),
-                        Err(_) => planner.on_wrong(now, answer.peer),
+                        Err(_) => planner.on_wrong(now, peer),
                     }
                 }
                 now += 100;
@@ -746,14 +936,19 @@ mod tests {
         let count = rng.random_range(1..=request.count.min(40)) as usize;
         let to = (from + count).min(blocks.len());
         match manner {
-            Manner::Honest => planner.on_blocks(request.peer, blocks[from..to].to_vec(), Some(certs[to - 1].clone())),
+            Manner::Honest => planner.on_blocks(request.peer, under(blocks[from..to].to_vec(), &certs[to - 1])),
             Manner::Silent => {}
-            Manner::Empty => planner.on_blocks(request.peer, Vec::new(), None),
+            Manner::Empty => planner.on_blocks(request.peer, nothing(1)),
+            Manner::Pruned => planner.on_blocks(request.peer, nothing(rng.random_range(request.from + 1..=402))),
             Manner::Garbage => {
                 let mut wrong = blocks[from..to].to_vec();
                 wrong[0].header.parent_state_root = plain(b"garbage");
-                planner.on_blocks(request.peer, wrong, Some(certs[to - 1].clone()));
+                planner.on_blocks(request.peer, under(wrong, &certs[to - 1]));
             }
         }
+    }
+
+    fn under(blocks: Vec<Block>, cert: &Cert) -> Blocks {
+        Blocks { blocks, headers: Vec::new(), cert: Some(cert.clone()), lowest: 1 }
     }
 }

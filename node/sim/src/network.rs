@@ -1,7 +1,7 @@
 //! What the wires do: loss, duplicates, reordering, delay, partitions; calm after the heal.
 
 use crate::random::Random;
-use aitbc_core::block::{Block, Candidate};
+use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::message::Message;
 use aitbc_core::vote::Cert;
 
@@ -135,9 +135,11 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::MarkQuery { .. } => 33,
         Message::MarkReply(_) => 500,
         Message::BlocksReq { .. } => 13,
-        Message::Blocks { blocks, cert: last } => {
+        Message::Blocks(reply) => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;
-            blocks.iter().map(block).sum::<u64>() + last.iter().map(cert).sum::<u64>()
+            let header = |h: &Header| 300 + 46 * h.batches.len() as u64;
+            let proof = reply.headers.iter().map(header).sum::<u64>() + reply.cert.iter().map(cert).sum::<u64>();
+            reply.blocks.iter().map(block).sum::<u64>() + proof
         }
     }
 }

@@ -731,7 +731,7 @@ impl World {
             Message::Cert(cert) => self.check_certificate(node, cert),
             Message::Certs { certs } => certs.iter().for_each(|cert| self.check_certificate(node, cert)),
             Message::Proposal(proposal) => proposal.proof.iter().for_each(|cert| self.check_certificate(node, cert)),
-            Message::Blocks { cert, .. } => cert.iter().for_each(|cert| self.check_certificate(node, cert)),
+            Message::Blocks(blocks) => blocks.cert.iter().for_each(|cert| self.check_certificate(node, cert)),
             _ => {}
         }
     }
@@ -857,7 +857,7 @@ impl World {
                 }
             }
             Message::BlocksReq { from: height, count } => self.answer_blocks(to, from, height, count),
-            Message::Blocks { blocks, cert } => self.heard_blocks(to, from, blocks, cert),
+            Message::Blocks(blocks) => self.heard_blocks(to, from, blocks),
             Message::MarkQuery { nonce } => self.give(to, Input::MarkQuery { from, nonce }),
             Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }

@@ -9,7 +9,7 @@ use aitbc_core::batch::Batch;
 use aitbc_core::hash::plain;
 use aitbc_core::hello::{Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
-use aitbc_core::message::{MAX_MESSAGE_BYTES, Status};
+use aitbc_core::message::{Blocks, MAX_MESSAGE_BYTES, Status};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::validators::Validator;
 use aitbc_core::vote::{Kind, Statement, Vote};
@@ -534,7 +534,8 @@ async fn a_vote_overtakes_the_batches_and_the_batches_overtake_block_sync() {
             evidence: vec![],
         };
         let batches = (0..15).map(|seq| batch(seq, 255)).collect();
-        Message::Blocks { blocks: vec![aitbc_core::block::Block { header, batches }], cert: None }
+        let blocks = vec![aitbc_core::block::Block { header, batches }];
+        Message::Blocks(Blocks { blocks, ..Blocks::default() })
     };
     a.gossip.send(1, &blocks(1)).expect("queued");
     a.gossip.send(1, &blocks(2)).expect("queued");

@@ -285,7 +285,7 @@ mod tests {
     use aitbc_core::key::PublicKey;
     use aitbc_core::key::Signature;
     use aitbc_core::memory::{Mark, MarkReply, Seen};
-    use aitbc_core::message::Status;
+    use aitbc_core::message::{Blocks, Status};
     use aitbc_core::vote::{Cert, Kind as VoteKind, Statement, Vote};
 
     fn status(slot: u64) -> Message {
@@ -333,7 +333,7 @@ mod tests {
             Message::CertReq { slots: vec![1; 64] },
             Message::Certs { certs: vec![largest_cert(); 64] },
             Message::BlocksReq { from: 1, count: 2 },
-            Message::Blocks { blocks: vec![], cert: Some(largest_cert()) },
+            Message::Blocks(Blocks { cert: Some(largest_cert()), ..Blocks::default() }),
             Message::MarkQuery { nonce: Hash::ZERO },
             Message::MarkReply(Box::new(largest_mark_reply())),
         ]
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_vote_between_the_chunks_of_a_large_message_comes_out_first() {
-        let large = encode(&Message::Blocks { blocks: vec![], cert: Some(largest_cert()) }).expect("fits");
+        let large = encode(&Message::Blocks(Blocks { cert: Some(largest_cert()), ..Blocks::default() })).expect("fits");
         let (mut first, mut second) = (vec![0; RECORD_MAX_BYTES - 100], Vec::new());
         let sent = pack(&mut first, &large, 0);
         first.drain(..RECORD_MAX_BYTES - 100);

@@ -72,7 +72,14 @@ pub enum ApiError {
         /// What was looked for.
         what: String,
         /// What to try.
-        hint: &'static str,
+        hint: String,
+    },
+    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says.
+    Pruned {
+        /// What was looked for.
+        what: String,
+        /// Least height whose transactions are kept.
+        lowest: u64,
     },
     /// 404 `NOT_PROVABLE`: it is or was there, but what proves it is not kept here.
     NotProvable {
@@ -169,6 +176,7 @@ impl ApiError {
             ApiError::NotFound { .. } | ApiError::NotProvable { .. } | ApiError::UnknownRoute { .. } => {
                 StatusCode::NOT_FOUND
             }
+            ApiError::Pruned { .. } => StatusCode::GONE,
             ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -198,6 +206,7 @@ impl ApiError {
             ApiError::WebSocketExpected(_) => "WEBSOCKET_EXPECTED",
             ApiError::NotFound { .. } => "NOT_FOUND",
             ApiError::NotProvable { .. } => "NOT_PROVABLE",
+            ApiError::Pruned { .. } => "PRUNED",
             ApiError::UnknownRoute { .. } => "UNKNOWN_ROUTE",
             ApiError::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             ApiError::BodyTooLarge { .. } => "BODY_TOO_LARGE",
@@ -237,6 +246,9 @@ impl ApiError {
             }
             ApiError::NotFound { what, hint } => format!("{what} is not known here; {hint}"),
             ApiError::NotProvable { what, hint, .. } => format!("{what} cannot be proven here; {hint}"),
+            ApiError::Pruned { what, lowest } => {
+                format!("{what} was deleted here: blocks from height {lowest} on are kept; ask a node that keeps all")
+            }
             ApiError::UnknownRoute { path, .. } => {
                 format!("there is no \"{path}\"; detail.routes lists what there is, docs/rpc.md explains it")
             }
@@ -285,6 +297,7 @@ impl ApiError {
                 json!({ "parameter": name, "found": found, "allowed": allowed })
             }
             ApiError::NotProvable { provable_height, .. } => json!({ "provable_height": provable_height }),
+            ApiError::Pruned { lowest, .. } => json!({ "lowest_height": lowest }),
             ApiError::UnknownRoute { path, routes } => json!({ "path": path, "routes": routes }),
             ApiError::MethodNotAllowed { method, path } => json!({ "method": method, "path": path }),
             ApiError::BodyTooLarge { allowed } => json!({ "allowed": allowed }),

@@ -120,18 +120,25 @@ pub(super) async fn get_block(
     let head = api.view.snapshot().head.clone();
     let height = query::height(&height)?.unwrap_or(head.height);
     if height > head.height {
-        let hint = "heights up to that of /rpc/get_head are there";
+        let hint = "heights up to that of /rpc/get_head are there".into();
         return Err(ApiError::NotFound { what: format!("block {height}"), hint });
     }
     let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     if height == 0 {
         return Ok(Json(genesis_block(&api.view.identity)).into_response());
     }
-    let (stored, block) = read(&api, height).await?;
+    kept(&api, height)?;
+    // It may be deleted while it is read.
+    let (stored, block) = read(&api, height).await.or_else(|cause| kept(&api, height).and(Err(cause)))?;
     let rows = results(&api, height, block.header.tx_count()).await?;
     let identity = api.view.identity.clone();
     // Megabytes of transactions are hashed and written.
     super::written("get_block", move || Ok(describe(&identity, &stored, &block, &rows, full))).await
+}
+
+fn kept(api: &Api, height: u64) -> Result<(), ApiError> {
+    let lowest = api.view.storage.lowest();
+    if height >= lowest { Ok(()) } else { Err(ApiError::Pruned { what: format!("block {height}"), lowest }) }
 }
 
 /// Readers are told of a block before it is in the database, so the last few may take a moment.

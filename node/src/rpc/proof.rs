@@ -91,7 +91,7 @@ pub(super) async fn transaction(State(api): State<Api>, Segment(id): Segment, ur
     let Some(row) = api.view.storage.transaction(id).await? else {
         let hint =
             "only one of a final block can be proven, as soon as /rpc/transaction says so and it is in the database";
-        return Err(ApiError::NotFound { what: format!("transaction {id}"), hint });
+        return Err(ApiError::NotFound { what: format!("transaction {id}"), hint: hint.into() });
     };
     let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     let stored = headers::read(&api, row.height, row.height + 1).await?;

@@ -125,10 +125,16 @@ pub(super) async fn transaction(
 ) -> Result<Json<TransactionStatus>, ApiError> {
     Parameters::read(&uri, &[])?;
     let id = query::transaction_id(&id)?;
-    look_up(&api, id).await?.map(Json).ok_or_else(|| ApiError::NotFound {
-        what: format!("transaction {id}"),
-        hint: "a pending one is known only to the node it was sent to, and a dropped one not for ever",
-    })
+    let found = look_up(&api, id).await?.map(Json);
+    found.ok_or_else(|| ApiError::NotFound { what: format!("transaction {id}"), hint: hint(api.view.storage.lowest()) })
+}
+
+fn hint(lowest: u64) -> String {
+    let mut hint = "a pending one is known only to the node it was sent to, and a dropped one not for ever".to_owned();
+    if lowest > 1 {
+        hint += &format!("; results in blocks below height {lowest} were deleted here");
+    }
+    hint
 }
 
 /// The pool first, then the database, then the pool again: a block may have become final in between.

@@ -28,6 +28,13 @@ pub enum DataJob {
     Batches(Vec<BatchWrite>),
     /// Final blocks.
     Blocks(Vec<BlockWrite>),
+    /// Deletes batches of final blocks.
+    Bodies {
+        /// Which.
+        digests: Vec<Hash>,
+        /// Least height whose batches are kept from now on.
+        lowest: u64,
+    },
     /// Deletes votes up to a slot and expired batches.
     Prune {
         /// New vote floor.
@@ -61,6 +68,12 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    /// Least height whose batches are in the ledger, 1 unless some were deleted.
+    fn lowest(&self) -> impl Future<Output = Result<u64>> + Send;
+    /// Makes the state as applied durable; gives its height, `None` where it cannot be told to be so now.
+    fn flush_state(&self) -> impl Future<Output = Result<Option<u64>>> + Send;
+    /// Deletes outcomes of transactions in blocks below a height.
+    fn forget_transactions(&self, below: u64) -> impl Future<Output = Result<()>> + Send;
     fn block(&self, id: BlockId) -> impl Future<Output = Result<Option<StoredBlock>>> + Send;
     /// Blocks `from ..= to`, ascending, at most `limit`.
     fn block_range(&self, from: u64, to: u64, limit: u32) -> impl Future<Output = Result<Vec<StoredBlock>>> + Send;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::Block;
+use aitbc_core::block::{Block, Header};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -17,6 +17,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,6 +25,10 @@ use tokio::time::timeout;
 const MAX_BLOCKS: u32 = 1_024;
 /// Most transactions one call lists.
 const MAX_TRANSACTIONS: u32 = 1_000;
+/// Most blocks, bytes of batches and transactions that one commit deletes, but at least one block.
+const FORGET_BLOCKS: u32 = 64;
+const FORGET_BYTES: u64 = 1 << 20;
+const FORGET_TRANSACTIONS: u64 = 8_192;
 /// A database that does not answer for this long is not ready.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -33,6 +38,8 @@ pub struct Database<B> {
     votes: Lane<VoteJob>,
     data: Lane<DataJob>,
     metrics: Arc<Metrics>,
+    /// Least height whose batches are there.
+    lowest: AtomicU64,
 }
 
 struct Votes<B>(Arc<B>);
@@ -64,22 +71,28 @@ impl<B: Backend> Writer<DataJob> for Data<B> {
     fn weight(job: &DataJob) -> usize {
         match job {
             DataJob::Batches(batches) => batches.iter().map(|b| b.batch.encoded_len()).sum(),
-            DataJob::Blocks(_) | DataJob::Prune { .. } => 0,
+            DataJob::Blocks(_) | DataJob::Bodies { .. } | DataJob::Prune { .. } => 0,
         }
     }
 }
 
 impl<B: Backend> Database<B> {
     /// Starts the lanes.
-    pub fn start(backend: B, metrics: Arc<Metrics>) -> Self {
+    ///
+    /// # Errors
+    /// Where it cannot be read what was deleted before.
+    pub async fn start(backend: B, metrics: Arc<Metrics>) -> Result<Self> {
+        let lowest = backend.lowest().await?;
         let backend = Arc::new(backend);
         let depth = |queue| metrics.queue_depth.with_label_values(&[queue]);
-        Database {
+        metrics.lowest_height.set(lowest as i64);
+        Ok(Database {
             votes: Lane::start(Votes(backend.clone()), depth("storage_votes")),
             data: Lane::start(Data(backend.clone()), depth("storage_data")),
             backend,
             metrics,
-        }
+            lowest: AtomicU64::new(lowest),
+        })
     }
 
     /// Measures a call and counts its failure.
@@ -115,6 +128,24 @@ impl<B: Backend> Database<B> {
         stored.into_iter().map(|block| with_batches(block, &found)).collect()
     }
 
+    /// Raises the mark first: who reads meanwhile learns that these are going, not that they are missing.
+    async fn forget_some(&self, below: u64) -> Result<u64> {
+        let from = self.lowest();
+        let blocks = self.backend.block_range(from, below.saturating_sub(1), FORGET_BLOCKS).await?;
+        let headers: Vec<&Header> = blocks.iter().map(|stored| &stored.candidate.header).collect();
+        let count = within_step(&headers);
+        let Some(last) = headers.iter().take(count).last() else { return Ok(from) };
+        let lowest = last.height + 1;
+        let digests = headers.iter().take(count).flat_map(|h| h.batches.iter().map(|b| b.digest)).collect();
+        self.lowest.store(lowest, Ordering::Release);
+        self.data.write(DataJob::Bodies { digests, lowest }).await.inspect_err(|_| {
+            self.lowest.store(from, Ordering::Release);
+        })?;
+        self.backend.forget_transactions(lowest).await?;
+        self.metrics.lowest_height.set(lowest as i64);
+        Ok(lowest)
+    }
+
     async fn read_batches(&self, digests: Vec<Hash>) -> Result<Vec<(Hash, Arc<Batch>)>> {
         let found: HashMap<Hash, Vec<u8>> = self.backend.batch_bytes(&digests).await?.into_iter().collect();
         let known = digests.into_iter().filter_map(|digest| found.get(&digest).map(|bytes| (digest, bytes)));
@@ -131,6 +162,17 @@ fn with_batches(stored: StoredBlock, found: &HashMap<Hash, Vec<u8>>) -> Result<(
     let batches = header.batches.iter().map(|r| read(&r.digest)).collect::<Result<_>>()?;
     let block = Block { header: header.clone(), batches };
     Ok((stored, block))
+}
+
+/// How many of these blocks are deleted in one commit: votes wait for it on SQLite.
+fn within_step(headers: &[&Header]) -> usize {
+    let (mut bytes, mut txs) = (0, 0);
+    let fits = |header: &&&Header| {
+        bytes += header.batches.iter().map(|b| u64::from(b.bytes)).sum::<u64>();
+        txs += header.tx_count();
+        bytes <= FORGET_BYTES && txs <= FORGET_TRANSACTIONS
+    };
+    headers.iter().take_while(fits).count().max(1).min(headers.len())
 }
 
 /// Cuts batches into parts that are each a commit of at most about [`GROUP_BYTES`].
@@ -187,6 +229,18 @@ impl<B: Backend> Storage for Database<B> {
 
     fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {
         self.timed("prune", self.data.write(DataJob::Prune { slot, height }))
+    }
+
+    fn lowest(&self) -> u64 {
+        self.lowest.load(Ordering::Acquire)
+    }
+
+    fn forget_bodies(&self, below: u64) -> BoxFuture<'_, Result<u64>> {
+        self.timed("forget_bodies", self.forget_some(below))
+    }
+
+    fn flush_state(&self) -> BoxFuture<'_, Result<Option<u64>>> {
+        self.timed("flush_state", self.backend.flush_state())
     }
 
     fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>> {

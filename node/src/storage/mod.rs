@@ -17,7 +17,7 @@ mod sqlite;
 
 use crate::metrics::Metrics;
 use aitbc_core::batch::{Batch, BatchRef};
-use aitbc_core::block::{Block, Candidate, Header};
+use aitbc_core::block::{Block, Candidate};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
@@ -192,6 +192,18 @@ pub trait Storage: Send + Sync + 'static {
     /// transaction (P9); deletes batches in no block that expired below `height`.
     fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>>;
 
+    /// Least height whose batches are kept; below it only headers and certificates are. 1 unless some were deleted.
+    fn lowest(&self) -> u64;
+
+    /// Deletes batches and outcomes of the transactions of some of the lowest blocks below `below`, in one small commit,
+    /// and gives the least height that is kept then. The caller leaves at least
+    /// [`MIN_KEEP_BLOCKS`](aitbc_core::params::MIN_KEEP_BLOCKS), and no block whose state is not durable.
+    fn forget_bodies(&self, below: u64) -> BoxFuture<'_, Result<u64>>;
+
+    /// Makes the state as applied durable and gives its height: blocks up to it are never executed again. `None` where
+    /// that cannot be told now, because a reader is in the way.
+    fn flush_state(&self) -> BoxFuture<'_, Result<Option<u64>>>;
+
     /// Applies folded state, not necessarily durable at return; heights only grow.
     fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>>;
 
@@ -269,11 +281,11 @@ pub async fn open(url: &str, owner: Owner, metrics: Arc<Metrics>) -> Result<Arc<
 pub async fn open_within(url: &str, owner: Owner, metrics: Arc<Metrics>, wait: Duration) -> Result<Arc<dyn Storage>> {
     if let Some(path) = url.strip_prefix("sqlite:///") {
         let backend = sqlite::Sqlite::open(path.as_ref(), &owner).await?;
-        return Ok(Arc::new(database::Database::start(backend, metrics)));
+        return Ok(Arc::new(database::Database::start(backend, metrics).await?));
     }
     if url.starts_with("postgresql://") || url.starts_with("postgres://") {
         let backend = postgres::Postgres::open(url, &owner, wait).await?;
-        return Ok(Arc::new(database::Database::start(backend, metrics)));
+        return Ok(Arc::new(database::Database::start(backend, metrics).await?));
     }
     Err(unknown_url(url))
 }
@@ -282,9 +294,4 @@ fn unknown_url(url: &str) -> StorageError {
     let scheme = url.split("://").next().unwrap_or_default();
     let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
     StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}"))
-}
-
-/// Headers newest last of a ledger's end, as `Recovered.recent` wants them.
-pub fn headers(blocks: &[(StoredBlock, Block)]) -> Vec<Header> {
-    blocks.iter().map(|(stored, _)| stored.candidate.header.clone()).collect()
 }

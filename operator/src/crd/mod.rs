@@ -93,6 +93,10 @@ pub struct BlockchainNetworkSpec {
     #[serde(default)]
     pub database: Database,
 
+    /// For how many blocks each validator keeps transactions. Default: for all. A change restarts the validators one by one.
+    #[serde(default)]
+    pub pruning: Pruning,
+
     /// How clients in the cluster reach the chain.
     #[serde(default)]
     pub rpc: Rpc,
@@ -184,6 +188,37 @@ pub struct GenesisAccount {
     /// Smallest units, 1 to 2^53 - 1; all balances together at most 2^53 - 1.
     #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
     pub balance: i64,
+}
+
+/// For how many blocks each validator keeps transactions.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("has(self.keepBlocks) == (self.mode == 'Keep')")
+        .message("pruning.keepBlocks is required with pruning.mode Keep, and allowed only with it"),
+    validation = Rule::new("!has(self.keepBlocks) || self.keepBlocks >= 2064")
+        .message("pruning.keepBlocks must be at least 2064: a batch may be named again for 2000 blocks, and late peers ask for the last 64"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Pruning {
+    /// Archive (default): all blocks are kept whole. Keep: transactions of blocks older than the last keepBlocks are deleted;
+    /// headers and certificates stay. A network needs one validator with all blocks before a new one can join without a backup.
+    #[serde(default)]
+    pub mode: PruningMode,
+
+    /// Blocks that are kept whole, from 2064 on; required with mode Keep. What was deleted does not come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
+    pub keep_blocks: Option<i64>,
+}
+
+/// Whether old transactions are deleted.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum PruningMode {
+    /// They are kept.
+    #[default]
+    Archive,
+    /// Those of the last blocks are kept.
+    Keep,
 }
 
 /// How clients in the cluster reach the chain.

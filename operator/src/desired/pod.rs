@@ -144,6 +144,8 @@ fn environment(settings: &Settings) -> Vec<EnvVar> {
         variable(name::PEERS, &peers(settings)),
         variable(name::LOG_FORMAT, "json"),
     ];
+    // Not said where it is the node's default: networks made before need no restart.
+    all.extend(settings.keep_blocks.map(|blocks| variable(name::PRUNING, &blocks.to_string())));
     match settings.store {
         Store::Postgres { .. } => all.push(variable(name::DATABASE_URL, &postgres::url())),
         Store::Sqlite { .. } => all.push(variable(name::DATABASE_URL, &format!("sqlite:///{DATA_DIR}/blockchain.db"))),

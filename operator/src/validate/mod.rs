@@ -10,7 +10,9 @@ pub mod starts;
 
 use crate::crd::database::{Database, DatabaseMode, Parameter};
 use crate::crd::validators::{AntiAffinity, KeySecret, PodSettings, Storage};
-use crate::crd::{BlockchainNetwork, DeletionPolicy, ImagePullPolicy, Monitoring, RpcService, Suspend, Switch};
+use crate::crd::{
+    BlockchainNetwork, DeletionPolicy, ImagePullPolicy, Monitoring, PruningMode, RpcService, Suspend, Switch,
+};
 use crate::names::{self, Identity};
 use crate::observe::Observed;
 use crate::validate::databases::Databases;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub provided_keys: Option<BTreeMap<i32, KeySecret>>,
     /// Where data is kept.
     pub store: Store,
+    /// Blocks that are kept whole; `None`: all.
+    pub keep_blocks: Option<i64>,
     /// The RPC Service.
     pub service: RpcService,
     /// Prometheus.
@@ -175,6 +179,7 @@ fn settings(network: &BlockchainNetwork, defaults: &Defaults) -> Settings {
             crate::crd::validators::KeyPolicy::Provided => Some(provided.collect()),
         },
         store: store(&spec.database, &spec.validators.storage),
+        keep_blocks: spec.pruning.keep_blocks.filter(|_| spec.pruning.mode == PruningMode::Keep),
         service: spec.rpc.service.clone(),
         monitoring: spec.monitoring.clone(),
         network_policy: spec.network_policy,

@@ -1,6 +1,8 @@
 //! `make bench`: throughput, finality, memory and processor time of validators on this machine; a table, and JSON in the target folder.
 
 use aitbc_tests::bench::{self, Machine, Options, Report};
+use aitbc_tests::catch_up;
+use aitbc_tests::forge::Plan;
 use aitbc_tests::localnet::Database;
 use aitbc_tests::seed::Seed;
 use anyhow::Result;
@@ -37,6 +39,12 @@ struct Arguments {
     /// Runs of each database; the one with the middle throughput is shown.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Measures instead how fast a validator takes so many blocks from the others; 0: the load is measured.
+    #[arg(long, default_value_t = 0)]
+    catch_up: u64,
+    /// With --catch-up: PRUNING of the validator that catches up; 0: archive.
+    #[arg(long, default_value_t = 0)]
+    keep_blocks: u64,
     /// Where the JSON goes; default: bench.json beside the built binaries.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -77,6 +85,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
         machine.processor, machine.cores, machine.memory_gb, machine.kernel, arguments.validators, machine.node_binary
     );
     let seed = Seed::of("bench");
+    if arguments.catch_up > 0 {
+        return catch_up(arguments, &machine, seed).await;
+    }
     let (mut medians, mut all) = (Vec::new(), Vec::new());
     for database in arguments.database.databases() {
         let mut runs = Vec::new();
@@ -89,10 +100,48 @@ async fn run(arguments: &Arguments) -> Result<()> {
         medians.push(bench::median(runs)?);
     }
     println!("\n{}", table(&medians));
+    write_json(arguments, &json!({ "machine": machine, "median": medians, "runs": all }))
+}
+
+fn write_json(arguments: &Arguments, report: &serde_json::Value) -> Result<()> {
     let path = arguments.json.clone().map_or_else(default_json, Ok)?;
-    std::fs::write(&path, format!("{:#}\n", json!({ "machine": machine, "median": medians, "runs": all })))?;
+    std::fs::write(&path, format!("{report:#}\n"))?;
     println!("\nas JSON: {}", path.display());
     Ok(())
+}
+
+/// Each database so often as asked for; the run in the middle is shown.
+async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Result<()> {
+    let (mut medians, mut all) = (Vec::new(), Vec::new());
+    for database in arguments.database.databases() {
+        let mut runs = Vec::new();
+        for run in 0..arguments.runs.max(1) {
+            let plan = Plan::small(arguments.catch_up);
+            let keep = Some(arguments.keep_blocks).filter(|blocks| *blocks > 0);
+            let report = catch_up::measure(*database, Seed(seed.0 + run as u64), plan, keep).await?;
+            println!("run {}: {report:#?}", run + 1);
+            runs.push(report);
+        }
+        runs.sort_by(|a, b| a.blocks_per_second.total_cmp(&b.blocks_per_second));
+        all.extend(runs.iter().cloned());
+        medians.push(runs.swap_remove((runs.len() - 1) / 2));
+    }
+    for r in &medians {
+        println!(
+            "{}: {} blocks in {:.1} s, {:.0} a second; first vote after {:.1} s; memory {:.0} MB; database {:.0} MB, \
+             with all blocks {:.0} MB; whole blocks from {} on",
+            r.database,
+            r.blocks,
+            r.seconds,
+            r.blocks_per_second,
+            r.seconds_to_vote,
+            r.memory_mb,
+            r.database_mb,
+            r.archive_mb,
+            r.lowest
+        );
+    }
+    write_json(arguments, &json!({ "machine": machine, "median": medians, "runs": all }))
 }
 
 fn options(arguments: &Arguments, database: Database, seed: Seed) -> Options {

@@ -176,7 +176,7 @@ pub enum Input {
     Synced {
         /// The last of them.
         tip: Tip,
-        /// Its own Final certificate.
+        /// A Final certificate of it, or of a block above it.
         cert: Cert,
         /// Batches of the synced blocks, with their expiry heights.
         included: Vec<(Hash, u64)>,

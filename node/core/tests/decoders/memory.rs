@@ -2,7 +2,7 @@
 
 use crate::samples;
 use aitbc_core::codec::{decode, encode};
-use aitbc_core::message::{MAX_MESSAGE_BYTES, Message};
+use aitbc_core::message::{Blocks, MAX_MESSAGE_BYTES, Message};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ fn the_largest_message_of_nothing_but_small_items_stays_within_ten_times_its_siz
     let mut rng = StdRng::seed_from_u64(2);
     let empty = aitbc_core::batch::Batch { txs: Vec::new(), ..samples::batch(&mut rng) };
     let block = aitbc_core::block::Block { batches: vec![empty; 64], ..samples::block(&mut rng) };
-    let bytes = encode(&Message::Blocks { blocks: vec![block; 256], cert: None });
+    let bytes = encode(&Message::Blocks(Blocks { blocks: vec![block; 256], ..Blocks::default() }));
     assert!(bytes.len() < MAX_MESSAGE_BYTES);
     assert!(decode_quickly(&bytes));
     let grown = peak().saturating_sub(before);

@@ -9,7 +9,7 @@ use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
 use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
-use aitbc_core::message::{Message, Status};
+use aitbc_core::message::{Blocks, Message, Status};
 use aitbc_core::state::{Account, AccountProof, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
@@ -167,7 +167,12 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
         9 => Message::CertReq { slots: list(rng, 5, number) },
         10 => Message::Certs { certs: list(rng, 3, cert) },
         11 => Message::BlocksReq { from: number(rng), count: rng.random() },
-        12 => Message::Blocks { blocks: list(rng, 2, block), cert: rng.random_bool(0.5).then(|| cert(rng)) },
+        12 => Message::Blocks(Blocks {
+            blocks: list(rng, 2, block),
+            headers: list(rng, 2, header),
+            cert: rng.random_bool(0.5).then(|| cert(rng)),
+            lowest: number(rng),
+        }),
         13 => Message::MarkQuery { nonce: hash(rng) },
         _ => Message::MarkReply(Box::new(mark_reply(rng))),
     }

@@ -51,14 +51,14 @@ fn garbage(scene: &mut Scene<'_>, message: &Message) -> Option<Message> {
             Message::Proposal(proposal)
         }
         // Blocks that end elsewhere than their certificate, or are not what it names.
-        (5, Message::Blocks { blocks, cert }) if !blocks.is_empty() => {
-            let mut blocks = blocks.clone();
+        (5, Message::Blocks(honest)) if !honest.blocks.is_empty() => {
+            let mut reply = honest.clone();
             match scene.random.below(3) {
-                0 => drop(blocks.pop()),
-                1 => blocks[0].header.time_ms += 1,
-                _ => blocks.iter_mut().for_each(|block| block.batches.clear()),
+                0 => drop(reply.headers.pop().or_else(|| reply.blocks.pop().map(|block| block.header))),
+                1 => reply.blocks[0].header.time_ms += 1,
+                _ => reply.blocks.iter_mut().for_each(|block| block.batches.clear()),
             }
-            Message::Blocks { blocks, cert: cert.clone() }
+            Message::Blocks(reply)
         }
         (7, _) => Message::CandReq { digests: vec![digest; 8] },
         (6, _) => {

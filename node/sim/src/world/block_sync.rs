@@ -2,12 +2,12 @@
 
 use super::{Cheap, Event, Pending, World};
 use crate::disk::tip_of;
-use aitbc_core::block::{Block, Candidate};
+use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::consensus::input::{Input, Tip};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
-use aitbc_core::message::Message;
-use aitbc_core::sync::{Answer, FinalBlock, reply_len, reply_range, verify_blocks};
+use aitbc_core::message::{Blocks, MAX_BLOCKS, Message};
+use aitbc_core::sync::{Answer, FinalBlock, reply, verify_blocks};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
 
@@ -32,8 +32,8 @@ impl World {
     }
 
     /// Blocks that were asked for, or not.
-    pub(super) fn heard_blocks(&mut self, node: Index, peer: Index, blocks: Vec<Block>, cert: Option<Cert>) {
-        self.nodes[usize::from(node)].planner.on_blocks(peer, blocks, cert);
+    pub(super) fn heard_blocks(&mut self, node: Index, peer: Index, blocks: Blocks) {
+        self.nodes[usize::from(node)].planner.on_blocks(peer, blocks);
         self.sync_blocks(node);
     }
 
@@ -69,8 +69,8 @@ impl World {
 
     /// Verified, then on the chain and on its way into the ledger, then told to the core.
     fn take_answer(&mut self, node: Index, answer: Answer) {
-        let Answer { peer, blocks, cert } = answer;
-        match verify_blocks(&Cheap, &self.chain, &self.set, &self.head(node), blocks, &cert) {
+        let (peer, cert) = (answer.peer, answer.cert.clone());
+        match verify_blocks(&Cheap, &self.chain, &self.set, &(&self.head(node)).into(), answer) {
             Ok(blocks) => self.take_blocks(node, blocks, cert),
             Err(cause) => {
                 assert!(
@@ -106,19 +106,18 @@ impl World {
     /// Answers from what is on the disk.
     pub(super) fn answer_blocks(&mut self, node: Index, to: Index, from: u64, count: u32) {
         let disk = &self.nodes[usize::from(node)].disk;
-        let (from, end, read_to) = reply_range(from, count);
-        let (first, last) = ((from - 1).min(disk.height()) as usize, read_to.min(disk.height()) as usize);
-        let found = disk.blocks.get(first..last).unwrap_or_default();
-        let certified: Vec<(u64, bool)> = found.iter().map(|(_, c, cert)| (c.header.height, cert.is_some())).collect();
-        let found = &found[..reply_len(&certified, end)];
+        let first = (from.max(1) - 1).min(disk.height()) as usize;
+        let count = (count as usize).clamp(1, MAX_BLOCKS);
         let block = |candidate: &Candidate| {
             let header = candidate.header.clone();
             let batches = header.batches.iter().map(|batch| disk.batches[&batch.digest].clone()).collect();
             Block { header, batches }
         };
-        let blocks = found.iter().map(|(_, candidate, _)| block(candidate)).collect();
-        let cert = found.last().and_then(|(.., cert)| cert.clone());
-        let message = Message::Blocks { blocks, cert };
+        let (found, after) = disk.blocks[first..].split_at(count.min(disk.blocks.len() - first));
+        let found = found.iter().map(|(_, candidate, cert)| (block(candidate), cert.clone())).collect();
+        let header = |candidate: &Candidate| -> Header { candidate.header.clone() };
+        let after = after.iter().map(|(_, candidate, cert)| (header(candidate), cert.clone())).collect();
+        let message = Message::Blocks(reply(found, after, 1));
         self.check_certificates(node, &message);
         self.send(node, to, &message);
     }

@@ -202,6 +202,29 @@ async fn head_block_and_balance_have_the_documented_shape() {
 }
 
 #[tokio::test]
+async fn a_block_whose_transactions_were_deleted_is_gone_and_the_answer_says_which_are_kept() {
+    let chain = Chain::start().await;
+    chain.client().send(&chain.pay(&alice(), 0)).await.expect("taken");
+    for _ in 0..4 {
+        chain.block().await;
+    }
+    assert_eq!(get(&chain, "/rpc/get_block/1").await["tx_count"], json!(1));
+    assert_eq!(chain.storage.forget_bodies(3).await.expect("deletes"), 3);
+
+    for height in [1, 2] {
+        let body =
+            refused(ask(&chain, Method::GET, &format!("/rpc/get_block/{height}"), "").await, 410, "PRUNED").await;
+        assert_eq!(body.detail, json!({ "lowest_height": 3 }));
+        assert!(body.message.contains("from height 3 on"), "{}", body.message);
+    }
+    assert_eq!(get(&chain, "/rpc/get_block/3").await["height"], json!(3));
+    assert_eq!(get(&chain, "/rpc/get_block/0").await["height"], json!(0));
+    let unknown = ask(&chain, Method::GET, &format!("/rpc/transaction/0x{}", "11".repeat(32)), "").await;
+    let body = refused(unknown, 404, "NOT_FOUND").await;
+    assert!(body.message.contains("below height 3 were deleted"), "{}", body.message);
+}
+
+#[tokio::test]
 async fn a_balance_is_proven_by_the_root_in_the_next_header() {
     let chain = Chain::start().await;
     let address = alice().public().address();

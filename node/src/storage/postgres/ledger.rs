@@ -6,6 +6,7 @@ use super::super::rows::{self, BatchColumns, BlockColumns, sql};
 use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
+use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use sqlx::postgres::PgConnection;
@@ -58,6 +59,9 @@ const DELETE_CANDIDATES: &str = "DELETE FROM ledger.candidates WHERE epoch = $1 
 const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE epoch = $1 AND slot <= $2 AND NOT (kind = 'final' \
     AND slot = (SELECT max(slot) FROM ledger.certs WHERE epoch = $1 AND kind = 'final'))";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
+const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
+const RAISE_LOWEST: &str = "INSERT INTO ledger.meta (name, value) VALUES ($1, $2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 const HIGHEST_VOTE: &str = "SELECT coalesce(max(slot), 0) FROM ledger.votes WHERE epoch = $1";
 /// Last in its transaction: votes wait for this row's lock.
 const RAISE_FLOOR: &str = "UPDATE ledger.lease SET vote_floor_slot = greatest(vote_floor_slot, $2), \
@@ -253,15 +257,16 @@ pub(super) async fn write_votes(connection: &mut PgConnection, jobs: &[VoteJob],
 }
 
 pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], generation: i64) -> Result<()> {
-    let (mut batches, mut blocks, mut prune) = (Vec::new(), Vec::new(), None);
+    let (mut batches, mut blocks, mut prune, mut bodies) = (Vec::new(), Vec::new(), None, Vec::new());
     for job in jobs {
         match job {
             DataJob::Batches(writes) => batches.extend(writes),
             DataJob::Blocks(writes) => blocks.extend(writes),
+            DataJob::Bodies { digests, lowest } => bodies.push((digests, *lowest)),
             DataJob::Prune { slot, height } => prune = prune.max(Some((*slot, *height))),
         }
     }
-    if blocks.is_empty() && prune.is_none() {
+    if blocks.is_empty() && prune.is_none() && bodies.is_empty() {
         return insert_batches(connection, &batches, generation).await;
     }
     let mut tx = connection.begin().await?;
@@ -272,6 +277,9 @@ pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], 
     }
     if !blocks.is_empty() {
         insert_blocks(&mut tx, &blocks).await?;
+    }
+    for (digests, lowest) in bodies {
+        delete_bodies(&mut tx, digests, lowest).await?;
     }
     if let Some((slot, height)) = prune {
         delete_old(&mut tx, sql(slot), sql(height), generation).await?;
@@ -360,6 +368,12 @@ async fn include(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
         .await?
         .rows_affected();
     rows::all_there(*last, named.len(), marked)
+}
+
+async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result<()> {
+    sqlx::query(DELETE_BODIES).bind(column(digests, Hash::to_string)).execute(&mut **tx).await?;
+    sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
+    Ok(())
 }
 
 async fn delete_old(tx: &mut Tx<'_>, slot: i64, height: i64, generation: i64) -> Result<()> {

@@ -325,6 +325,28 @@ impl Backend for Postgres {
         .await
     }
 
+    async fn lowest(&self) -> Result<u64> {
+        self.read(|| reads::lowest(&self.reads)).await
+    }
+
+    async fn flush_state(&self) -> Result<Option<u64>> {
+        retry("flush_state", RETRY_FOR, || async {
+            let mut held = self.hold_state().await?;
+            let outcome = limit(DATA_TIMEOUT, state::flush(&mut held)).await;
+            held.settle(outcome)
+        })
+        .await
+    }
+
+    async fn forget_transactions(&self, below: u64) -> Result<()> {
+        retry("forget_transactions", RETRY_FOR, || async {
+            let mut held = self.hold_state().await?;
+            let outcome = limit(DATA_TIMEOUT, state::forget(&mut held, below)).await;
+            held.settle(outcome)
+        })
+        .await
+    }
+
     async fn block(&self, id: BlockId) -> Result<Option<StoredBlock>> {
         self.read(|| reads::block(&self.reads, &id)).await
     }

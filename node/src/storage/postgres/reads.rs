@@ -1,6 +1,7 @@
 //! Reads, each on a connection of the readers' pool.
 
 use super::super::backend::{BlockId, SENDER_SCAN};
+use super::super::owner;
 use super::super::rows::{self, sql};
 use super::super::{Result, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
@@ -10,6 +11,12 @@ use sqlx::postgres::PgPool;
 /// Of the lease, whoever holds it.
 pub(super) async fn generation(pool: &PgPool) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT generation FROM ledger.lease WHERE id = 1").fetch_one(pool).await?)
+}
+
+pub(super) async fn lowest(pool: &PgPool) -> Result<u64> {
+    let query = sqlx::query_scalar("SELECT value FROM ledger.meta WHERE name = $1").bind(owner::LOWEST);
+    let value: Option<String> = query.fetch_optional(pool).await?;
+    owner::lowest(value.as_deref())
 }
 
 pub(super) async fn block(pool: &PgPool, id: &BlockId) -> Result<Option<StoredBlock>> {
@@ -67,9 +74,10 @@ pub(in super::super) async fn batch_bytes(pool: &PgPool, digests: &[Hash]) -> Re
     rows.into_iter().map(|(digest, bytes)| Ok((rows::hash(&digest)?, bytes))).collect()
 }
 
-/// Looks into each run of the index; the first row counts. LATERAL with LIMIT keeps it a search per run.
+/// Looks into each run of the index that was not deleted; the first row counts. LATERAL with LIMIT keeps it a search per run.
 const TRANSACTION: &str = "SELECT t.id, t.height, t.idx::bigint, t.code::bigint, t.sender, t.nonce, t.batch \
-    FROM generate_series(0, (SELECT transactions >> 16 FROM state.applied)) AS run, LATERAL ( \
+    FROM generate_series((SELECT coalesce(min(number), 0) >> 16 FROM state.transactions), \
+        (SELECT transactions >> 16 FROM state.applied)) AS run, LATERAL ( \
         SELECT * FROM state.transactions AS t \
         WHERE t.number >> 16 = run AND substr(t.id, 1, 8) = substr($1, 1, 8) AND t.id = $1 ORDER BY number LIMIT 1 \
     ) AS t ORDER BY run LIMIT 1";

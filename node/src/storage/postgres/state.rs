@@ -68,6 +68,23 @@ pub(super) async fn reset(connection: &mut PgConnection, state: &StateWrite, gen
     Ok(tx.commit().await?)
 }
 
+/// A commit that waits for the disk takes all before it along; it must have something to write.
+pub(super) async fn flush(connection: &mut PgConnection) -> Result<Option<u64>> {
+    let mut tx = connection.begin().await?;
+    sqlx::raw_sql("SET LOCAL synchronous_commit = on").execute(&mut *tx).await?;
+    let height: Option<i64> =
+        sqlx::query_scalar("UPDATE state.applied SET generation = generation WHERE id = 1 RETURNING height")
+            .fetch_one(&mut *tx)
+            .await?;
+    tx.commit().await?;
+    Ok(height.map(rows::number))
+}
+
+pub(super) async fn forget(connection: &mut PgConnection, below: u64) -> Result<()> {
+    sqlx::query("DELETE FROM state.transactions WHERE height < $1").bind(sql(below)).execute(connection).await?;
+    Ok(())
+}
+
 /// Moves `applied`, if it may; gives the number of the first new transaction.
 async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: &StateWrite) -> Result<Option<i64>> {
     let new = sql(write.transactions.len() as u64);

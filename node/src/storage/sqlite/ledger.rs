@@ -4,13 +4,17 @@ use super::super::backend::{DataJob, EPOCH, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
 use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
+use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
 use aitbc_core::vote::{Cert, Vote};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite as Driver, Transaction};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 type Tx<'c> = Transaction<'c, Driver>;
 
@@ -31,12 +35,23 @@ const CANDIDATE: &str = "INSERT INTO candidates (epoch, slot, digest, height, pr
 const CERT: &str = "INSERT INTO certs (epoch, slot, kind, digest, cert) \
     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
 
-const BATCH: &str = "INSERT INTO batches (digest, epoch, author, seq, expiry_height, tx_count, size) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING RETURNING id";
-const BLOCK: &str = "INSERT INTO blocks (height, epoch, slot, digest, parent, time_ms, proposer, tx_count, \
-    parent_state_root, header, signature, cert) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING";
-const INCLUDE: &str = "UPDATE batches SET height = ?1 WHERE digest IN (SELECT value FROM json_each(?2))";
+static BATCHES: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let start = "INSERT INTO batches (digest, epoch, author, seq, expiry_height, tx_count, size) VALUES";
+    statements(start, "(?, ?, ?, ?, ?, ?, ?)", "ON CONFLICT DO NOTHING")
+});
+/// After their rows, which have the ids.
+static BATCH_BYTES: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let start = "INSERT INTO batch_bytes (id, bytes) SELECT b.id, v.column2 FROM (VALUES";
+    let end = ") AS v CROSS JOIN batches AS b ON b.digest = v.column1 WHERE true ON CONFLICT DO NOTHING";
+    statements(start, "(?, ?)", end)
+});
+static BLOCKS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let start = "INSERT INTO blocks (height, epoch, slot, digest, parent, time_ms, proposer, tx_count, \
+        parent_state_root, header, signature, cert) VALUES";
+    statements(start, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "ON CONFLICT DO NOTHING")
+});
+const INCLUDE: &str = "UPDATE batches SET height = named.value ->> 1 FROM json_each(?1) AS named \
+    WHERE batches.digest = named.value ->> 0";
 
 const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_slot = max(vote_floor_slot, ?2), \
     highest_vote_slot = max(highest_vote_slot, (SELECT coalesce(max(slot), 0) FROM votes WHERE epoch = ?3)) \
@@ -50,6 +65,11 @@ const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
 
+const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
+    (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
+const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
+const RAISE_LOWEST: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 /// A1, fenced like a vote (P7).
 const MEMORY: &str = "INSERT INTO meta (name, value) SELECT ?1, ?2 FROM lease WHERE id = 1 AND generation = ?3 \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -157,16 +177,9 @@ impl Sqlite {
         let mut bytes = COMMIT_BYTES;
         for job in jobs {
             match job {
-                DataJob::Batches(batches) => {
-                    for write in batches {
-                        bytes += insert_batch(&mut tx, write).await?;
-                    }
-                }
-                DataJob::Blocks(blocks) => {
-                    for write in blocks {
-                        insert_block(&mut tx, write).await?;
-                    }
-                }
+                DataJob::Batches(batches) => bytes += insert_batches(&mut tx, batches).await?,
+                DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
+                DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
                 DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
             }
         }
@@ -265,6 +278,15 @@ impl Sqlite {
     }
 }
 
+async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result<()> {
+    let digests = rows::json_list(digests.iter());
+    for delete in [DELETE_BODY_BYTES, DELETE_BODIES] {
+        sqlx::query(delete).bind(&digests).execute(&mut **tx).await?;
+    }
+    sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
+    Ok(())
+}
+
 async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) -> Result<()> {
     let header = &candidate.header;
     sqlx::query(CANDIDATE)
@@ -292,53 +314,68 @@ async fn insert_cert(tx: &mut Tx<'_>, cert: &Cert) -> Result<()> {
     Ok(())
 }
 
-/// Gives the bytes written.
-async fn insert_batch(tx: &mut Tx<'_>, write: &BatchWrite) -> Result<usize> {
-    let row = BatchColumns::from(write);
-    let size = row.bytes.len();
-    let id: Option<i64> = sqlx::query_scalar(BATCH)
-        .bind(row.digest)
-        .bind(row.epoch)
-        .bind(row.author)
-        .bind(row.seq)
-        .bind(row.expiry_height)
-        .bind(row.tx_count)
-        .bind(row.size)
-        .fetch_optional(&mut **tx)
-        .await?;
-    let Some(id) = id else { return Ok(0) };
-    let bytes = sqlx::query("INSERT INTO batch_bytes (id, bytes) VALUES (?1, ?2)").bind(id).bind(row.bytes);
-    bytes.execute(&mut **tx).await?;
-    Ok(size)
+/// Gives the bytes of the batches.
+async fn insert_batches(tx: &mut Tx<'_>, writes: &[BatchWrite]) -> Result<usize> {
+    let rows: Vec<BatchColumns> = writes.iter().map(BatchColumns::from).collect();
+    many::execute(tx, &BATCHES, &rows, |query, row: &BatchColumns| {
+        query
+            .bind(row.digest.clone())
+            .bind(row.epoch)
+            .bind(row.author)
+            .bind(row.seq)
+            .bind(row.expiry_height)
+            .bind(row.tx_count)
+            .bind(row.size)
+    })
+    .await?;
+    many::execute(tx, &BATCH_BYTES, &rows, |query, row: &BatchColumns| {
+        query.bind(row.digest.clone()).bind(row.bytes.clone())
+    })
+    .await?;
+    Ok(rows.iter().map(|row| row.bytes.len()).sum())
 }
 
-async fn insert_block(tx: &mut Tx<'_>, write: &BlockWrite) -> Result<()> {
-    let row = BlockColumns::from(write);
-    let inserted = sqlx::query(BLOCK)
-        .bind(row.height)
-        .bind(row.epoch)
-        .bind(row.slot)
-        .bind(&row.digest)
-        .bind(row.parent)
-        .bind(row.time_ms)
-        .bind(row.proposer)
-        .bind(row.tx_count)
-        .bind(row.parent_state_root)
-        .bind(row.header)
-        .bind(row.signature)
-        .bind(row.cert)
-        .execute(&mut **tx)
-        .await?;
-    if inserted.rows_affected() == 0 {
-        let query = sqlx::query_scalar("SELECT digest FROM blocks WHERE height = ?1").bind(row.height);
-        let found: Option<String> = query.fetch_optional(&mut **tx).await?;
-        return rows::same_block(row.height, &row.digest, found.as_deref());
+async fn insert_blocks(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
+    let rows: Vec<BlockColumns> = writes.iter().map(BlockColumns::from).collect();
+    let inserted = many::execute(tx, &BLOCKS, &rows, |query, row: &BlockColumns| {
+        query
+            .bind(row.height)
+            .bind(row.epoch)
+            .bind(row.slot)
+            .bind(row.digest.clone())
+            .bind(row.parent.clone())
+            .bind(row.time_ms)
+            .bind(row.proposer)
+            .bind(row.tx_count)
+            .bind(row.parent_state_root.clone())
+            .bind(row.header.clone())
+            .bind(row.signature.clone())
+            .bind(row.cert.clone())
+    })
+    .await?;
+    if inserted != rows.len() as u64 {
+        check_known(tx, &rows).await?;
     }
-    let batches = &write.candidate.header.batches;
-    if batches.is_empty() {
-        return Ok(());
-    }
-    let digests = rows::json_list(batches.iter().map(|b| &b.digest));
-    let marked = sqlx::query(INCLUDE).bind(row.height).bind(digests).execute(&mut **tx).await?.rows_affected();
-    rows::all_there(row.height, batches.len(), marked)
+    include(tx, writes).await
+}
+
+/// Blocks that were there before must be the same ones.
+async fn check_known(tx: &mut Tx<'_>, rows: &[BlockColumns]) -> Result<()> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+    let query = sqlx::query_as("SELECT height, digest FROM blocks WHERE height BETWEEN ?1 AND ?2");
+    let found: Vec<(i64, String)> = query.bind(first.height).bind(last.height).fetch_all(&mut **tx).await?;
+    let found: HashMap<i64, String> = found.into_iter().collect();
+    rows.iter().try_for_each(|r| rows::same_block(r.height, &r.digest, found.get(&r.height).map(String::as_str)))
+}
+
+/// Marks the blocks' batches.
+async fn include(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
+    let headers = writes.iter().map(|write| &write.candidate.header);
+    let named: Vec<String> = headers
+        .flat_map(|header| header.batches.iter().map(|b| format!("[\"{}\",{}]", b.digest, sql(header.height))))
+        .collect();
+    let Some(last) = writes.last().filter(|_| !named.is_empty()) else { return Ok(()) };
+    let list = format!("[{}]", named.join(","));
+    let marked = sqlx::query(INCLUDE).bind(list).execute(&mut **tx).await?.rows_affected();
+    rows::all_there(sql(last.candidate.header.height), named.len(), marked)
 }

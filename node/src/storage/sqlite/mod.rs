@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod ledger;
+mod many;
 pub(super) mod reads;
 pub(super) mod state;
 
@@ -302,6 +303,22 @@ impl Backend for Sqlite {
     async fn reset_state(&self, state: &StateWrite) -> Result<()> {
         let mut file = self.state.lock().await;
         let outcome = self.reset(&mut file.connection, state).await;
+        file.settle(outcome).await
+    }
+
+    async fn lowest(&self) -> Result<u64> {
+        reads::lowest(&self.ledger_reads).await
+    }
+
+    async fn flush_state(&self) -> Result<Option<u64>> {
+        let mut file = self.state.lock().await;
+        let outcome = state::flush(&mut file.connection).await;
+        file.settle(outcome).await
+    }
+
+    async fn forget_transactions(&self, below: u64) -> Result<()> {
+        let mut file = self.state.lock().await;
+        let outcome = state::forget(&mut file.connection, below).await;
         file.settle(outcome).await
     }
 

@@ -1,6 +1,7 @@
 //! Reads, each on a connection of the readers' pools.
 
 use super::super::backend::{BlockId, SENDER_SCAN};
+use super::super::owner;
 use super::super::rows::{self, sql};
 use super::super::{Result, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
@@ -10,6 +11,12 @@ use sqlx::sqlite::SqlitePool;
 /// Of the lease, whoever holds it.
 pub(super) async fn generation(pool: &SqlitePool) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT generation FROM lease WHERE id = 1").fetch_one(pool).await?)
+}
+
+pub(super) async fn lowest(pool: &SqlitePool) -> Result<u64> {
+    let query = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1").bind(owner::LOWEST);
+    let value: Option<String> = query.fetch_optional(pool).await?;
+    owner::lowest(value.as_deref())
 }
 
 pub(super) async fn block(pool: &SqlitePool, id: BlockId) -> Result<Option<StoredBlock>> {
@@ -67,8 +74,9 @@ pub(in super::super) async fn batch_bytes(pool: &SqlitePool, digests: &[Hash]) -
     rows.into_iter().map(|(digest, bytes)| Ok((rows::hash(&digest)?, bytes))).collect()
 }
 
-/// Looks into each run of the index; the first row counts.
-const TRANSACTION: &str = "WITH RECURSIVE run(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM run \
+/// Looks into each run of the index that was not deleted; the first row counts.
+const TRANSACTION: &str = "WITH RECURSIVE run(n) AS \
+        (SELECT (SELECT coalesce(min(number), 0) >> 16 FROM transactions) UNION ALL SELECT n + 1 FROM run \
         WHERE n < (SELECT transactions >> 16 FROM applied)) \
     SELECT t.id, t.height, t.idx, t.code, t.sender, t.nonce, t.batch FROM run CROSS JOIN transactions AS t \
     WHERE t.number >> 16 = run.n AND substr(t.id, 1, 8) = substr(?1, 1, 8) AND t.id = ?1 ORDER BY t.number LIMIT 1";

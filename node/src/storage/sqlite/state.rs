@@ -1,19 +1,15 @@
-//! The state: written in few big statements, because each statement is a hop to the connection's thread.
+//! The state: written in few big statements.
 
 use super::super::rows::{self, AddressTexts, sql};
 use super::super::{Result, StateWrite, TransactionRow};
+use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
 use aitbc_core::key::Address;
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection, Sqlite as Driver, Transaction};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Sqlite as Driver, Transaction};
 use std::sync::{Arc, LazyLock};
 
 type Tx<'c> = Transaction<'c, Driver>;
-type Insert<'q> = Query<'q, Driver, SqliteArguments>;
-
-/// Rows of one statement: big ones first, smaller ones for the rest, so that few texts need preparing.
-const CHUNKS: [usize; 4] = [512, 64, 8, 1];
 
 static ACCOUNTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let end = "ON CONFLICT DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
@@ -28,10 +24,6 @@ const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root
     transactions = transactions + ?5 WHERE id = 1 AND generation <= ?1 AND height < ?2 RETURNING transactions";
 const RESET: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4, \
     transactions = ?5 WHERE id = 1 AND generation <= ?1 RETURNING transactions";
-
-fn statements(start: &str, row: &str, end: &str) -> Vec<Arc<str>> {
-    CHUNKS.iter().map(|rows| format!("{start} {} {end}", vec![row; *rows].join(", ")).into()).collect()
-}
 
 /// From now on writers of older leases are refused.
 pub(super) async fn fence(connection: &mut SqliteConnection, generation: i64) -> Result<()> {
@@ -60,6 +52,19 @@ pub(in super::super) async fn load(connection: &mut SqliteConnection) -> Result<
         accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
         transactions: Vec::new(),
     }))
+}
+
+/// Writes the log back, which syncs both files; done only where all of it was.
+pub(super) async fn flush(connection: &mut SqliteConnection) -> Result<Option<u64>> {
+    let height: Option<i64> = sqlx::query_scalar("SELECT height FROM applied").fetch_one(&mut *connection).await?;
+    let (busy, log, written): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(connection).await?;
+    Ok(height.filter(|_| busy == 0 && log == written).map(rows::number))
+}
+
+pub(super) async fn forget(connection: &mut SqliteConnection, below: u64) -> Result<()> {
+    sqlx::query("DELETE FROM transactions WHERE height < ?1").bind(sql(below)).execute(connection).await?;
+    Ok(())
 }
 
 impl Sqlite {
@@ -109,11 +114,11 @@ async fn mark(tx: &mut Tx<'_>, statement: &'static str, generation: i64, write: 
 
 async fn insert(tx: &mut Tx<'_>, write: &StateWrite, mut number: i64) -> Result<()> {
     let mut texts = AddressTexts::default();
-    insert_rows(tx, &ACCOUNTS, &write.accounts, |query, (address, balance, nonce): &(Address, u64, u64)| {
+    many::execute(tx, &ACCOUNTS, &write.accounts, |query, (address, balance, nonce): &(Address, u64, u64)| {
         query.bind(texts.get(*address).to_owned()).bind(sql(*balance)).bind(sql(*nonce))
     })
     .await?;
-    insert_rows(tx, &TRANSACTIONS, &write.transactions, |query, row: &TransactionRow| {
+    many::execute(tx, &TRANSACTIONS, &write.transactions, |query, row: &TransactionRow| {
         number += 1;
         query
             .bind(number - 1)
@@ -125,25 +130,6 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite, mut number: i64) -> Result<
             .bind(row.id.0.to_vec())
             .bind(row.batch.0.to_vec())
     })
-    .await
-}
-
-async fn insert_rows<T>(
-    tx: &mut Tx<'_>,
-    statements: &[Arc<str>],
-    mut rows: &[T],
-    mut bind: impl for<'q> FnMut(Insert<'q>, &T) -> Insert<'q>,
-) -> Result<()> {
-    for (size, statement) in CHUNKS.iter().zip(statements) {
-        while rows.len() >= *size {
-            let (chunk, rest) = rows.split_at(*size);
-            let mut query = sqlx::query(AssertSqlSafe(statement.clone()));
-            for row in chunk {
-                query = bind(query, row);
-            }
-            query.execute(&mut **tx).await?;
-            rows = rest;
-        }
-    }
+    .await?;
     Ok(())
 }

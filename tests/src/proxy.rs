@@ -10,14 +10,15 @@
 use crate::seed::Seed;
 use crate::wait;
 use anyhow::{Context, Result};
-use rand::RngExt;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// First and longest retransmission time-out, as Linux has them.
@@ -252,32 +253,34 @@ struct Chance {
     losses: StdRng,
 }
 
-/// Carries bytes one way, in order, until the sender closes or the receiver is gone.
-async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: &Direction, chance: Chance) {
-    let (sender, mut on_the_way) = mpsc::channel::<(Instant, Vec<u8>)>(WINDOW_CHUNKS);
-    let Chance { mut delays, mut losses } = chance;
-    let read = async move {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        while let Ok(count @ 1..) = from.read(&mut chunk).await {
-            let due = Instant::now() + direction.faults().delay(&mut delays);
-            if sender.send((due, chunk[..count].to_vec())).await.is_err() {
-                return;
-            }
-        }
-    };
-    let write = async move {
-        while let Some((due, bytes)) = on_the_way.recv().await {
-            wait::let_it_run(due.saturating_duration_since(Instant::now())).await;
-            direction.transmit(&mut losses).await;
-            if to.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
+/// Carries bytes one way, in order, until the sender closes or the receiver is gone. Each chunk is lost and sent again for
+/// itself, as with selective acknowledgements; it is delivered when all before it have arrived.
+async fn pump(from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: &Direction, mut chance: Chance) {
+    let mut last = StdRng::from_rng(&mut chance.losses);
+    let chunks = stream::unfold((from, chance), move |(mut from, mut chance)| async move {
+        let mut bytes = vec![0; CHUNK_BYTES];
+        let count = from.read(&mut bytes).await.ok().filter(|count| *count > 0)?;
+        bytes.truncate(count);
+        let due = Instant::now() + direction.faults().delay(&mut chance.delays);
+        let losses = StdRng::from_rng(&mut chance.losses);
+        Some(((due, bytes, losses), (from, chance)))
+    });
+    // Boxed, because the compiler does not see otherwise that the whole is `Send`.
+    let chunks: BoxStream<'_, _> = chunks.boxed();
+    let arrivals = chunks.map(move |(due, bytes, mut losses): (Instant, Vec<u8>, StdRng)| async move {
+        wait::let_it_run(due.saturating_duration_since(Instant::now())).await;
         direction.transmit(&mut losses).await;
-        // Fails only where the receiver is gone.
-        let _ = to.shutdown().await;
-    };
-    tokio::join!(read, write);
+        bytes
+    });
+    let mut arrivals: BoxStream<'_, Vec<u8>> = arrivals.buffered(WINDOW_CHUNKS).boxed();
+    while let Some(bytes) = arrivals.next().await {
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    direction.transmit(&mut last).await;
+    // Fails only where the receiver is gone.
+    let _ = to.shutdown().await;
 }
 
 #[cfg(test)]

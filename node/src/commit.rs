@@ -7,6 +7,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::params::KEEP_FINAL_SLOTS;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::Cert;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct CommitJob {
     pub fetched: Option<Vec<BatchWrite>>,
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
+    /// Changed records; `None`: it is gone.
+    pub records: Vec<(RecordKey, Option<Record>)>,
     /// Its transactions' outcomes.
     pub transactions: Arc<[TransactionRow]>,
     /// State root after it.
@@ -51,13 +54,14 @@ pub struct CommitJob {
     pub results_root: Hash,
 }
 
-/// State changes of consecutive blocks, each account once.
+/// State changes of consecutive blocks, each account and record once.
 #[derive(Default)]
 struct Folded {
     height: u64,
     blocks: usize,
     roots: (Hash, Hash),
     accounts: BTreeMap<Address, (u64, u64)>,
+    records: BTreeMap<RecordKey, Option<Record>>,
     transactions: Vec<TransactionRow>,
 }
 
@@ -67,6 +71,7 @@ impl Folded {
         self.blocks += 1;
         self.roots = (job.state_root, job.results_root);
         self.accounts.extend(job.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
+        self.records.extend(job.records);
         self.transactions.extend(job.transactions.iter().cloned());
     }
 
@@ -76,6 +81,7 @@ impl Folded {
             state_root: self.roots.0,
             results_root: self.roots.1,
             accounts: self.accounts.into_iter().map(|(address, (balance, nonce))| (address, balance, nonce)).collect(),
+            records: self.records.into_iter().collect(),
             transactions: self.transactions,
         }
     }
@@ -225,10 +231,12 @@ async fn write_state(
 mod tests {
     use super::{CommitJob, Folded};
     use aitbc_core::block::{Candidate, Header, VERSION};
+    use aitbc_core::evidence::Class;
     use aitbc_core::hash::{Hash, plain};
-    use aitbc_core::key::{Address, Signature};
+    use aitbc_core::key::{Address, PublicKey, Signature};
+    use aitbc_core::record::{Record, RecordKey};
 
-    fn job(height: u64, accounts: Vec<(Address, u64, u64)>) -> CommitJob {
+    fn job(height: u64, accounts: Vec<(Address, u64, u64)>, records: Vec<(RecordKey, Option<Record>)>) -> CommitJob {
         let header = Header {
             version: VERSION,
             epoch: 0,
@@ -252,6 +260,7 @@ mod tests {
             cert: None,
             fetched: None,
             accounts,
+            records,
             transactions: Vec::new().into(),
             state_root: roots.0,
             results_root: roots.1,
@@ -259,14 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn folded_blocks_hold_each_account_once_as_the_last_block_left_it() {
+    fn folded_blocks_hold_each_account_and_record_once_as_the_last_block_left_it() {
         let (a, b) = (Address([1; 20]), Address([2; 20]));
         let mut folded = Folded::default();
-        folded.add(job(1, vec![(a, 10, 1), (b, 5, 0)]));
-        folded.add(job(2, vec![(a, 7, 2)]));
+        let key = |epoch| RecordKey::Evidence { key: PublicKey([1; 32]), epoch, class: Class::Notars };
+        let record = |slot| Some(Record::Evidence { slot, height: 1 });
+        folded.add(job(1, vec![(a, 10, 1), (b, 5, 0)], vec![(key(1), record(1)), (key(2), record(2))]));
+        folded.add(job(2, vec![(a, 7, 2)], vec![(key(1), None), (key(3), record(3))]));
         let write = folded.into_write();
         assert_eq!(write.height, 2);
         assert_eq!(write.state_root, plain(&2u64.to_le_bytes()));
         assert_eq!(write.accounts, vec![(a, 7, 2), (b, 5, 0)]);
+        assert_eq!(write.records, vec![(key(1), None), (key(2), record(2)), (key(3), record(3))]);
     }
 }

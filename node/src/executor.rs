@@ -17,8 +17,8 @@ use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::{Address, Signature};
-use aitbc_core::ledger::{self, Executed, ResultCode, Rules, TxResult};
+use aitbc_core::key::Signature;
+use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::state::State;
 use aitbc_core::sync;
 use aitbc_core::transaction::SignedTransaction;
@@ -183,9 +183,7 @@ impl Executor {
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
-        // A leader outside the set has no header that passes V1; the zero address only satisfies the type.
-        let proposer = self.identity.set.address(header.proposer).unwrap_or(Address([0; 20]));
-        ledger::execute(state, &self.rules, header.height, proposer, batches)
+        ledger::execute(state, &self.rules, &Context::of(header, &self.identity.set), batches)
     }
 
     fn state_after(&self, digest: &Hash) -> Option<State> {
@@ -302,6 +300,7 @@ impl Executor {
             cert,
             fetched,
             accounts: changed.iter().map(|(address, account)| (*address, account.balance, account.nonce)).collect(),
+            records: done.executed.changed_records,
             transactions: rows.clone(),
             state_root: summary.state_root,
             results_root: summary.results_root,

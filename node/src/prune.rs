@@ -101,7 +101,14 @@ mod tests {
 
     fn state(height: u64) -> StateWrite {
         let (state_root, results_root) = (Hash::ZERO, Hash::ZERO);
-        StateWrite { height, state_root, results_root, accounts: Vec::new(), transactions: Vec::new() }
+        StateWrite {
+            height,
+            state_root,
+            results_root,
+            accounts: Vec::new(),
+            records: Vec::new(),
+            transactions: Vec::new(),
+        }
     }
 
     /// Steps until one has nothing to do.

@@ -7,11 +7,10 @@ use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::Block;
 use aitbc_core::consensus::input::Recovered;
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Address;
-use aitbc_core::ledger::{self, Executed, Rules};
+use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::params::KEEP_FINAL_SLOTS;
-use aitbc_core::state::{Account, State};
+use aitbc_core::state::State;
 use std::sync::Arc;
 use tracing::info;
 
@@ -26,14 +25,14 @@ pub enum RecoveryError {
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The accounts do not hash to the root stored with them.
+    /// Accounts and records do not hash to the root stored with them.
     #[error(
         "state at height {height} has root {found}, {expected} was stored with it: it was changed by hand or is damaged"
     )]
     StateRoot {
         /// Applied height.
         height: u64,
-        /// Of the accounts.
+        /// Of accounts and records.
         found: Hash,
         /// Stored.
         expected: Hash,
@@ -138,15 +137,14 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
     let Some(applied) = storage.load_state().await? else {
         let state = State::from_genesis(&identity.genesis);
         let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
-        let (state_root, results_root) = (state.root(), Hash::ZERO);
+        let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
+        let (state_root, results_root, transactions) = (state.root(), Hash::ZERO, Vec::new());
         storage
-            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, transactions: Vec::new() })
+            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions })
             .await?;
         return Ok(Snapshot { head: genesis_summary(identity, state_root), state, parent_state: None });
     };
-    let accounts =
-        applied.accounts.iter().map(|(a, balance, nonce)| (*a, Account { balance: *balance, nonce: *nonce }));
-    let state = State::from_accounts(accounts);
+    let state = applied.state();
     let found = state.root();
     if found != applied.state_root {
         return Err(RecoveryError::StateRoot { height: applied.height, found, expected: applied.state_root });
@@ -184,10 +182,9 @@ async fn replay(
         let (executed, transactions) = execute(identity, rules, &end.state, &block);
         let summary = stored_summary(identity, &stored, executed.state_root, executed.results_root);
         let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
+        let (height, records) = (header.height, executed.changed_records);
         let (state_root, results_root) = (executed.state_root, executed.results_root);
-        storage
-            .apply_state(StateWrite { height: header.height, state_root, results_root, accounts, transactions })
-            .await?;
+        storage.apply_state(StateWrite { height, state_root, results_root, accounts, records, transactions }).await?;
         end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
     }
     Ok(end)
@@ -201,8 +198,7 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
         // The ledger holds verified batches only.
         .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
         .collect();
-    let proposer = identity.set.address(block.header.proposer).unwrap_or(Address([0; 20]));
-    let executed = ledger::execute(state, rules, block.header.height, proposer, &verified);
+    let executed = ledger::execute(state, rules, &Context::of(&block.header, &identity.set), &verified);
     let rows = crate::executor::transaction_rows(block.header.height, &verified, &executed.results);
     (executed, rows)
 }

@@ -6,8 +6,9 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey, Signature};
-use aitbc_core::ledger::{self, Rules};
+use aitbc_core::ledger::{self, Executed, Rules};
 use aitbc_core::params::MAX_EXPIRY_AHEAD;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, State};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
@@ -186,10 +187,12 @@ impl Forger {
     fn chunk(&mut self) -> Chunk {
         let mut chunk = Chunk::default();
         let mut accounts: BTreeMap<Address, Account> = BTreeMap::new();
+        let mut records: BTreeMap<RecordKey, Option<Record>> = BTreeMap::new();
         let mut transactions: Vec<TransactionRow> = Vec::new();
         while self.height < self.plan.blocks && (chunk.blocks.len() as u64) < CHUNK && chunk.bytes < CHUNK_BYTES {
-            let (changed, rows) = self.block(&mut chunk);
-            accounts.extend(changed);
+            let (executed, rows) = self.block(&mut chunk);
+            accounts.extend(executed.changed);
+            records.extend(executed.changed_records);
             transactions.extend(rows);
         }
         chunk.state = (!chunk.blocks.is_empty()).then(|| StateWrite {
@@ -197,13 +200,14 @@ impl Forger {
             state_root: self.roots.0,
             results_root: self.roots.1,
             accounts: accounts.into_iter().map(|(address, a)| (address, a.balance, a.nonce)).collect(),
+            records: records.into_iter().collect(),
             transactions,
         });
         chunk
     }
 
     /// One more block: every slot has one, so slots are heights.
-    fn block(&mut self, chunk: &mut Chunk) -> (Vec<(Address, Account)>, Vec<TransactionRow>) {
+    fn block(&mut self, chunk: &mut Chunk) -> (Executed, Vec<TransactionRow>) {
         let height = self.height + 1;
         let filled = height <= self.plan.filled_to && height.is_multiple_of(self.plan.filled_every);
         let batches = if filled { self.batches(height) } else { Vec::new() };
@@ -224,8 +228,8 @@ impl Forger {
             batches: batches.iter().map(|b| b.batch.reference(b.digest)).collect(),
             evidence: Vec::new(),
         };
-        let leader = self.set.address(proposer).unwrap_or(Address([0; 20]));
-        let executed = ledger::execute(&self.state, &self.rules, height, leader, &batches);
+        let context = ledger::Context::of(&header, &self.set);
+        let executed = ledger::execute(&self.state, &self.rules, &context, &batches);
         let rows = transaction_rows(height, &batches, &executed.results);
         let digest = header.digest();
         let cert = self.certified(height).then(|| self.certify(header.notar(digest)));
@@ -241,8 +245,8 @@ impl Forger {
         self.cert = cert.or(self.cert.take());
         (self.parent, self.height) = (digest, height);
         self.roots = (executed.state_root, executed.results_root);
-        self.state = executed.state;
-        (executed.changed, rows)
+        self.state = executed.state.clone();
+        (executed, rows)
     }
 
     fn certified(&self, height: u64) -> bool {

@@ -2,8 +2,10 @@
 
 use aitbc_core::batch::Batch;
 use aitbc_core::block::{Candidate, Header};
+use aitbc_core::evidence::Class;
 use aitbc_core::hash::{Hash, plain};
-use aitbc_core::key::{Address, SecretKey, Signature};
+use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use aitbc_node::metrics::Metrics;
@@ -194,13 +196,19 @@ pub fn transaction_row(height: u64, index: u32) -> TransactionRow {
     }
 }
 
-/// Seven accounts and two transactions at a height.
+pub fn record(n: u64) -> (RecordKey, Option<Record>) {
+    let key = RecordKey::Evidence { key: PublicKey([7; 32]), epoch: n, class: Class::Notars };
+    (key, Some(Record::Evidence { slot: n, height: n }))
+}
+
+/// Seven accounts, two transactions and a record at a height.
 pub fn state(height: u64) -> StateWrite {
     StateWrite {
         height,
         state_root: plain(&[height as u8, 1]),
         results_root: plain(&[height as u8, 2]),
         accounts: (0..7).map(|n| (address(n), 1_000 - height, height)).collect(),
+        records: vec![record(height)],
         transactions: if height == 0 { Vec::new() } else { (0..2).map(|i| transaction_row(height, i)).collect() },
     }
 }

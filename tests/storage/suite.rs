@@ -3,6 +3,7 @@
 use crate::fixture::*;
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
+use aitbc_core::record::Record;
 use aitbc_core::vote::Kind;
 use aitbc_node::storage::{Owner, StateWrite, Storage, StorageError, VoteWrite};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ on_both_databases! {
     the_state_grows_by_height_and_never_goes_back,
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
+    records_are_set_replaced_removed_and_loaded,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     many_callers_at_once_are_all_served,
@@ -512,6 +514,23 @@ async fn a_transaction_is_found_in_every_run_of_the_index(site: Site) {
         assert_eq!((found.height, found.index), (height, index));
     }
     assert!(storage.transaction(transaction_row(8, 0).id).await.expect("reads").is_none());
+}
+
+async fn records_are_set_replaced_removed_and_loaded(site: Site) {
+    let storage = site.ready().await;
+    let with = |height, records| StateWrite { records, ..state(height) };
+    let many: Vec<_> = (0..700).map(record).collect();
+    storage.apply_state(with(1, many.clone())).await.expect("many at once");
+    let changed = (many[1].0.clone(), Some(Record::Evidence { slot: 77, height: 2 }));
+    let gone: Vec<_> = many[2..].iter().map(|(key, _)| (key.clone(), None)).collect();
+    storage.apply_state(with(2, [vec![changed.clone(), record(900)], gone].concat())).await.expect("applies");
+    let found = storage.load_state().await.expect("loads").expect("applied");
+    let mut records = found.records.clone();
+    records.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(records, [many[0].clone(), changed.clone(), record(900)]);
+    assert_eq!(found.state().record(&changed.0), changed.1.as_ref());
+    storage.reset_state(with(0, vec![record(5)])).await.expect("resets");
+    assert_eq!(storage.load_state().await.expect("loads").map(|s| s.records), Some(vec![record(5)]));
 }
 
 async fn a_reset_forgets_the_state_before(site: Site) {

@@ -4,7 +4,7 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
-use aitbc_core::ledger::{Rules, execute};
+use aitbc_core::ledger::{Context, Rules, execute};
 use aitbc_core::mempool::{Limits, Mempool, VerifiedTx};
 use aitbc_core::params::MAX_BATCH_TXS;
 use aitbc_core::state::{Account, State};
@@ -83,7 +83,7 @@ fn blocks() {
         let (parent, block) = (state(accounts), block(txs, senders));
         parent.root();
         let what = format!("execute {txs} transfers, {senders} of {accounts} accounts, with roots");
-        figure(&what, txs as usize, || execute(&parent, &rules(), 1, Address([1; 20]), &block));
+        figure(&what, txs as usize, || execute(&parent, &rules(), &Context::plain(1, Address([1; 20])), &block));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, BatchRef};
 use crate::codec;
+use crate::evidence::Evidence;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::Signature;
 use crate::params::{MAX_BLOCK_BATCHES, MAX_EVIDENCE, MAX_INLINE_CERTS};
@@ -11,15 +12,6 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Version of the block format this code makes.
 pub const VERSION: u16 = 1;
-
-/// Two contradicting votes of one signer (X1, X2), smaller sign-bytes first.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Evidence {
-    /// One vote.
-    pub first: Vote,
-    /// The other.
-    pub second: Vote,
-}
 
 /// A block without its batches. The roots are those after executing the parent (lag 1).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]

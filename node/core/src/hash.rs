@@ -40,6 +40,10 @@ pub enum Domain {
     StateLeaf,
     /// Branch of the state trie.
     StateNode,
+    /// Position of a record in the state trie.
+    RecordKey,
+    /// Leaf of the state trie that holds a record.
+    Record,
 }
 
 impl Domain {
@@ -54,12 +58,14 @@ impl Domain {
             Domain::StateKey => "aitbc/state-key/v1",
             Domain::StateLeaf => "aitbc/state-leaf/v1",
             Domain::StateNode => "aitbc/state-node/v1",
+            Domain::RecordKey => "aitbc/record-key/v1",
+            Domain::Record => "aitbc/record/v1",
         }
     }
 
     /// The keyed state of this domain; deriving it costs a compression, so each thread keeps its own copy.
     fn hasher(self) -> blake3::Hasher {
-        const COUNT: usize = 9;
+        const COUNT: usize = 11;
         thread_local! {
             static HASHERS: [std::cell::OnceCell<blake3::Hasher>; COUNT] = const { [const { std::cell::OnceCell::new() }; COUNT] };
         }

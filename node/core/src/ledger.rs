@@ -22,16 +22,20 @@
 //! one uses up its nonce; whoever keeps results by id must let that one stand over the others.
 
 use crate::batch::VerifiedBatch;
+use crate::block::Header;
 use crate::codec;
+use crate::evidence::Offence;
 use crate::genesis::{Genesis, faucet_address};
 use crate::hash::Hash;
 use crate::key::Address;
 use crate::merkle;
+use crate::record::{Record, RecordKey};
 use crate::state::{Account, State};
 use crate::transaction::{Action, Payment, Transaction};
+use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 /// What every validator must apply alike; from genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +198,32 @@ pub struct TxResult {
     pub fee: u64,
 }
 
+/// What a header says that execution depends on, beside its batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Height of the block.
+    pub height: u64,
+    /// Who earns the fees.
+    pub proposer: Address,
+    /// What its evidence proves (X5).
+    pub offences: Vec<Offence>,
+}
+
+impl Context {
+    /// Of a header that passed V1 and V7, whose epoch has this set. A proposer outside the set, which no such header has, is
+    /// the zero address.
+    pub fn of(header: &Header, set: &ValidatorSet) -> Context {
+        let proposer = set.address(header.proposer).unwrap_or(Address([0; 20]));
+        let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(set)).collect();
+        Context { height: header.height, proposer, offences }
+    }
+
+    /// Of a block that has nothing but transactions.
+    pub fn plain(height: u64, proposer: Address) -> Context {
+        Context { height, proposer, offences: Vec::new() }
+    }
+}
+
 /// A block after execution.
 #[derive(Clone, Debug)]
 pub struct Executed {
@@ -207,6 +237,8 @@ pub struct Executed {
     pub results_root: Hash,
     /// Each account that differs from before the block, once, by ascending address.
     pub changed: Vec<(Address, Account)>,
+    /// Each record that differs from before the block, once, by ascending key; `None`: it is gone.
+    pub changed_records: Vec<(RecordKey, Option<Record>)>,
     /// Smallest units the proposer earned.
     pub fees: u64,
 }
@@ -217,18 +249,21 @@ pub fn results_root(results: &[TxResult]) -> Hash {
     merkle::root(&leaves)
 }
 
-/// Executes a block of height `height` on its parent's state. Deterministic; the batches were verified before.
+/// Executes a block on its parent's state: evidence first, then the transactions. Deterministic; header and batches were
+/// verified before.
 ///
 /// # Panics
 /// Where balances add up to more than `u64`, which no state can that grew from a checked genesis.
 pub fn execute<'a>(
     parent: &State,
     rules: &Rules,
-    height: u64,
-    proposer: Address,
+    context: &Context,
     batches: impl IntoIterator<Item = &'a VerifiedBatch>,
 ) -> Executed {
-    let mut block = Block { rules, height, accounts: Touched::new(parent) };
+    let mut block = Block { rules, height: context.height, accounts: Touched::new(parent) };
+    for offence in &context.offences {
+        block.x5_record(offence);
+    }
     let (mut results, mut fees) = (Vec::new(), 0);
     for verified in batches {
         results.reserve(verified.ids.len());
@@ -240,14 +275,15 @@ pub fn execute<'a>(
         }
     }
     if fees > 0 {
-        let proposer = block.accounts.slot(proposer);
+        let proposer = block.accounts.slot(context.proposer);
         block.accounts.credit(proposer, fees);
     }
-    let changed = block.accounts.into_changed();
+    let (changed, changed_records) = block.accounts.into_changed();
     let mut state = parent.clone();
     state.set_many(&changed);
+    state.set_records(&changed_records);
     let (state_root, results_root) = (state.root(), results_root(&results));
-    Executed { state, results, state_root, results_root, changed, fees }
+    Executed { state, results, state_root, results_root, changed, changed_records, fees }
 }
 
 /// # Panics
@@ -259,16 +295,17 @@ fn sum(a: u64, b: u64) -> u64 {
     }
 }
 
-/// The accounts a block touches, each read from the parent's state once.
+/// The accounts a block touches, each read from the parent's state once, and the records it writes.
 struct Touched<'a> {
     parent: &'a State,
     slots: HashMap<Address, usize>,
     accounts: Vec<(Address, Account, Account)>,
+    records: BTreeMap<RecordKey, Option<Record>>,
 }
 
 impl<'a> Touched<'a> {
     fn new(parent: &'a State) -> Self {
-        Touched { parent, slots: HashMap::new(), accounts: Vec::new() }
+        Touched { parent, slots: HashMap::new(), accounts: Vec::new(), records: BTreeMap::new() }
     }
 
     fn slot(&mut self, address: Address) -> usize {
@@ -291,11 +328,25 @@ impl<'a> Touched<'a> {
         account.balance = sum(account.balance, amount);
     }
 
-    fn into_changed(self) -> Vec<(Address, Account)> {
+    /// A record as the block so far leaves it.
+    fn record(&self, key: &RecordKey) -> Option<&Record> {
+        match self.records.get(key) {
+            Some(written) => written.as_ref(),
+            None => self.parent.record(key),
+        }
+    }
+
+    fn set_record(&mut self, key: RecordKey, record: Option<Record>) {
+        self.records.insert(key, record);
+    }
+
+    fn into_changed(self) -> (Vec<(Address, Account)>, Vec<(RecordKey, Option<Record>)>) {
         let differs = |(address, before, after)| (before != after).then_some((address, after));
         let mut changed: Vec<_> = self.accounts.into_iter().filter_map(differs).collect();
         changed.sort_unstable_by_key(|(address, _)| *address);
-        changed
+        let parent = self.parent;
+        let differs = |(key, record): &(RecordKey, Option<Record>)| parent.record(key) != record.as_ref();
+        (changed, self.records.into_iter().filter(differs).collect())
     }
 }
 
@@ -306,6 +357,17 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// **X4, X5.** Writes that a key misbehaved in this way in this epoch, once.
+    fn x5_record(&mut self, offence: &Offence) {
+        let key = RecordKey::nullifier(offence);
+        if self.accounts.record(&key).is_some() {
+            return;
+        }
+        let record = Record::Evidence { slot: offence.slot, height: self.height };
+        self.accounts.set_record(key, Some(record));
+        // X7: what it costs the validator is taken here, exactly once per nullifier.
+    }
+
     fn apply(&mut self, tx: &Transaction) -> ResultCode {
         if self.height > tx.expiry_height {
             return ResultCode::Expired;
@@ -368,6 +430,7 @@ impl Block<'_> {
 mod tests {
     use super::*;
     use crate::batch::Batch;
+    use crate::evidence::Class;
     use crate::hash::plain;
     use crate::key::{PublicKey, Signature};
     use crate::transaction::SignedTransaction;
@@ -421,8 +484,12 @@ mod tests {
         State::from_accounts([(address(1), with(100)), (address(2), with(100)), (faucet_address(), with(60))])
     }
 
+    fn plain_block() -> Context {
+        Context::plain(HEIGHT, address(9))
+    }
+
     fn run(state: &State, txs: Vec<Transaction>) -> Executed {
-        execute(state, &rules(), HEIGHT, address(9), [&verified(txs)])
+        execute(state, &rules(), &plain_block(), [&verified(txs)])
     }
 
     fn codes(executed: &Executed) -> Vec<ResultCode> {
@@ -540,14 +607,14 @@ mod tests {
     #[test]
     fn without_a_faucet_a_request_has_no_effect() {
         let none = Rules { faucet: None, ..rules() };
-        let executed = execute(&start(), &none, HEIGHT, address(9), [&verified(vec![tx(7, 0, 0, ask(7, 1))])]);
+        let executed = execute(&start(), &none, &plain_block(), [&verified(vec![tx(7, 0, 0, ask(7, 1))])]);
         assert_eq!((codes(&executed), executed.changed), (vec![ResultCode::FaucetDisabled], vec![]));
     }
 
     #[test]
     fn the_same_transaction_in_two_batches_has_its_effect_once() {
         let batch = verified(vec![tx(1, 0, 2, pay(2, 10))]);
-        let executed = execute(&start(), &rules(), HEIGHT, address(9), [&batch, &batch.clone()]);
+        let executed = execute(&start(), &rules(), &plain_block(), [&batch, &batch.clone()]);
         assert_eq!(codes(&executed), [ResultCode::Ok, ResultCode::NonceTooLow]);
         assert_eq!(executed.results[0].id, executed.results[1].id);
         assert_eq!(holds(&executed.state, 1), (88, 1));
@@ -555,9 +622,49 @@ mod tests {
 
     #[test]
     fn a_block_without_transactions_changes_nothing() {
-        let executed = execute(&start(), &rules(), HEIGHT, address(9), []);
+        let executed = execute(&start(), &rules(), &plain_block(), []);
         assert_eq!((executed.state_root, executed.results_root), (start().root(), Hash::ZERO));
         assert!(executed.changed.is_empty() && executed.results.is_empty());
+    }
+
+    fn offence(class: Class, slot: u64) -> Offence {
+        Offence { key: key(3), epoch: 1, class, slot }
+    }
+
+    fn guilty(height: u64, offences: Vec<Offence>) -> Context {
+        Context { offences, ..Context::plain(height, address(9)) }
+    }
+
+    #[test]
+    fn x5_evidence_leaves_a_record_of_its_key_epoch_and_class_with_slot_and_height() {
+        let both = vec![offence(Class::Notars, 5), offence(Class::Batches, 7)];
+        let executed = execute(&start(), &rules(), &guilty(HEIGHT, both), [&verified(vec![tx(1, 0, 2, pay(2, 10))])]);
+        assert_eq!(codes(&executed), [ResultCode::Ok]);
+        let expected = [(Class::Notars, 5), (Class::Batches, 7)].map(|(class, slot)| {
+            (RecordKey::Evidence { key: key(3), epoch: 1, class }, Some(Record::Evidence { slot, height: HEIGHT }))
+        });
+        assert_eq!(executed.changed_records, expected);
+        for (key, record) in &expected {
+            assert_eq!(executed.state.record(key), record.as_ref());
+        }
+        assert_eq!(executed.state.len(), start().len() + 3, "two records and the proposer");
+    }
+
+    #[test]
+    fn x4_a_second_proof_of_the_same_key_epoch_and_class_changes_nothing() {
+        let first = execute(&start(), &rules(), &guilty(HEIGHT, vec![offence(Class::Finals, 5)]), []);
+        let again = vec![offence(Class::Finals, 5), offence(Class::Finals, 6)];
+        let second = execute(&first.state, &rules(), &guilty(HEIGHT + 1, again), []);
+        assert_eq!((second.state_root, second.changed_records.len()), (first.state_root, 0));
+        for other in
+            [Offence { epoch: 2, ..offence(Class::Finals, 5) }, Offence { key: key(4), ..offence(Class::Finals, 5) }]
+        {
+            let third = execute(&first.state, &rules(), &guilty(HEIGHT + 1, vec![other]), []);
+            assert_eq!(third.changed_records.len(), 1, "{other:?}");
+        }
+        let twice = vec![offence(Class::Finals, 5), offence(Class::Finals, 6)];
+        let at_once = execute(&start(), &rules(), &guilty(HEIGHT, twice), []);
+        assert_eq!(at_once.state_root, first.state_root, "the first of a block counts");
     }
 
     #[test]
@@ -713,7 +820,7 @@ mod tests {
                 let fees = map.remove(&pot).map_or(0, |account| account.0);
                 map.entry(proposer).or_default().0 += fees;
 
-                let executed = execute(&state, &rules, height, proposer, &batches);
+                let executed = execute(&state, &rules, &Context::plain(height, proposer), &batches);
                 assert_eq!(codes(&executed), expected, "seed {seed}, height {height}");
                 assert_eq!(executed.fees, fees, "seed {seed}");
                 assert_eq!(executed.results.iter().map(|r| r.fee).sum::<u64>(), fees, "seed {seed}");
@@ -736,6 +843,7 @@ mod tests {
             assert_ne!(before.account(address), *account, "seed {seed}");
             again.set(*address, *account);
         }
+        again.set_records(&executed.changed_records);
         assert_eq!(again.root(), executed.state_root, "seed {seed}");
         assert!(executed.changed.windows(2).all(|pair| pair[0].0 < pair[1].0), "seed {seed}");
     }

@@ -36,11 +36,15 @@ pub mod hello;
 
 pub mod memory;
 
+pub mod evidence;
+
 pub mod block;
 
 pub mod message;
 
 // What transactions do, and where they wait.
+pub mod record;
+
 pub mod state;
 
 pub mod ledger;

@@ -1,23 +1,27 @@
-//! The accounts as a persistent Merkle trie: forks by clone, a root over everything, proofs of what is there and what is not.
+//! Accounts and records as a persistent Merkle trie: forks by clone, a root over everything, proofs of what is there and
+//! what is not.
 //!
-//! A crit-bit trie over `key = H(state-key: address)`: a branch stands where keys differ first, so there are exactly
-//! `len − 1` branches and no chains of single children.
+//! A crit-bit trie over `key = H(state-key: address)` or `H(record-key: borsh(record key))`: a branch stands where keys
+//! differ first, so there are exactly `len − 1` branches and no chains of single children.
 //!
 //! ```text
 //! leaf   = H(state-leaf: borsh(address, account))        address [20] | balance u64 | nonce u64
+//!        | H(record: borsh(record key) ‖ borsh(record))  see `record`
 //! branch = H(state-node: bit u8 ‖ left[32] ‖ right[32])  bit counted from the first byte's highest
-//! root   = hash of the top node, zero for no accounts
+//! root   = hash of the top node, zero for an empty state
 //! ```
 //!
 //! Why a path with bits proves absence too: a lookup follows the key's own bit at each branch and so reaches the only
 //! leaf where the key could be. A branch's hash commits to its bit, so the verifier walks the same way; if that leaf
-//! holds another address, the key is not in the trie. Nothing has to be known of the prefixes in between.
+//! holds another address or record key, the key is not in the trie. Nothing has to be known of the prefixes in between,
+//! nor which of the two kinds that leaf is.
 //!
 //! Depth is at most 256, the bits of a key, so recursion is bounded.
 
 use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::Address;
+use crate::record::{Record, RecordKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
@@ -67,13 +71,66 @@ fn branch_hash(bit: u8, left: &Hash, right: &Hash) -> Hash {
     hash(Domain::StateNode, &[&[bit], &left.0, &right.0])
 }
 
-/// An account to set, with the key of its address.
-type Change = (Hash, Address, Account);
+fn record_key_of(key: &RecordKey) -> Hash {
+    hash(Domain::RecordKey, &[&codec::encode(key)])
+}
+
+fn record_hash(key: &RecordKey, record: &Record) -> Hash {
+    hash(Domain::Record, &[&codec::encode(key), &codec::encode(record)])
+}
+
+/// What stands in a leaf, or takes its place.
+#[derive(Clone, PartialEq)]
+enum Item {
+    Account(Address, Account),
+    /// Shared by the versions of the state that have it; `None` never stands in a leaf.
+    Record(Arc<(RecordKey, Option<Record>)>),
+}
+
+/// An item to set, with its key.
+type Change = (Hash, Item);
+
+impl Item {
+    fn record(key: RecordKey, record: Option<Record>) -> Item {
+        Item::Record(Arc::new((key, record)))
+    }
+
+    /// Place in the trie.
+    fn key(&self) -> Hash {
+        match self {
+            Item::Account(address, _) => key_of(address),
+            Item::Record(record) => record_key_of(&record.0),
+        }
+    }
+
+    /// True for one that only says what is gone.
+    fn is_nothing(&self) -> bool {
+        match self {
+            Item::Account(_, account) => account.is_empty(),
+            Item::Record(record) => record.1.is_none(),
+        }
+    }
+
+    /// True iff both are of one address or record key.
+    fn is_of(&self, other: &Item) -> bool {
+        match (self, other) {
+            (Item::Account(a, _), Item::Account(b, _)) => a == b,
+            (Item::Record(a), Item::Record(b)) => a.0 == b.0,
+            _ => false,
+        }
+    }
+
+    fn hash(&self) -> Hash {
+        match self {
+            Item::Account(address, account) => leaf_hash(address, account),
+            Item::Record(record) => record.1.as_ref().map_or(Hash::ZERO, |value| record_hash(&record.0, value)),
+        }
+    }
+}
 
 #[derive(Clone)]
 struct Leaf {
-    address: Address,
-    account: Account,
+    item: Item,
     hash: OnceLock<Hash>,
 }
 
@@ -107,8 +164,8 @@ impl Branch {
 }
 
 impl Node {
-    fn leaf(address: Address, account: Account) -> Node {
-        Node::Leaf(Arc::new(Leaf { address, account, hash: OnceLock::new() }))
+    fn leaf(item: Item) -> Node {
+        Node::Leaf(Arc::new(Leaf { item, hash: OnceLock::new() }))
     }
 
     fn branch(bit: u8, left: Node, right: Node) -> Node {
@@ -118,7 +175,7 @@ impl Node {
     /// Hash of the node, computed once.
     fn hash(&self) -> Hash {
         match self {
-            Node::Leaf(leaf) => *leaf.hash.get_or_init(|| leaf_hash(&leaf.address, &leaf.account)),
+            Node::Leaf(leaf) => *leaf.hash.get_or_init(|| leaf.item.hash()),
             Node::Branch(branch) => {
                 *branch.hash.get_or_init(|| branch_hash(branch.bit, &branch.left.hash(), &branch.right.hash()))
             }
@@ -136,14 +193,14 @@ impl Node {
         }
     }
 
-    /// Puts a new account for `address`, which the trie holds at `key`.
-    fn replace(&mut self, key: &Hash, account: Account) {
+    /// Puts a new item in place of the one that the trie holds at `key`.
+    fn replace(&mut self, key: &Hash, item: Item) {
         let mut node = self;
         loop {
             match node {
                 Node::Leaf(leaf) => {
                     let leaf = Arc::make_mut(leaf);
-                    leaf.account = account;
+                    leaf.item = item;
                     leaf.hash = OnceLock::new();
                     return;
                 }
@@ -156,25 +213,25 @@ impl Node {
         }
     }
 
-    /// Puts new accounts for those of `changes`, sorted by key, that the trie holds below this node. Each branch on the way
+    /// Puts new items for those of `changes`, sorted by key, that the trie holds below this node. Each branch on the way
     /// is copied and walked once. What is not here, or has to go, is left over.
     fn update(&mut self, changes: &[Change], left_over: &mut Vec<Change>) {
         match self {
             Node::Leaf(leaf) => {
                 for change in changes {
-                    if change.1 == leaf.address && !change.2.is_empty() {
+                    if change.1.is_of(&leaf.item) && !change.1.is_nothing() {
                         let leaf = Arc::make_mut(leaf);
-                        leaf.account = change.2;
+                        leaf.item = change.1.clone();
                         leaf.hash = OnceLock::new();
                     } else {
-                        left_over.push(*change);
+                        left_over.push(change.clone());
                     }
                 }
             }
             Node::Branch(branch) => {
                 // Keys that are not in the trie may differ before this bit and come to the wrong side: they, or those that
                 // they draw along, are left over, never lost.
-                let middle = changes.partition_point(|(key, _, _)| !bit(key, branch.bit));
+                let middle = changes.partition_point(|(key, _)| !bit(key, branch.bit));
                 let branch = Arc::make_mut(branch);
                 branch.hash = OnceLock::new();
                 for (child, part) in [(&mut branch.left, &changes[..middle]), (&mut branch.right, &changes[middle..])] {
@@ -218,16 +275,16 @@ impl Node {
     fn build(items: &[Change]) -> Node {
         let (first, last) = (&items[0], &items[items.len() - 1]);
         match first_difference(&first.0, &last.0) {
-            None => Node::leaf(first.1, first.2),
+            None => Node::leaf(first.1.clone()),
             Some(at) => {
-                let middle = items.partition_point(|(key, _, _)| !bit(key, at));
+                let middle = items.partition_point(|(key, _)| !bit(key, at));
                 Node::branch(at, Node::build(&items[..middle]), Node::build(&items[middle..]))
             }
         }
     }
 }
 
-/// All accounts at one point of the chain. `Clone` costs nothing; clones share what neither has changed since.
+/// All accounts and records at one point of the chain. `Clone` costs nothing; clones share what neither has changed since.
 #[derive(Clone, Default)]
 pub struct State {
     top: Option<Node>,
@@ -235,37 +292,49 @@ pub struct State {
 }
 
 impl State {
-    /// No accounts.
+    /// Nothing.
     pub fn empty() -> State {
         State::default()
     }
 
-    /// The state of many accounts at once; of an address that stands twice, the last counts.
+    /// The state of many accounts at once, without records; of an address that stands twice, the last counts.
     pub fn from_accounts(accounts: impl IntoIterator<Item = (Address, Account)>) -> State {
-        let mut items: Vec<_> = accounts.into_iter().map(|(a, account)| (key_of(&a), a, account)).collect();
+        State::from_parts(accounts, [])
+    }
+
+    /// The state of many accounts and records at once; of an address or record key that stands twice, the last counts.
+    pub fn from_parts(
+        accounts: impl IntoIterator<Item = (Address, Account)>,
+        records: impl IntoIterator<Item = (RecordKey, Record)>,
+    ) -> State {
+        let accounts = accounts.into_iter().map(|(a, account)| (key_of(&a), Item::Account(a, account)));
+        let records = records.into_iter().map(|(k, record)| (record_key_of(&k), Item::record(k, Some(record))));
+        let mut items: Vec<Change> = accounts.chain(records).collect();
         // Stable, reversed: of equal keys the last given stands first and survives.
         items.reverse();
         items.sort_by_key(|item| item.0);
         items.dedup_by_key(|item| item.0);
-        items.retain(|item| !item.2.is_empty());
+        items.retain(|item| !item.1.is_nothing());
         let top = (!items.is_empty()).then(|| Node::build(&items));
         State { top, len: items.len() }
     }
 
-    /// Number of accounts that are not empty.
+    /// Number of accounts that are not empty, and of records.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True where there is no account.
+    /// True where there is neither account nor record.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The account of an address; `None` if it was never used or is empty.
     pub fn get(&self, address: &Address) -> Option<Account> {
-        let leaf = self.top.as_ref()?.find(&key_of(address));
-        (leaf.address == *address).then_some(leaf.account)
+        match self.top.as_ref()?.find(&key_of(address)).item {
+            Item::Account(found, account) if found == *address => Some(account),
+            _ => None,
+        }
     }
 
     /// The account of an address, empty where there is none.
@@ -273,25 +342,41 @@ impl State {
         self.get(address).unwrap_or_default()
     }
 
+    /// The record under a key.
+    pub fn record(&self, key: &RecordKey) -> Option<&Record> {
+        match &self.top.as_ref()?.find(&record_key_of(key)).item {
+            Item::Record(found) if found.0 == *key => found.1.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Sets an account; an empty one is removed, so that the root says only what is there.
     pub fn set(&mut self, address: Address, account: Account) {
-        let key = key_of(&address);
+        self.put(&key_of(&address), Item::Account(address, account));
+    }
+
+    /// Sets a record, or removes it.
+    pub fn set_record(&mut self, key: RecordKey, record: Option<Record>) {
+        self.put(&record_key_of(&key), Item::record(key, record));
+    }
+
+    fn put(&mut self, key: &Hash, item: Item) {
         let Some(top) = &mut self.top else {
-            if !account.is_empty() {
-                (self.top, self.len) = (Some(Node::leaf(address, account)), 1);
+            if !item.is_nothing() {
+                (self.top, self.len) = (Some(Node::leaf(item)), 1);
             }
             return;
         };
-        let near = top.find(&key);
-        let present = near.address == address;
-        match (present, account.is_empty()) {
-            (true, false) if near.account == account => {}
-            (true, false) => top.replace(&key, account),
+        let near = &top.find(key).item;
+        let present = near.is_of(&item);
+        match (present, item.is_nothing()) {
+            (true, false) if *near == item => {}
+            (true, false) => top.replace(key, item),
             (false, true) => {}
             (false, false) => {
                 // Two addresses with one key would be a collision of the hash.
-                let Some(at) = first_difference(&key, &key_of(&near.address)) else { return };
-                top.insert(&key, at, Node::leaf(address, account));
+                let Some(at) = first_difference(key, &near.key()) else { return };
+                top.insert(key, at, Node::leaf(item));
                 self.len += 1;
             }
             (true, true) => {
@@ -299,7 +384,7 @@ impl State {
                 if self.len == 0 {
                     self.top = None;
                 } else {
-                    top.remove(&key);
+                    top.remove(key);
                 }
             }
         }
@@ -307,15 +392,24 @@ impl State {
 
     /// Sets many accounts, each address once, in less time than one by one.
     pub fn set_many(&mut self, accounts: &[(Address, Account)]) {
-        let mut changes: Vec<Change> = accounts.iter().map(|(a, account)| (key_of(a), *a, *account)).collect();
+        self.put_many(accounts.iter().map(|(a, account)| (key_of(a), Item::Account(*a, *account))).collect());
+    }
+
+    /// Sets or removes many records, each key once, in less time than one by one.
+    pub fn set_records(&mut self, records: &[(RecordKey, Option<Record>)]) {
+        let item = |(key, record): &(RecordKey, Option<Record>)| Item::record(key.clone(), record.clone());
+        self.put_many(records.iter().map(item).map(|item| (item.key(), item)).collect());
+    }
+
+    fn put_many(&mut self, mut changes: Vec<Change>) {
         changes.sort_unstable_by_key(|change| change.0);
         let mut left_over = Vec::new();
         match &mut self.top {
             Some(top) if !changes.is_empty() => top.update(&changes, &mut left_over),
             _ => left_over = changes,
         }
-        for (_, address, account) in left_over {
-            self.set(address, account);
+        for (key, item) in left_over {
+            self.put(&key, item);
         }
     }
 
@@ -324,18 +418,33 @@ impl State {
         self.set(*address, Account::default());
     }
 
-    /// Hash over all accounts, independent of the order in which they came; hashes only what changed since the last call.
+    /// Hash over everything, independent of the order in which it came; hashes only what changed since the last call.
     pub fn root(&self) -> Hash {
         self.top.as_ref().map_or(Hash::ZERO, Node::hash)
     }
 
     /// All accounts, by ascending key, which is no order people know.
     pub fn iter(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
+        self.items().filter_map(|item| match item {
+            Item::Account(address, account) => Some((*address, *account)),
+            Item::Record(_) => None,
+        })
+    }
+
+    /// All records, in an order people do not know either. Walks over the accounts too.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
+        self.items().filter_map(|item| match item {
+            Item::Account(..) => None,
+            Item::Record(record) => record.1.as_ref().map(|value| (&record.0, value)),
+        })
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Item> {
         let mut stack: Vec<&Node> = self.top.iter().collect();
         std::iter::from_fn(move || {
             loop {
                 match stack.pop()? {
-                    Node::Leaf(leaf) => return Some((leaf.address, leaf.account)),
+                    Node::Leaf(leaf) => return Some(&leaf.item),
                     Node::Branch(branch) => stack.extend([&branch.right, &branch.left]),
                 }
             }
@@ -344,18 +453,26 @@ impl State {
 
     /// Proof of the account of `address`, or that there is none (L3).
     pub fn prove(&self, address: &Address) -> AccountProof {
-        let key = key_of(address);
-        let mut proof = AccountProof { address: *address, leaf: None, path: Vec::new() };
-        let Some(mut node) = self.top.as_ref() else { return proof };
+        let (leaf, path) = self.walk(&key_of(address));
+        AccountProof { address: *address, leaf, path }
+    }
+
+    /// Proof of the record under `key`, or that there is none (L3).
+    pub fn prove_record(&self, key: &RecordKey) -> RecordProof {
+        let (leaf, path) = self.walk(&record_key_of(key));
+        RecordProof { key: key.clone(), leaf, path }
+    }
+
+    /// The leaf where a lookup of `key` ends, and the branches on its way.
+    fn walk(&self, key: &Hash) -> (Option<ProvenLeaf>, Vec<Step>) {
+        let mut path = Vec::new();
+        let Some(mut node) = self.top.as_ref() else { return (None, path) };
         loop {
             match node {
-                Node::Leaf(leaf) => {
-                    proof.leaf = Some(ProvenLeaf { address: leaf.address, account: leaf.account });
-                    return proof;
-                }
+                Node::Leaf(leaf) => return (ProvenLeaf::of(&leaf.item), path),
                 Node::Branch(branch) => {
-                    proof.path.push(Step { bit: branch.bit, sibling: branch.sibling(&key).hash() });
-                    node = branch.child(&key);
+                    path.push(Step { bit: branch.bit, sibling: branch.sibling(key).hash() });
+                    node = branch.child(key);
                 }
             }
         }
@@ -386,14 +503,50 @@ pub struct Step {
     pub sibling: Hash,
 }
 
-/// The leaf where a lookup ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProvenLeaf {
-    /// Whose account it is: the one asked for, or the neighbour that shows it is absent.
-    pub address: Address,
-    /// Its account.
-    pub account: Account,
+/// The leaf where a lookup ends: of what was asked for, or the neighbour that shows it is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum ProvenLeaf {
+    /// An account.
+    Account {
+        /// Whose it is.
+        address: Address,
+        /// The account.
+        account: Account,
+    },
+    /// A record.
+    Record {
+        /// Its key.
+        key: RecordKey,
+        /// The record.
+        record: Record,
+    },
+}
+
+impl ProvenLeaf {
+    fn of(item: &Item) -> Option<ProvenLeaf> {
+        match item {
+            Item::Account(address, account) => Some(ProvenLeaf::Account { address: *address, account: *account }),
+            Item::Record(found) => {
+                let record = found.1.clone()?;
+                Some(ProvenLeaf::Record { key: found.0.clone(), record })
+            }
+        }
+    }
+
+    fn key(&self) -> Hash {
+        match self {
+            ProvenLeaf::Account { address, .. } => key_of(address),
+            ProvenLeaf::Record { key, .. } => record_key_of(key),
+        }
+    }
+
+    fn hash(&self) -> Hash {
+        match self {
+            ProvenLeaf::Account { address, account } => leaf_hash(address, account),
+            ProvenLeaf::Record { key, record } => record_hash(key, record),
+        }
+    }
 }
 
 /// What a state root says of one address.
@@ -402,7 +555,20 @@ pub struct ProvenLeaf {
 pub struct AccountProof {
     /// The address asked for.
     pub address: Address,
-    /// Where its lookup ends; `None` only for a state without accounts.
+    /// Where its lookup ends; `None` only for an empty state.
+    pub leaf: Option<ProvenLeaf>,
+    /// Branches from the root down, at most 256.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_DEPTH>")]
+    pub path: Vec<Step>,
+}
+
+/// What a state root says of one record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordProof {
+    /// The key asked for.
+    pub key: RecordKey,
+    /// Where its lookup ends; `None` only for an empty state.
     pub leaf: Option<ProvenLeaf>,
     /// Branches from the root down, at most 256.
     #[borsh(deserialize_with = "codec::capped::<_, _, MAX_DEPTH>")]
@@ -416,7 +582,7 @@ pub enum ProofError {
     #[error("the bits of the path do not ascend")]
     Path,
     /// The leaf's own key does not lead down this path.
-    #[error("the leaf is not on the path of the address")]
+    #[error("the leaf is not on the path of what was asked for")]
     Leaf,
     /// The path leads to another root.
     #[error("the proof leads to root {found}, not to {expected}")]
@@ -436,29 +602,51 @@ impl AccountProof {
     /// # Errors
     /// Where the proof does not lead to `root`, or by another path than a lookup of the address takes.
     pub fn verify(&self, root: &Hash) -> Result<Option<Account>, ProofError> {
-        if self.path.windows(2).any(|pair| pair[0].bit >= pair[1].bit) {
-            return Err(ProofError::Path);
-        }
-        let key = key_of(&self.address);
-        let mut found = Hash::ZERO;
-        if let Some(leaf) = &self.leaf {
-            let near = key_of(&leaf.address);
-            if self.path.iter().any(|step| bit(&near, step.bit) != bit(&key, step.bit)) {
-                return Err(ProofError::Leaf);
-            }
-            found = leaf_hash(&leaf.address, &leaf.account);
-        } else if !self.path.is_empty() {
-            return Err(ProofError::Path);
-        }
-        for step in self.path.iter().rev() {
-            let (left, right) = if bit(&key, step.bit) { (&step.sibling, &found) } else { (&found, &step.sibling) };
-            found = branch_hash(step.bit, left, right);
-        }
-        if found != *root {
-            return Err(ProofError::Root { expected: *root, found });
-        }
-        Ok(self.leaf.filter(|leaf| leaf.address == self.address).map(|leaf| leaf.account))
+        climb(&key_of(&self.address), self.leaf.as_ref(), &self.path, root)?;
+        Ok(match &self.leaf {
+            Some(ProvenLeaf::Account { address, account }) if *address == self.address => Some(*account),
+            _ => None,
+        })
     }
+}
+
+impl RecordProof {
+    /// The record under [`Self::key`] in the state with this root, `None` if there is none. See [`AccountProof::verify`].
+    ///
+    /// # Errors
+    /// Where the proof does not lead to `root`, or by another path than a lookup of the key takes.
+    pub fn verify(&self, root: &Hash) -> Result<Option<&Record>, ProofError> {
+        climb(&record_key_of(&self.key), self.leaf.as_ref(), &self.path, root)?;
+        Ok(match &self.leaf {
+            Some(ProvenLeaf::Record { key, record }) if *key == self.key => Some(record),
+            _ => None,
+        })
+    }
+}
+
+/// That a lookup of `key` in the state with this root takes `path` and ends at `leaf`.
+fn climb(key: &Hash, leaf: Option<&ProvenLeaf>, path: &[Step], root: &Hash) -> Result<(), ProofError> {
+    if path.windows(2).any(|pair| pair[0].bit >= pair[1].bit) {
+        return Err(ProofError::Path);
+    }
+    let mut found = Hash::ZERO;
+    if let Some(leaf) = leaf {
+        let near = leaf.key();
+        if path.iter().any(|step| bit(&near, step.bit) != bit(key, step.bit)) {
+            return Err(ProofError::Leaf);
+        }
+        found = leaf.hash();
+    } else if !path.is_empty() {
+        return Err(ProofError::Path);
+    }
+    for step in path.iter().rev() {
+        let (left, right) = if bit(key, step.bit) { (&step.sibling, &found) } else { (&found, &step.sibling) };
+        found = branch_hash(step.bit, left, right);
+    }
+    if found != *root {
+        return Err(ProofError::Root { expected: *root, found });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -619,7 +807,7 @@ mod tests {
         let good = state.prove(&here);
 
         let mut richer = good.clone();
-        richer.leaf = richer.leaf.map(|leaf| ProvenLeaf { account: account(1_000_000), ..leaf });
+        richer.leaf = Some(ProvenLeaf::Account { address: here, account: account(1_000_000) });
         assert!(matches!(richer.verify(&root), Err(ProofError::Root { .. })));
 
         // Another leaf of the same trie as witness that an account is absent.

@@ -6,7 +6,7 @@
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::genesis::{Genesis, faucet_address};
 use aitbc_core::key::{Address, SecretKey};
-use aitbc_core::ledger::{Executed, Rules, execute};
+use aitbc_core::ledger::{Context, Executed, Rules, execute};
 use aitbc_core::state::{AccountProof, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::{codec, hash, json as transaction_json, merkle};
@@ -165,7 +165,7 @@ fn vectors() -> Value {
     for (i, txs) in blocks().iter().enumerate() {
         let (height, batch) = (i + 1, batch(i + 1, txs));
         let verified = VerifiedBatch::trusted(Arc::new(batch.clone()), batch.digest(), &rules.chain);
-        let executed = execute(&state, &rules, height as u64, address(102), [&verified]);
+        let executed = execute(&state, &rules, &Context::plain(height as u64, address(102)), [&verified]);
         chain.push(block_vector(height, txs, &batch, &executed));
         state = executed.state;
     }

@@ -17,7 +17,7 @@ use aitbc_core::block::Header;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
-use aitbc_core::ledger::{self, Rules};
+use aitbc_core::ledger::{self, Context, Rules};
 use aitbc_core::light::{self, Anchor, LightError, LinkError, equal};
 use aitbc_core::state::State;
 use aitbc_core::vote::Vote;
@@ -318,9 +318,8 @@ impl Audit {
         };
         equal(header.height, "parent_state_root", execution.roots.0, header.parent_state_root)?;
         equal(header.height, "parent_results_root", execution.roots.1, header.parent_results_root)?;
-        // The link check has found the proposer in the set.
-        let proposer = self.client.set().address(header.proposer).unwrap_or(Address([0; 20]));
-        let done = ledger::execute(&execution.state, &execution.rules, header.height, proposer, batches);
+        let context = Context::of(header, self.client.set());
+        let done = ledger::execute(&execution.state, &execution.rules, &context, batches);
         (execution.state, execution.roots) = (done.state, (done.state_root, done.results_root));
         self.proofs.executed(header.height, done.state_root);
         self.report.executed_to = Some(header.height);

@@ -67,8 +67,7 @@ impl Proofs {
         match source {
             Source::Database(reader) => {
                 if let Some(stored) = reader.state().await? {
-                    let account = |(address, balance, nonce)| (address, Account { balance, nonce });
-                    let state = State::from_accounts(stored.accounts.into_iter().map(account));
+                    let state = stored.state();
                     same_root(stored.height, "as stored beside them", stored.state_root, state.root())?;
                     proofs.headers.insert(stored.height + 1, None);
                     proofs.table = Some(Table { height: stored.height, state, executed: None });

@@ -21,6 +21,8 @@ use aitbc_core::block::{Block, Candidate};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -120,7 +122,7 @@ pub struct TransactionRow {
     pub batch: Hash,
 }
 
-/// State after some final blocks, folded: each account once.
+/// State after some final blocks, folded: each account and record once.
 #[derive(Clone, Debug)]
 pub struct StateWrite {
     /// Height of the last of them.
@@ -131,8 +133,20 @@ pub struct StateWrite {
     pub results_root: Hash,
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
+    /// Changed records; `None`: it is gone.
+    pub records: Vec<(RecordKey, Option<Record>)>,
     /// Transactions of the blocks.
     pub transactions: Vec<TransactionRow>,
+}
+
+impl StateWrite {
+    /// The trie of accounts and records, of one that was loaded: it has all of them.
+    pub fn state(&self) -> State {
+        let account =
+            |(address, balance, nonce): &(Address, u64, u64)| (*address, Account { balance: *balance, nonce: *nonce });
+        let record = |(key, record): &(RecordKey, Option<Record>)| record.clone().map(|record| (key.clone(), record));
+        State::from_parts(self.accounts.iter().map(account), self.records.iter().filter_map(record))
+    }
 }
 
 /// What a start finds in the ledger (P8).

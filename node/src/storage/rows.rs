@@ -11,6 +11,7 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, Signature};
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use borsh::BorshDeserialize;
 use std::collections::HashMap;
@@ -65,6 +66,26 @@ pub fn vote((epoch, slot, kind, digest, signer, bytes): VoteRow) -> Result<Vote>
     let kind = kind.ok_or_else(|| StorageError::Corrupt("a vote of unknown kind".to_owned()))?;
     let statement = Statement { epoch: number(epoch), slot: number(slot), kind, digest: hash(&digest)? };
     Ok(Vote { statement, signer: small("signer", signer)?, signature: signature(&bytes)? })
+}
+
+/// key, value.
+pub type RecordRow = (Vec<u8>, Vec<u8>);
+
+/// A row of `records`.
+pub fn record((key, value): RecordRow) -> Result<(RecordKey, Record)> {
+    Ok((decode("key of a record", &key)?, decode("record", &value)?))
+}
+
+/// Rows of `records` to write, and keys of those to delete.
+pub fn records(changed: &[(RecordKey, Option<Record>)]) -> (Vec<RecordRow>, Vec<Vec<u8>>) {
+    let (mut written, mut gone) = (Vec::new(), Vec::new());
+    for (key, record) in changed {
+        match record {
+            Some(record) => written.push((codec::encode(key), codec::encode(record))),
+            None => gone.push(codec::encode(key)),
+        }
+    }
+    (written, gone)
 }
 
 /// digest, header, signature, cert.

@@ -1,7 +1,8 @@
 //! All that can go out of the core (protocol.md §3.1).
 
 use super::input::WriteId;
-use crate::block::{Candidate, Evidence};
+use crate::block::Candidate;
+use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::memory::{Mark, Memory, Seen};
 use crate::message::Message;

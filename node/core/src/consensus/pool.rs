@@ -2,7 +2,7 @@
 
 use super::output::{Event, Output};
 use super::state::{Core, EPOCH, Slot, Stored};
-use crate::block::Evidence;
+use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;

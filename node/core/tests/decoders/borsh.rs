@@ -2,13 +2,14 @@
 
 use crate::{mutate, samples, seed};
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
+use aitbc_core::block::{Block, Candidate, Header, Proposal};
 use aitbc_core::codec::{decode, encode};
+use aitbc_core::evidence::Evidence;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::ledger::TxResult;
 use aitbc_core::light::TransactionProof;
 use aitbc_core::message::Message;
-use aitbc_core::state::AccountProof;
+use aitbc_core::state::{AccountProof, RecordProof};
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::{Validator, ValidatorSet};
 use aitbc_core::vote::{Cert, Vote};
@@ -56,6 +57,9 @@ pub fn read_as_everything(bytes: &[u8]) -> usize {
     let proof = read::<AccountProof>(bytes).inspect(|proof| {
         let _ = proof.verify(&Hash::ZERO);
     });
+    let record = read::<RecordProof>(bytes).inspect(|proof| {
+        let _ = proof.verify(&Hash::ZERO);
+    });
     let place = read::<TransactionProof>(bytes).inspect(|proof| {
         let block = samples::plain_header();
         let _ = proof.verify(&Hash::ZERO, &proof.inclusion.transaction.id(&Hash::ZERO), &block, Some(&block));
@@ -71,8 +75,8 @@ pub fn read_as_everything(bytes: &[u8]) -> usize {
         read::<Evidence>(bytes).is_some(),
         read::<TxResult>(bytes).is_some(),
     ];
-    let read = [message.is_some(), transaction.is_some(), proof.is_some(), place.is_some(), certificate.is_some()];
-    read.iter().chain(&others).filter(|read| **read).count()
+    let read = [message.is_some(), transaction.is_some(), proof.is_some(), record.is_some(), place.is_some()];
+    read.iter().chain(&others).chain(&[certificate.is_some()]).filter(|read| **read).count()
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Random valid values of each format. Signatures are noise: decoders do not look at them.
 
 use aitbc_core::batch::{Batch, BatchHead, BatchRef};
-use aitbc_core::block::{Block, Candidate, Evidence, Header, Proposal};
+use aitbc_core::block::{Block, Candidate, Header, Proposal};
 use aitbc_core::codec::encode;
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
@@ -10,7 +11,8 @@ use aitbc_core::ledger::{ResultCode, TxResult};
 use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{Blocks, Message, Status};
-use aitbc_core::state::{Account, AccountProof, State};
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::state::{Account, AccountProof, RecordProof, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use rand::rngs::StdRng;
@@ -129,6 +131,19 @@ pub fn proof(rng: &mut StdRng) -> AccountProof {
     State::from_accounts(accounts).prove(&Address(rng.random()))
 }
 
+fn record(rng: &mut StdRng) -> (RecordKey, Record) {
+    let class = *Class::ALL.choose(rng).expect("some");
+    let key = RecordKey::Evidence { key: PublicKey(rng.random()), epoch: number(rng), class };
+    (key, Record::Evidence { slot: number(rng), height: number(rng) })
+}
+
+pub fn record_proof(rng: &mut StdRng) -> RecordProof {
+    let records = list(rng, 20, record);
+    let asked = if rng.random_bool(0.5) { records.first() } else { None };
+    let asked = asked.map_or_else(|| record(rng).0, |(key, _)| key.clone());
+    State::from_parts([], records).prove_record(&asked)
+}
+
 /// A header without batches.
 pub fn plain_header() -> Header {
     use rand::SeedableRng;
@@ -222,5 +237,6 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
         out.push((format!("message-{}", message.name()), encode(&message)));
     }
     out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
+    out.push(("record-proof".into(), encode(&record_proof(rng))));
     out
 }

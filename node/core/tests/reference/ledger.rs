@@ -6,7 +6,7 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, faucet_address};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
-use aitbc_core::ledger::{Executed, ResultCode, Rules, execute};
+use aitbc_core::ledger::{Context, Executed, ResultCode, Rules, execute};
 use aitbc_core::params::{MAX_SUPPLY, MAX_TRANSFERS, Parameters};
 use aitbc_core::state::{Account, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
@@ -152,7 +152,7 @@ impl Chain {
         let proposer = self.anybody(rng);
         self.model.reward(&proposer, fees);
         let before = self.state.root();
-        let executed = execute(&self.state, &self.rules, self.height, proposer, &batches);
+        let executed = execute(&self.state, &self.rules, &Context::plain(self.height, proposer), &batches);
         assert_eq!(self.state.root(), before, "the parent's state stays");
         self.compare(rng, &executed, &expected, fees);
         let ids: Vec<Hash> = batches.iter().flat_map(|batch| batch.ids.iter().copied()).collect();

@@ -123,14 +123,31 @@ fn bit_of(key: &Hash, at: usize) -> bool {
     (key.0[at / 8] >> (7 - at % 8)) & 1 == 1
 }
 
-/// State root by its definition: split all keys at the first bit in which they are not all alike.
+/// State root of accounts alone.
 pub fn state_root(accounts: &BTreeMap<Address, (u64, u64)>) -> Hash {
-    let leaf = |(address, (balance, nonce)): (&Address, &(u64, u64))| {
+    state_root_with(accounts, &BTreeMap::new())
+}
+
+/// Records as bytes of key and value.
+pub type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// State root by its definition: split all keys at the first bit in which they are not all alike.
+pub fn state_root_with(accounts: &BTreeMap<Address, (u64, u64)>, records: &Records) -> Hash {
+    let account = |(address, (balance, nonce)): (&Address, &(u64, u64))| {
         let bytes = [&address.0[..], &balance.to_le_bytes(), &nonce.to_le_bytes()];
         (derive("aitbc/state-key/v1", &[&address.0]), derive("aitbc/state-leaf/v1", &bytes))
     };
-    let leaves: Vec<(Hash, Hash)> = accounts.iter().map(leaf).collect();
+    let record = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+        (derive("aitbc/record-key/v1", &[key]), derive("aitbc/record/v1", &[key, value]))
+    };
+    let leaves: Vec<(Hash, Hash)> = accounts.iter().map(account).chain(records.iter().map(record)).collect();
     if leaves.is_empty() { Hash::ZERO } else { node(&leaves, 0) }
+}
+
+/// Key and value of a record of evidence, as `record` draws them.
+pub fn evidence_record(key: &PublicKey, epoch: u64, class: u8, slot: u64, height: u64) -> (Vec<u8>, Vec<u8>) {
+    let bytes = [&[0][..], &key.0, &epoch.to_le_bytes(), &[class]].concat();
+    (bytes, [&[0][..], &slot.to_le_bytes(), &height.to_le_bytes()].concat())
 }
 
 fn node(leaves: &[(Hash, Hash)], from: usize) -> Hash {

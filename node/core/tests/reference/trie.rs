@@ -1,18 +1,26 @@
-//! The state trie against a map: all versions, in any order of changes, with proofs.
+//! The state trie against two maps, of accounts and of records: all versions, in any order of changes, with proofs.
 
-use crate::model::state_root;
+use crate::model::{Records, evidence_record, state_root_with};
 use crate::seed;
 use aitbc_core::codec;
+use aitbc_core::evidence::Class;
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Address;
-use aitbc_core::state::{Account, AccountProof, State};
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::state::{Account, AccountProof, RecordProof, State};
+use borsh::BorshDeserialize;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-type Map = BTreeMap<Address, (u64, u64)>;
+/// What a state must hold.
+#[derive(Clone, Default)]
+struct Maps {
+    accounts: BTreeMap<Address, (u64, u64)>,
+    records: BTreeMap<RecordKey, Record>,
+}
 
 const CHANGES: usize = 150;
 const VERSIONS: usize = 8;
@@ -46,25 +54,83 @@ fn some_account(rng: &mut StdRng) -> Account {
     }
 }
 
-fn put(map: &mut Map, address: Address, account: Account) {
-    if account == Account::default() {
-        map.remove(&address);
-    } else {
-        map.insert(address, (account.balance, account.nonce));
+/// Few keys, so that they come again; some have no record ever.
+fn some_key(rng: &mut StdRng) -> RecordKey {
+    let class = *Class::ALL.choose(rng).expect("some");
+    RecordKey::Evidence { key: PublicKey([rng.random_range(0..4); 32]), epoch: rng.random_range(0..3), class }
+}
+
+fn some_record(rng: &mut StdRng) -> Option<Record> {
+    let record = Record::Evidence { slot: rng.random_range(0..3), height: rng.random_range(0..3) };
+    rng.random_bool(0.7).then_some(record)
+}
+
+impl Maps {
+    fn put(&mut self, address: Address, account: Account) {
+        if account == Account::default() {
+            self.accounts.remove(&address);
+        } else {
+            self.accounts.insert(address, (account.balance, account.nonce));
+        }
+    }
+
+    fn put_record(&mut self, key: RecordKey, record: Option<Record>) {
+        match record {
+            Some(record) => self.records.insert(key, record),
+            None => self.records.remove(&key),
+        };
+    }
+
+    /// Of no more than `most` of either kind.
+    fn random(rng: &mut StdRng, most: usize) -> Maps {
+        let mut maps = Maps::default();
+        for _ in 0..rng.random_range(0..most) {
+            maps.put(some_address(rng), some_account(rng));
+        }
+        for _ in 0..rng.random_range(0..most / 4) {
+            maps.put_record(some_key(rng), some_record(rng));
+        }
+        maps
+    }
+
+    fn account(&self, address: &Address) -> Option<Account> {
+        self.accounts.get(address).map(|(balance, nonce)| Account { balance: *balance, nonce: *nonce })
+    }
+
+    fn list(&self) -> Vec<(Address, Account)> {
+        self.accounts.keys().map(|address| (*address, self.account(address).expect("there"))).collect()
+    }
+
+    fn list_records(&self) -> Vec<(RecordKey, Record)> {
+        self.records.iter().map(|(key, record)| (key.clone(), record.clone())).collect()
+    }
+
+    fn state(&self) -> State {
+        State::from_parts(self.list(), self.list_records())
+    }
+
+    fn root(&self) -> Hash {
+        let bytes = |(key, record): (&RecordKey, &Record)| {
+            let RecordKey::Evidence { key, epoch, class } = key;
+            let Record::Evidence { slot, height } = record;
+            evidence_record(key, *epoch, *class as u8, *slot, *height)
+        };
+        let records: Records = self.records.iter().map(bytes).collect();
+        state_root_with(&self.accounts, &records)
     }
 }
 
-fn change(rng: &mut StdRng, state: &mut State, map: &mut Map) {
-    match rng.random_range(0..10) {
+fn change(rng: &mut StdRng, state: &mut State, maps: &mut Maps) {
+    match rng.random_range(0..14) {
         0..4 => {
             let (address, account) = (some_address(rng), some_account(rng));
             state.set(address, account);
-            put(map, address, account);
+            maps.put(address, account);
         }
         4..6 => {
             let address = some_address(rng);
             state.remove(&address);
-            map.remove(&address);
+            maps.put(address, Account::default());
         }
         6..9 => {
             let count = rng.random_range(0..40);
@@ -72,35 +138,52 @@ fn change(rng: &mut StdRng, state: &mut State, map: &mut Map) {
             let mut many: Vec<_> = many.into_iter().collect();
             many.shuffle(rng);
             state.set_many(&many);
-            many.into_iter().for_each(|(address, account)| put(map, address, account));
+            many.into_iter().for_each(|(address, account)| maps.put(address, account));
+        }
+        9..11 => {
+            let (key, record) = (some_key(rng), some_record(rng));
+            state.set_record(key.clone(), record.clone());
+            maps.put_record(key, record);
+        }
+        11..13 => {
+            let count = rng.random_range(0..20);
+            let many: BTreeMap<_, _> = (0..count).map(|_| (some_key(rng), some_record(rng))).collect();
+            let mut many: Vec<_> = many.into_iter().collect();
+            many.shuffle(rng);
+            state.set_records(&many);
+            many.into_iter().for_each(|(key, record)| maps.put_record(key, record));
         }
         // Rarely everything goes, so that an empty trie fills again.
         _ if rng.random_bool(0.2) => {
-            let gone: Vec<_> = std::mem::take(map).into_keys().map(|address| (address, Account::default())).collect();
-            state.set_many(&gone);
+            let gone = std::mem::take(maps);
+            state.set_many(
+                &gone.list().into_iter().map(|(address, _)| (address, Account::default())).collect::<Vec<_>>(),
+            );
+            state.set_records(&gone.list_records().into_iter().map(|(key, _)| (key, None)).collect::<Vec<_>>());
         }
         _ => {}
     }
 }
 
-fn account((balance, nonce): &(u64, u64)) -> Account {
-    Account { balance: *balance, nonce: *nonce }
-}
-
-fn check(state: &State, map: &Map) {
-    assert_eq!(state.len(), map.len());
-    assert_eq!(state.root(), state_root(map));
-    let all: Map = state.iter().map(|(address, a)| (address, (a.balance, a.nonce))).collect();
-    assert_eq!((all.len(), &all), (state.iter().count(), map));
+fn check(rng: &mut StdRng, state: &State, maps: &Maps) {
+    assert_eq!(state.len(), maps.accounts.len() + maps.records.len());
+    assert_eq!(state.root(), maps.root());
+    let all: BTreeMap<_, _> = state.iter().map(|(address, a)| (address, (a.balance, a.nonce))).collect();
+    assert_eq!((all.len(), &all), (state.iter().count(), &maps.accounts));
+    let all: BTreeMap<_, _> = state.records().map(|(key, record)| (key.clone(), record.clone())).collect();
+    assert_eq!((all.len(), &all), (state.records().count(), &maps.records));
     for address in addresses() {
-        assert_eq!(state.get(address), map.get(address).map(account), "{address}");
+        assert_eq!(state.get(address), maps.account(address), "{address}");
+    }
+    for key in (0..20).map(|_| some_key(rng)) {
+        assert_eq!(state.record(&key), maps.records.get(&key), "{key:?}");
     }
 }
 
 #[test]
-fn every_version_of_a_forked_trie_stays_what_its_map_says() {
+fn every_version_of_a_forked_trie_stays_what_its_maps_say() {
     seed::cases("trie", |rng| {
-        let mut versions = vec![(State::empty(), Map::new())];
+        let mut versions = vec![(State::empty(), Maps::default())];
         for _ in 0..CHANGES {
             let at = rng.random_range(0..versions.len());
             if rng.random_bool(0.2) {
@@ -111,54 +194,74 @@ fn every_version_of_a_forked_trie_stays_what_its_map_says() {
                 }
             }
             let last = versions.len() - 1;
-            let (state, map) = &mut versions[if rng.random_bool(0.7) { last } else { at.min(last) }];
-            change(rng, state, map);
+            let (state, maps) = &mut versions[if rng.random_bool(0.7) { last } else { at.min(last) }];
+            change(rng, state, maps);
             // Not always: a hash that is stale shows only if it was computed before the change.
             if rng.random_bool(0.3) {
-                assert_eq!(state.root(), state_root(map));
+                assert_eq!(state.root(), maps.root());
             }
         }
-        versions.iter().for_each(|(state, map)| check(state, map));
+        versions.iter().for_each(|(state, maps)| check(rng, state, maps));
     });
 }
 
 #[test]
-fn the_root_does_not_depend_on_how_the_accounts_came() {
+fn the_root_does_not_depend_on_how_accounts_and_records_came() {
     seed::cases("trie orders", |rng| {
-        let mut map = Map::new();
-        for _ in 0..rng.random_range(0..120) {
-            put(&mut map, some_address(rng), some_account(rng));
-        }
-        let expected = state_root(&map);
-        let mut items: Vec<_> = map.iter().map(|(address, a)| (*address, account(a))).collect();
-        items.shuffle(rng);
+        let maps = Maps::random(rng, 120);
+        let expected = maps.root();
+        let (mut accounts, mut records) = (maps.list(), maps.list_records());
+        let some = |(key, record): &(RecordKey, Record)| (key.clone(), Some(record.clone()));
+        accounts.shuffle(rng);
+        records.shuffle(rng);
         let mut one_by_one = State::empty();
-        items.iter().for_each(|(address, a)| one_by_one.set(*address, *a));
+        let records_first = rng.random_bool(0.5);
+        if records_first {
+            records.iter().map(some).for_each(|(key, record)| one_by_one.set_record(key, record));
+        }
+        accounts.iter().for_each(|(address, a)| one_by_one.set(*address, *a));
+        if !records_first {
+            records.iter().map(some).for_each(|(key, record)| one_by_one.set_record(key, record));
+        }
         assert_eq!(one_by_one.root(), expected);
-        items.shuffle(rng);
-        assert_eq!(State::from_accounts(items.iter().copied()).root(), expected);
-        items.shuffle(rng);
+        accounts.shuffle(rng);
+        assert_eq!(State::from_parts(accounts.iter().copied(), records.iter().cloned()).root(), expected);
+        accounts.shuffle(rng);
         let mut in_parts = State::empty();
-        items.chunks(rng.random_range(1..20)).for_each(|part| in_parts.set_many(part));
+        accounts.chunks(rng.random_range(1..20)).for_each(|part| in_parts.set_many(part));
+        in_parts.set_records(&records.iter().map(some).collect::<Vec<_>>());
         assert_eq!(in_parts.root(), expected);
     });
 }
 
 #[test]
-fn a_proof_says_what_the_map_says_and_no_changed_bit_of_it_holds() {
+fn a_proof_says_what_the_maps_say_and_no_changed_bit_of_it_holds() {
     seed::cases("trie proofs", |rng| {
-        let mut map = Map::new();
-        for _ in 0..rng.random_range(0..80) {
-            put(&mut map, some_address(rng), some_account(rng));
-        }
-        let state = State::from_accounts(map.iter().map(|(address, a)| (*address, account(a))));
+        let maps = Maps::random(rng, 80);
+        let state = maps.state();
         let (root, other) = (state.root(), other_root(rng, &state));
         for _ in 0..10 {
             let address = if rng.random_bool(0.8) { some_address(rng) } else { Address(rng.random()) };
             let proof = state.prove(&address);
-            assert_eq!(proof.verify(&root), Ok(map.get(&address).map(account)), "{address}");
+            assert_eq!(proof.verify(&root), Ok(maps.account(&address)), "{address}");
             assert!(proof.verify(&other).is_err(), "proof of another state's root");
-            changed_bits(rng, &proof, &root, &map);
+            for decoded in changed_bits::<AccountProof>(rng, &codec::encode(&proof)) {
+                let Ok(said) = decoded.verify(&root) else { continue };
+                // The address is the question. Another one may end at the same leaf, and then the proof must tell the truth.
+                assert_eq!((&decoded.leaf, &decoded.path), (&proof.leaf, &proof.path));
+                assert_eq!(said, maps.account(&decoded.address));
+            }
+        }
+        for _ in 0..10 {
+            let key = some_key(rng);
+            let proof = state.prove_record(&key);
+            assert_eq!(proof.verify(&root), Ok(maps.records.get(&key)), "{key:?}");
+            assert!(proof.verify(&other).is_err(), "proof of another state's root");
+            for decoded in changed_bits::<RecordProof>(rng, &codec::encode(&proof)) {
+                let Ok(said) = decoded.verify(&root) else { continue };
+                assert_eq!((&decoded.leaf, &decoded.path), (&proof.leaf, &proof.path));
+                assert_eq!(said, maps.records.get(&decoded.key));
+            }
         }
     });
 }
@@ -170,17 +273,13 @@ fn other_root(rng: &mut StdRng, state: &State) -> Hash {
     other.root()
 }
 
-/// All bits of a proof would take minutes over all cases; these are a sample of each.
-fn changed_bits(rng: &mut StdRng, proof: &AccountProof, root: &Hash, map: &Map) {
-    let bytes = codec::encode(proof);
-    for _ in 0..60 {
+/// All bits of a proof would take minutes over all cases; these are a sample of each, where it decodes.
+fn changed_bits<T: BorshDeserialize>(rng: &mut StdRng, bytes: &[u8]) -> Vec<T> {
+    let mut change = |_| {
         let at = rng.random_range(0..bytes.len() * 8);
-        let mut changed = bytes.clone();
+        let mut changed = bytes.to_vec();
         changed[at / 8] ^= 1 << (at % 8);
-        let Ok(decoded) = codec::decode::<AccountProof>(&changed) else { continue };
-        let Ok(said) = decoded.verify(root) else { continue };
-        // The address is the question. Another one may end at the same leaf, and then the proof must tell the truth.
-        assert_eq!((&decoded.leaf, &decoded.path), (&proof.leaf, &proof.path), "bit {at}");
-        assert_eq!(said, map.get(&decoded.address).map(account), "bit {at}");
-    }
+        codec::decode::<T>(&changed).ok()
+    };
+    (0..60).filter_map(&mut change).collect()
 }

@@ -16,7 +16,7 @@ use aitbc_core::block::{Candidate, Header, VERSION};
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
-use aitbc_core::ledger::{self, Executed, Rules};
+use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::mempool::{Limits, Mempool as Pool, Place, Reason, VerifiedTx};
 use aitbc_core::params::Parameters;
 use aitbc_core::state::State;
@@ -187,7 +187,7 @@ impl Chain {
         let digest = header.digest();
         let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
-        let executed = ledger::execute(&parent.state, &rules, header.height, proposer, &batches);
+        let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &self.identity.set), &batches);
         let head = BlockSummary {
             height: header.height,
             slot: header.slot,
@@ -228,6 +228,7 @@ impl Chain {
             state_root: executed.state_root,
             results_root: executed.results_root,
             accounts,
+            records: executed.changed_records,
             transactions: rows,
         };
         self.storage.apply_state(write).await.expect("state");
@@ -312,6 +313,7 @@ fn state_write(height: u64, state: &State) -> StateWrite {
         state_root: state.root(),
         results_root: Hash::ZERO,
         accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
+        records: Vec::new(),
         transactions: Vec::new(),
     }
 }

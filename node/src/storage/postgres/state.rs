@@ -1,6 +1,6 @@
 //! The state, written by arrays: one statement for accounts, one for transactions.
 
-use super::super::rows::{self, AddressTexts, sql};
+use super::super::rows::{self, AddressTexts, RecordRow, sql};
 use super::super::{Result, StateWrite};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres as Driver, Transaction};
@@ -14,6 +14,9 @@ const RESET: &str = "UPDATE state.applied SET generation = $1, height = $2, stat
 const ACCOUNTS: &str = "INSERT INTO state.accounts (address, balance, nonce) \
     SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[]) \
     ON CONFLICT (address) DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
+const RECORDS: &str = "INSERT INTO state.records (key, value) SELECT * FROM UNNEST($1::bytea[], $2::bytea[]) \
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const RECORDS_GONE: &str = "DELETE FROM state.records WHERE key = ANY($1)";
 const TRANSACTIONS: &str = "INSERT INTO state.transactions (number, height, idx, code, sender, nonce, id, batch) \
     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], \
     $7::bytea[], $8::bytea[])";
@@ -36,6 +39,7 @@ pub(in super::super) async fn load(connection: &mut PgConnection) -> Result<Opti
     };
     let accounts: Vec<(String, i64, i64)> =
         sqlx::query_as("SELECT address, balance, nonce FROM state.accounts").fetch_all(&mut *tx).await?;
+    let records: Vec<RecordRow> = sqlx::query_as("SELECT key, value FROM state.records").fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let account = |(address, balance, nonce): (String, i64, i64)| {
         Ok((rows::address(&address)?, rows::number(balance), rows::number(nonce)))
@@ -45,6 +49,7 @@ pub(in super::super) async fn load(connection: &mut PgConnection) -> Result<Opti
         state_root: rows::hash(&state_root)?,
         results_root: rows::hash(&results_root)?,
         accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
+        records: records.into_iter().map(|row| rows::record(row).map(|(k, v)| (k, Some(v)))).collect::<Result<_>>()?,
         transactions: Vec::new(),
     }))
 }
@@ -63,7 +68,7 @@ pub(super) async fn reset(connection: &mut PgConnection, state: &StateWrite, gen
     let Some(number) = mark(&mut tx, RESET, generation, state).await? else {
         return explain(&mut tx, state, generation).await;
     };
-    sqlx::query("TRUNCATE state.accounts, state.transactions").execute(&mut *tx).await?;
+    sqlx::query("TRUNCATE state.accounts, state.records, state.transactions").execute(&mut *tx).await?;
     insert(&mut tx, state, number).await?;
     Ok(tx.commit().await?)
 }
@@ -118,6 +123,14 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite, number: i64) -> Result<()> 
             .bind(accounts.iter().map(|(.., nonce)| sql(*nonce)).collect::<Vec<_>>())
             .execute(&mut **tx)
             .await?;
+    }
+    let (written, gone) = rows::records(&write.records);
+    if !written.is_empty() {
+        let (keys, values): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        sqlx::query(RECORDS).bind(keys).bind(values).execute(&mut **tx).await?;
+    }
+    if !gone.is_empty() {
+        sqlx::query(RECORDS_GONE).bind(gone).execute(&mut **tx).await?;
     }
     let rows = &write.transactions;
     if !rows.is_empty() {

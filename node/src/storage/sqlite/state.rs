@@ -1,6 +1,6 @@
 //! The state: written in few big statements.
 
-use super::super::rows::{self, AddressTexts, sql};
+use super::super::rows::{self, AddressTexts, RecordRow, sql};
 use super::super::{Result, StateWrite, TransactionRow};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
@@ -15,6 +15,12 @@ static ACCOUNTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let end = "ON CONFLICT DO UPDATE SET balance = excluded.balance, nonce = excluded.nonce";
     statements("INSERT INTO accounts (address, balance, nonce) VALUES", "(?, ?, ?)", end)
 });
+static RECORDS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let end = "ON CONFLICT DO UPDATE SET value = excluded.value";
+    statements("INSERT INTO records (key, value) VALUES", "(?, ?)", end)
+});
+static RECORDS_GONE: LazyLock<Vec<Arc<str>>> =
+    LazyLock::new(|| statements("DELETE FROM records WHERE key IN (", "?", ")"));
 static TRANSACTIONS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let start = "INSERT INTO transactions (number, height, idx, code, sender, nonce, id, batch) VALUES";
     statements(start, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
@@ -41,6 +47,7 @@ pub(in super::super) async fn load(connection: &mut SqliteConnection) -> Result<
     };
     let accounts: Vec<(String, i64, i64)> =
         sqlx::query_as("SELECT address, balance, nonce FROM accounts").fetch_all(&mut *tx).await?;
+    let records: Vec<RecordRow> = sqlx::query_as("SELECT key, value FROM records").fetch_all(&mut *tx).await?;
     tx.commit().await?;
     let account = |(address, balance, nonce): (String, i64, i64)| {
         Ok((rows::address(&address)?, rows::number(balance), rows::number(nonce)))
@@ -50,6 +57,7 @@ pub(in super::super) async fn load(connection: &mut SqliteConnection) -> Result<
         state_root: rows::hash(&state_root)?,
         results_root: rows::hash(&results_root)?,
         accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
+        records: records.into_iter().map(|row| rows::record(row).map(|(k, v)| (k, Some(v)))).collect::<Result<_>>()?,
         transactions: Vec::new(),
     }))
 }
@@ -83,6 +91,7 @@ impl Sqlite {
             return self.explain_apply(&mut tx, state).await;
         };
         sqlx::query("DELETE FROM accounts").execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM records").execute(&mut *tx).await?;
         sqlx::query("DELETE FROM transactions").execute(&mut *tx).await?;
         insert(&mut tx, state, number).await?;
         Ok(tx.commit().await?)
@@ -118,6 +127,9 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite, mut number: i64) -> Result<
         query.bind(texts.get(*address).to_owned()).bind(sql(*balance)).bind(sql(*nonce))
     })
     .await?;
+    let (written, gone) = rows::records(&write.records);
+    many::execute(tx, &RECORDS, &written, |query, (key, value)| query.bind(key.clone()).bind(value.clone())).await?;
+    many::execute(tx, &RECORDS_GONE, &gone, |query, key| query.bind(key.clone())).await?;
     many::execute(tx, &TRANSACTIONS, &write.transactions, |query, row: &TransactionRow| {
         number += 1;
         query

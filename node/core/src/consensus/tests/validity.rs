@@ -2,11 +2,12 @@
 
 use super::rig::*;
 use crate::batch::BatchRef;
-use crate::block::{Evidence, Header};
+use crate::block::Header;
 use crate::consensus::examine::{Hold, State};
 use crate::consensus::input::Input;
 use crate::consensus::output::Halt;
 use crate::consensus::validity::{Invalid, check_alone, check_v4, check_v6_limits, check_v7, check_v8};
+use crate::evidence::Evidence;
 use crate::hash::{Hash, plain};
 use crate::vote::Kind;
 

@@ -1,0 +1,54 @@
+//! What the state holds beside accounts: records, each under a key that says what it is of.
+//!
+//! ```text
+//! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
+//! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
+//! ```
+//!
+//! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
+
+use crate::evidence::{Class, Offence};
+use crate::key::PublicKey;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// What a record is of. Its order is that of the encoded bytes only as far as the kind.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum RecordKey {
+    /// A validator's misbehaviour of one class in one epoch: there once, it is not punished again (X4).
+    Evidence {
+        /// Consensus key of the validator.
+        key: PublicKey,
+        /// Epoch of what it signed.
+        epoch: u64,
+        /// Which contradiction.
+        class: Class,
+    } = 0,
+}
+
+impl RecordKey {
+    /// Where it stands that an offence is in the chain (X4).
+    pub fn nullifier(offence: &Offence) -> RecordKey {
+        RecordKey::Evidence { key: offence.key, epoch: offence.epoch, class: offence.class }
+    }
+}
+
+/// The value under a [`RecordKey`] of the same kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum Record {
+    /// Where it happened, and which block holds the proof.
+    Evidence {
+        /// Slot of the votes; of batches their sequence number.
+        slot: u64,
+        /// Height of the block whose header has the evidence.
+        height: u64,
+    } = 0,
+}

@@ -111,11 +111,23 @@ impl Core {
             self.kept.pop_first();
         }
         self.top = Top { slot, digest, cert: Some(cert), since };
+        self.note_final(slot);
         self.instant.clear();
         self.standstill = None;
         self.finals_due = self.finals_due.split_off(&(slot + 1));
         self.relays.retain(|(_, s)| s.slot > slot || s.kind == Kind::Final && s.slot == slot);
         self.refresh_base();
+    }
+
+    /// D25: remembers when slots became final. One that is passed over is taken for one that is not: its votes count longer.
+    fn note_final(&mut self, slot: u64) {
+        let (now, t0) = (self.now.mono_ms, self.config.t0());
+        if self.became_final.back().is_none_or(|(_, at)| now - at >= t0 / 16) {
+            self.became_final.push_back((slot, now));
+        }
+        while self.became_final.get(1).is_some_and(|(_, at)| now - at > t0) {
+            self.became_final.pop_front();
+        }
     }
 
     /// C4: signers of a certificate are alive; whoever is not in it is missing from now on, unless missing already.

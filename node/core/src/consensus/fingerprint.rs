@@ -50,6 +50,7 @@ impl Core {
             frontier,
             instant: _,
             missing_since: _,
+            became_final: _,
             peers: _,
             wants,
             relays: _,

@@ -63,6 +63,9 @@
 //!   a quorum, and block sync drops the signature (C13).
 //! - **D24 a peer gets at most 1 MiB of answers a second**, whatever it asks for: else a request of 2 KiB would buy 4 MiB as
 //!   often as it is sent (C14, C15).
+//! - **D25 a vote later than T0 after its slot was final is no sign of life.** As leader its sender is heard as late, so every
+//!   turn of it costs T0; skipped at once, it costs one hop (C11). Votes of who is slower than the others, and in no
+//!   certificate for that, still count.
 //!
 //! Not here: epochs (E) and inclusion of evidence (X3-X7). The epoch is 0, the floor is genesis.
 

@@ -21,7 +21,9 @@ impl Core {
             return self.a8_own_vote(&vote, false);
         }
         if from == vote.signer {
-            self.note_alive(from);
+            if !self.is_late(slot) {
+                self.note_alive(from);
+            }
             self.note_cleared(from, &vote.statement);
             self.a2_note_vote(&vote);
         }
@@ -174,6 +176,12 @@ impl Core {
         if let Some(missing) = self.missing_since.get_mut(usize::from(signer)) {
             *missing = None;
         }
+    }
+
+    /// True for a slot that was final T0 ago: whose vote comes so late is, as leader, heard too late to be voted for (D25).
+    fn is_late(&self, slot: u64) -> bool {
+        let (now, t0) = (self.now.mono_ms, self.config.t0());
+        self.became_final.iter().any(|(final_slot, at)| slot <= *final_slot && now - at > t0)
     }
 
     /// A vote shows which slots its signer sees as cleared (C16).

@@ -130,6 +130,8 @@ pub struct Core {
     pub(super) instant: BTreeSet<u64>,
     /// Since when each validator is missing in certificates (C4).
     pub(super) missing_since: Vec<Option<u64>>,
+    /// Slots and when they became final, at least T0/16 apart and all but the first within T0: at most 18 (D25).
+    pub(super) became_final: VecDeque<(u64, u64)>,
     pub(super) peers: Vec<Peer>,
     pub(super) wants: BTreeMap<super::resolve::Want, super::resolve::Fetch>,
     /// Certificates to be relayed, by time (C16).
@@ -338,6 +340,7 @@ impl Core {
             frontier,
             instant: BTreeSet::new(),
             missing_since: vec![None; n],
+            became_final: VecDeque::new(),
             peers: vec![Peer::default(); n],
             wants: BTreeMap::new(),
             relays: BTreeSet::new(),

@@ -667,6 +667,19 @@ fn c11_a_leader_becomes_missing_in_the_middle_of_its_slot() {
 }
 
 #[test]
+fn d25_a_vote_later_than_t0_after_its_slot_was_final_is_no_sign_of_life() {
+    let mut rig = Rig::new(4, 3);
+    let block = rig.final_block(1, &genesis());
+    let vote = statement(Kind::Final, 1, block.digest);
+    for (after, missing) in [(rig.config.t0(), None), (1, Some(7))] {
+        rig.pass(after);
+        rig.core.missing_since[0] = Some(7);
+        rig.vote(0, vote);
+        assert_eq!(rig.core.missing_since[0], missing, "{after} ms later");
+    }
+}
+
+#[test]
 fn c11_a_leader_that_skips_itself_or_says_not_ready_is_skipped_at_once() {
     let mut rig = waiting_for_0(Parameters::default());
     rig.vote(0, skip(1));

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 /// A fifth of all transmissions is lost, and none arrives when it should.
 const POOR: Faults = Faults { cut: false, delay: Duration::ZERO, jitter: Duration::from_millis(100), loss_percent: 20 };
-/// How long it lasts.
+/// How long it lasts, at least.
 const TIME: Duration = Duration::from_secs(6);
-/// Blocks that must become final meanwhile: one for each second and a half.
+/// Blocks that must become final meanwhile. Of 15 times six seconds 14 had as many, one had two.
 const BLOCKS: u64 = 4;
+/// The longest it may take: chance decides how often in a row a leader's block is late, not how long the chain stands.
+const SLOWEST: Duration = Duration::from_secs(30);
 
 #[test]
 #[ignore = "part of make chaos"]
@@ -39,9 +41,9 @@ async fn cut_one_way_and_lossy(net: &mut Localnet, witness: &Witness) -> Result<
         (0..4).for_each(|validator| network.set_all_of(validator, POOR));
         network.set(from, to, Faults::CUT);
         wait::let_it_run(TIME).await;
-        let blocks = witness.height() - height;
-        println!("nothing from {from} to {to}, all else poor: {blocks} blocks in {TIME:?}");
-        ensure!(blocks >= BLOCKS, "{blocks} blocks in {TIME:?}");
+        println!("nothing from {from} to {to}, all else poor: {} blocks in {TIME:?}", witness.height() - height);
+        let enough = async || (witness.height() >= height + BLOCKS).then_some(());
+        wait::until("blocks over poor links", SLOWEST, enough).await?;
         net.network()?.heal();
         goes_on(net, witness, "one way", began).await?;
         all_vote(net).await?;

@@ -85,6 +85,10 @@ chaos: build ## Faults against real processes, the long way (ROUNDS=100); what o
 		faults crashes --include-ignored --nocapture --test-threads 1
 	cargo run --release --locked -p aitbc-tests --bin chaos -- $(ARGS)
 
+.PHONY: soak
+soak: build ## A day's worth of blocks under mixed load: nothing leaks, databases grow evenly (MINUTES=30, ARGS="--csv FILE")
+	cargo run --release --locked -p aitbc-tests --bin soak -- --minutes $(or $(MINUTES),30) $(ARGS)
+
 .PHONY: outline
 outline: ## What each source file is for, by its first line
 	@git ls-files '*.rs' | while read -r file; do printf '%-52s %s\n' "$$file" "$$(head -n 1 "$$file" | sed 's|^//[!/] ||')"; done

@@ -102,6 +102,8 @@ metrics! {
     network_refused: counters "blockchain_network_refused_total" ["reason"];
     /// Messages waiting in a queue.
     queue_depth: gauges "blockchain_queue_depth" ["queue"];
+    /// Tasks of the runtime that have not ended.
+    runtime_tasks: gauge "blockchain_runtime_tasks";
     /// Seconds of a database commit, by what was written.
     database_seconds: histograms "blockchain_database_seconds" ["operation"];
     /// Database errors, by operation.

@@ -36,6 +36,7 @@ lint: ## Format, lints, documentation, generated files
 	@$(STEP) "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "core is pure" scripts/check-purity.sh
+	@$(STEP) "layers" scripts/check-layers.sh
 	@$(STEP) "generated files" scripts/check-generated.sh
 
 .PHONY: unit

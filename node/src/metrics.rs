@@ -122,6 +122,8 @@ metrics! {
     rpc_requests: counters "blockchain_rpc_requests_total" ["route", "status"];
     /// Seconds of an RPC request, by route.
     rpc_seconds: histograms "blockchain_rpc_seconds" ["route"];
+    /// Requests for a block answered from memory (hit) and from the database (miss).
+    block_cache: counters "blockchain_block_cache_total" ["outcome"];
     /// RPC requests refused before they reached a handler, by limit.
     rpc_limited: counters "blockchain_rpc_limited_total" ["limit"];
     /// Open WebSocket subscribers.

@@ -121,7 +121,7 @@ impl MixedLoad {
         let shared = Arc::new(Shared {
             targets: net.nodes.iter().map(target).collect(),
             chain: net.chain,
-            recipients: net.wallets.iter().map(Wallet::address).chain([payer.address()]).collect(),
+            recipients: net.genesis.accounts.iter().map(|account| account.address).collect(),
             counters,
             counts: Mutex::default(),
             last: Mutex::default(),

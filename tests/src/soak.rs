@@ -32,6 +32,8 @@ pub const MORE_FILES: f64 = 8.0;
 pub const MORE_THREADS: f64 = 8.0;
 /// Least share of a database's growth over the second half that a line must explain.
 pub const LINEAR: f64 = 0.99;
+/// Blocks that the first half must have: what a node keeps of the last blocks is full by then, and old ones are pruned.
+pub const WARM_UP: u64 = 2 * MIN_KEEP_BLOCKS;
 /// At rest, before anything is sent.
 const REST: Duration = Duration::from_secs(5);
 /// Longest time after the load until files, threads and tasks are as many as before it: readers of SQLite close after 60 s
@@ -303,6 +305,15 @@ pub struct Findings {
     pub faults: Vec<String>,
 }
 
+/// Why the second half says nothing yet, if it was too soon.
+pub fn too_short(report: &Report) -> Option<String> {
+    let height = |sample: Option<&&Sample>| sample.map_or(0, |s| s.height);
+    let own: Vec<&Sample> = report.samples.iter().filter(|s| s.validator == 0).collect();
+    let blocks = height(late(report, 0).first()) - height(own.first());
+    (blocks < WARM_UP)
+        .then(|| format!("{blocks} blocks in the first half, in which {WARM_UP} are needed to judge the second"))
+}
+
 /// Judges each validator by its samples.
 pub fn judge(report: &Report) -> Vec<Findings> {
     let databases: Vec<Option<Trend>> = report
@@ -412,12 +423,12 @@ mod tests {
 
     const SAMPLES: u64 = 40;
 
-    /// Four validators over 390 s at ten blocks a second, each sample changed before it is kept.
+    /// Four validators over 390 s at a hundred blocks a second, each sample changed before it is kept.
     fn report(change: impl Fn(&mut Sample)) -> Report {
         let at = |validator: usize, number: u64| Sample {
             seconds: number as f64 * 10.0,
             validator,
-            height: 1 + number * 100,
+            height: 1 + number * 1_000,
             transactions: number * 1_000,
             // A saw: what an allocator makes of a constant need.
             memory: 100_000_000 + number % 4 * 500_000,
@@ -450,7 +461,7 @@ mod tests {
         let report = report(|_| {});
         assert_eq!(faults(&report), []);
         let first = &judge(&report)[0];
-        assert!(first.database.is_some_and(|d| (d.slope - 2_000.0).abs() < 1.0), "{first:?}");
+        assert!(first.database.is_some_and(|d| (d.slope - 200.0).abs() < 1.0), "{first:?}");
         assert!((first.bytes_a_transaction - 200.0).abs() < 1.0, "{first:?}");
         assert_eq!(first.most, [42, 12, 64]);
     }
@@ -493,6 +504,13 @@ mod tests {
     fn a_pruned_database_that_grows_as_one_that_keeps_all_is_a_fault() {
         let leak = report(|s| s.database += if s.validator == PRUNES { s.height * 2_000 } else { 0 });
         only(&leak, PRUNES, "bytes a block");
+    }
+
+    #[test]
+    fn a_run_is_too_short_while_the_first_half_may_be_warm_up() {
+        assert_eq!(too_short(&report(|_| {})), None);
+        let slow = too_short(&report(|s| s.height /= 10)).expect("too short");
+        assert!(slow.contains("2000 blocks in the first half"), "{slow}");
     }
 
     #[test]

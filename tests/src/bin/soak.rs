@@ -29,10 +29,10 @@ struct Arguments {
     #[arg(long, default_value_t = 180)]
     restart_seconds: u64,
     /// Distinct senders of transfers.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 24)]
     senders: usize,
     /// Transfers accepted and not yet final at any time.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 8)]
     in_flight: u64,
     /// Where every sample goes as a line of CSV.
     #[arg(long)]
@@ -88,7 +88,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     let wrong = report.counts.wrong.iter().map(|(what, count)| format!("{count} × {what}"));
     let faults =
         findings.iter().flat_map(|f| f.faults.iter().map(|fault| format!("validator {}: {fault}", f.validator)));
-    let faults: Vec<String> = faults.chain(wrong).collect();
+    let faults: Vec<String> = soak::too_short(&report).into_iter().chain(faults).chain(wrong).collect();
     faults.iter().for_each(|fault| println!("FAULT {fault}"));
     println!("{}", if faults.is_empty() { "nothing leaks, databases grow evenly" } else { "not as it must be" });
     Ok(faults.is_empty())

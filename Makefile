@@ -36,6 +36,7 @@ lint: ## Format, lints, documentation, generated files
 	@$(STEP) "clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "core is pure" scripts/check-purity.sh
+	@$(STEP) "layers" scripts/check-layers.sh
 	@$(STEP) "generated files" scripts/check-generated.sh
 
 .PHONY: unit
@@ -84,6 +85,10 @@ chaos: build ## Faults against real processes, the long way (ROUNDS=100); what o
 	AITBC_ROUNDS=$(or $(ROUNDS),100) cargo test --release --locked -p aitbc-tests --test localnet -- \
 		faults crashes --include-ignored --nocapture --test-threads 1
 	cargo run --release --locked -p aitbc-tests --bin chaos -- $(ARGS)
+
+.PHONY: soak
+soak: build ## A day's worth of blocks under mixed load: nothing leaks, databases grow evenly (MINUTES=30, ARGS="--csv FILE")
+	cargo run --release --locked -p aitbc-tests --bin soak -- --minutes $(or $(MINUTES),30) $(ARGS)
 
 .PHONY: outline
 outline: ## What each source file is for, by its first line

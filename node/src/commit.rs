@@ -54,9 +54,22 @@ pub struct CommitJob {
     pub results_root: Hash,
 }
 
+impl CommitJob {
+    fn into_state(self) -> StateWrite {
+        StateWrite {
+            height: self.candidate.header.height,
+            state_root: self.state_root,
+            results_root: self.results_root,
+            accounts: self.accounts,
+            records: self.records,
+            transactions: self.transactions.to_vec(),
+        }
+    }
+}
+
 /// State changes of consecutive blocks, each account and record once.
 #[derive(Default)]
-struct Folded {
+pub struct Folded {
     height: u64,
     blocks: usize,
     roots: (Hash, Hash),
@@ -66,16 +79,18 @@ struct Folded {
 }
 
 impl Folded {
-    fn add(&mut self, job: CommitJob) {
-        self.height = job.candidate.header.height;
+    /// Adds the changes of the next block.
+    pub fn add(&mut self, block: StateWrite) {
+        self.height = block.height;
         self.blocks += 1;
-        self.roots = (job.state_root, job.results_root);
-        self.accounts.extend(job.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
-        self.records.extend(job.records);
-        self.transactions.extend(job.transactions.iter().cloned());
+        self.roots = (block.state_root, block.results_root);
+        self.accounts.extend(block.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
+        self.records.extend(block.records);
+        self.transactions.extend(block.transactions);
     }
 
-    fn into_write(self) -> StateWrite {
+    /// All of them as one change, to the height of the last block.
+    pub fn into_write(self) -> StateWrite {
         StateWrite {
             height: self.height,
             state_root: self.roots.0,
@@ -198,9 +213,9 @@ async fn write_state(
     let mut lagging = false;
     while let Some(first) = waiting.recv().await {
         let mut folded = Folded::default();
-        folded.add(first);
+        folded.add(first.into_state());
         while let Ok(job) = waiting.try_recv() {
-            folded.add(job);
+            folded.add(job.into_state());
             if folded.transactions.len() >= MAX_LAG_TRANSACTIONS {
                 break;
             }
@@ -273,8 +288,8 @@ mod tests {
         let mut folded = Folded::default();
         let key = |epoch| RecordKey::Evidence { key: PublicKey([1; 32]), epoch, class: Class::Notars };
         let record = |slot| Some(Record::Evidence { slot, height: 1 });
-        folded.add(job(1, vec![(a, 10, 1), (b, 5, 0)], vec![(key(1), record(1)), (key(2), record(2))]));
-        folded.add(job(2, vec![(a, 7, 2)], vec![(key(1), None), (key(3), record(3))]));
+        folded.add(job(1, vec![(a, 10, 1), (b, 5, 0)], vec![(key(1), record(1)), (key(2), record(2))]).into_state());
+        folded.add(job(2, vec![(a, 7, 2)], vec![(key(1), None), (key(3), record(3))]).into_state());
         let write = folded.into_write();
         assert_eq!(write.height, 2);
         assert_eq!(write.state_root, plain(&2u64.to_le_bytes()));

@@ -13,7 +13,7 @@
 //! | `GENESIS_FILE` | `genesis.json` | a path |
 //! | `PEERS` | none | `host:port`, separated by commas, or a YAML list |
 //! | `BLOCK_TIME` | as genesis says | a duration |
-//! | `BLOCK_CACHE_SIZE` | 256 | blocks, 0 to 100000 |
+//! | `BLOCK_CACHE_SIZE` | 256 | answers of `get_block` kept in memory, 0 to 100000; 64 MiB of them at most |
 //! | `PRUNING` | `archive` | `archive`: all blocks are kept whole; or a number of blocks from 2064 on |
 //! | `RPC_TIMEOUT` | `30s` | `100ms` to `10m` |
 //! | `RPC_RATE_LIMIT` | 1000 | requests a second and client, 0: no limit |
@@ -63,7 +63,7 @@ pub struct Config {
     pub peers: Vec<String>,
     /// Expected `block_time_ms` of genesis; `None`: not checked.
     pub block_time: Option<Duration>,
-    /// Blocks kept in memory for readers.
+    /// Answers of `get_block` kept in memory.
     pub block_cache_size: usize,
     /// For how many of the last blocks transactions are kept; `None`: for all.
     pub keep_blocks: Option<u64>,

@@ -3,8 +3,20 @@
 //! ```text
 //! rpc/send_tx → mempool → batch → proposal → votes → certificate → commit → storage → subscriptions → rpc/websocket
 //! ```
-//! Layers, left never imports right: storage, subscriptions, gossip | signer, verify, mempool, commit, prune |
-//! consensus, sync, rpc | audit | node.
+//! Layers, each imports only from those above it (scripts/check-layers.sh):
+//!
+//! ```text
+//! 1  config lapse metrics pulse shutdown subscriptions
+//! 2  devnet doctor gossip storage telemetry verify
+//! 3  batches commit prune signer view
+//! 4  events
+//! 5  mempool
+//! 6  executor rpc
+//! 7  client recovery sync
+//! 8  audit consensus status
+//! 9  node
+//! 10 cli
+//! ```
 
 pub mod audit;
 pub mod batches;

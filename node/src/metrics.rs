@@ -102,6 +102,8 @@ metrics! {
     network_refused: counters "blockchain_network_refused_total" ["reason"];
     /// Messages waiting in a queue.
     queue_depth: gauges "blockchain_queue_depth" ["queue"];
+    /// Tasks of the runtime that have not ended.
+    runtime_tasks: gauge "blockchain_runtime_tasks";
     /// Seconds of a database commit, by what was written.
     database_seconds: histograms "blockchain_database_seconds" ["operation"];
     /// Database errors, by operation.
@@ -120,6 +122,8 @@ metrics! {
     rpc_requests: counters "blockchain_rpc_requests_total" ["route", "status"];
     /// Seconds of an RPC request, by route.
     rpc_seconds: histograms "blockchain_rpc_seconds" ["route"];
+    /// Requests for a block answered from memory (hit) and from the database (miss).
+    block_cache: counters "blockchain_block_cache_total" ["outcome"];
     /// RPC requests refused before they reached a handler, by limit.
     rpc_limited: counters "blockchain_rpc_limited_total" ["limit"];
     /// Open WebSocket subscribers.

@@ -1,5 +1,6 @@
 //! From what is durable to where the node goes on: state rebuilt, root compared, blocks replayed (protocol.md P8).
 
+use crate::commit::Folded;
 use crate::executor::tip;
 use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
 use crate::view::{BlockSummary, Identity, Snapshot};
@@ -158,7 +159,7 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
     Ok(Snapshot { head, state, parent_state: None })
 }
 
-/// Executes some blocks beyond `end` and applies them.
+/// Executes some blocks beyond `end` and applies them, all in one transaction: of one each, most of the time is commits.
 async fn replay(
     storage: &Arc<dyn Storage>,
     identity: &Identity,
@@ -171,6 +172,7 @@ async fn replay(
     if blocks.is_empty() {
         return Err(RecoveryError::Hole { height: from, head });
     }
+    let mut folded = Folded::default();
     for (stored, block) in blocks {
         let header = &stored.candidate.header;
         if header.height != end.head.height + 1 {
@@ -184,9 +186,10 @@ async fn replay(
         let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
         let (height, records) = (header.height, executed.changed_records);
         let (state_root, results_root) = (executed.state_root, executed.results_root);
-        storage.apply_state(StateWrite { height, state_root, results_root, accounts, records, transactions }).await?;
+        folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions });
         end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
     }
+    storage.apply_state(folded.into_write()).await?;
     Ok(end)
 }
 

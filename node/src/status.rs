@@ -108,6 +108,7 @@ impl StatusTask {
         let peers = self.peers();
         let connected = peers.iter().filter(|peer| peer.connected).count();
         self.metrics.network_peers.set(connected as i64);
+        self.metrics.runtime_tasks.set(tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64);
         let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
         // By the word of more than the faulty: one liar makes nobody unready.
         let credible = credible_height(&self.identity.set, told.chain([(self.index, head.height)]));

@@ -7,8 +7,23 @@
 //!          I/O         pure        pure      pure        I/O       pure, written by reconcile
 //! ```
 //!
-//! Modules in that order, each imports only from those above it; between `observe` and `apply` no module knows a client: same spec and observation, same plan and objects.
+//! Layers, each imports only from those above it (scripts/check-layers.sh); between `observe` and `apply` no module knows a client: same spec and observation, same plan and objects.
 //! Beside the flow: `cleanup` (deletion), `events`, and what carries it: `controller`, `run`, `lease`, `admin`, `metrics`, `telemetry`.
+//!
+//! ```text
+//! 1  backoff crd lease quantity quorum
+//! 2  names
+//! 3  observe
+//! 4  validate
+//! 5  plan
+//! 6  desired events status
+//! 7  apply metrics
+//! 8  admin cleanup
+//! 9  reconcile
+//! 10 access
+//! 11 controller telemetry
+//! 12 run
+//! ```
 
 // What a user asks for, and what is true.
 pub mod crd;

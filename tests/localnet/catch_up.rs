@@ -5,7 +5,7 @@ use aitbc_tests::catch_up;
 use aitbc_tests::forge::Plan;
 use aitbc_tests::ledger_reader::LedgerReader;
 use aitbc_tests::load::Load;
-use aitbc_tests::localnet::{Database, Localnet, Shape, Wiring, run};
+use aitbc_tests::localnet::{Database, Localnet, START_LIMIT, Shape, Wiring, run};
 use aitbc_tests::seed::Seed;
 use aitbc_tests::wait;
 use anyhow::ensure;
@@ -87,6 +87,26 @@ fn large_blocks_without_certificates_of_their_own_are_taken_under_the_headers_ab
         let report = catch_up::measure(Database::Sqlite, Seed::of("large blocks"), LARGE, None).await?;
         ensure!(report.blocks > LARGE.blocks);
         Ok(())
+    });
+}
+
+#[test]
+fn a_validator_whose_state_is_lost_executes_its_blocks_again() {
+    run("state lost", async {
+        let plan = Plan { transactions: 20, ..Plan::small(1_000) };
+        let mut net = catch_up::prepare(Database::Sqlite, Seed::of("state lost"), plan).await?;
+        for entry in std::fs::read_dir(net.database_dir(2))? {
+            let path = entry?.path();
+            if path.to_string_lossy().contains("-state.db") {
+                std::fs::remove_file(path)?;
+            }
+        }
+        net.start_all()?;
+        net.wait_for_height(plan.blocks + 1, START_LIMIT).await?;
+        let log = net.nodes[2].process.log_text();
+        ensure!(log.contains("replaying blocks whose state was not stored"), "{}", net.nodes[2].process.tail());
+        net.wait_until_signs(2, Duration::from_secs(20)).await?;
+        net.finish().await
     });
 }
 

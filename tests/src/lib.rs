@@ -32,3 +32,7 @@ pub mod bench;
 pub mod catch_up;
 pub mod load;
 pub mod one_of_four;
+
+pub mod mixed_load;
+pub mod soak;
+pub mod trend;

@@ -42,6 +42,8 @@ pub enum Database {
     Postgres,
     /// A server for each node, so that one can be killed.
     PostgresEach,
+    /// Two files for nodes 0, 2 and so on, one server for the others.
+    Both,
 }
 
 impl Database {
@@ -50,6 +52,7 @@ impl Database {
         match self {
             Database::Sqlite => "sqlite",
             Database::Postgres | Database::PostgresEach => "postgres",
+            Database::Both => "sqlite and postgres",
         }
     }
 }
@@ -171,7 +174,7 @@ impl Localnet {
         for (index, key) in keys.iter().enumerate() {
             let first_start = dir.path().join(format!("validator-{index}.first-start"));
             std::fs::write(first_start, genesis.hash().to_string())?;
-            let database_url = database_url(dir.path(), &servers, index)?;
+            let database_url = database_url(dir.path(), shape.database, &servers, index)?;
             let signer = set.index_of(&key.public()).context("a validator of genesis")?.into();
             let reached = |other| network.as_ref().map_or(gossip[other], |network| network.port(index, other));
             let peers = (0..shape.validators).filter(|other| *other != index).map(reached).collect::<Vec<_>>();
@@ -431,15 +434,19 @@ fn genesis(shape: &Shape, keys: &[SecretKey], wallets: &[Wallet]) -> Genesis {
 fn servers(shape: &Shape) -> Result<Vec<Postgres>> {
     let count = match shape.database {
         Database::Sqlite => 0,
-        Database::Postgres => 1,
+        Database::Postgres | Database::Both => 1,
         Database::PostgresEach => shape.validators,
     };
     (0..count).map(|_| Postgres::start()).collect()
 }
 
 /// Makes the folder or the database, and names it.
-fn database_url(dir: &Path, servers: &[Postgres], index: usize) -> Result<String> {
-    match servers.get(index.min(servers.len().saturating_sub(1))) {
+fn database_url(dir: &Path, database: Database, servers: &[Postgres], index: usize) -> Result<String> {
+    let server = match database {
+        Database::Both if index.is_multiple_of(2) => None,
+        _ => servers.get(index.min(servers.len().saturating_sub(1))),
+    };
+    match server {
         None => {
             std::fs::create_dir(database_dir(dir, index))?;
             Ok(format!("sqlite:///{}/blockchain.db", database_dir(dir, index).display()))

@@ -1,4 +1,4 @@
-//! Memory and processor time of processes, from /proc.
+//! Memory, files, threads and processor time of processes, from /proc.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,6 +12,16 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1_024)
+}
+
+/// Open file descriptors, sockets among them; `None`: no such process.
+pub fn open_files(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// Threads; `None`: no such process.
+pub fn threads(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count())
 }
 
 /// Seconds of processor time of a process by thread name, threads that ended not counted.
@@ -90,5 +100,6 @@ mod tests {
         let own = std::process::id();
         assert!(resident_bytes(own).is_some_and(|bytes| bytes > 1 << 20));
         assert!(!cpu_by_thread(own).is_empty());
+        assert!(open_files(own).is_some_and(|files| files > 0) && threads(own).is_some_and(|threads| threads > 0));
     }
 }

@@ -41,6 +41,12 @@ impl Wallet {
         self.sign(chain, Action::TransferMany { payments }, expiry_height)
     }
 
+    /// Units of the faucet at the next nonce, which it uses up.
+    pub fn ask_faucet(&mut self, chain: &Hash, amount: u64, expiry_height: u64) -> SignedTransaction {
+        let to = self.address();
+        self.sign(chain, Action::Faucet(Payment { to, amount }), expiry_height)
+    }
+
     fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
         let nonce = self.nonce;
         self.nonce += 1;

@@ -1,9 +1,9 @@
 //! `GET /rpc/get_block/{height}`: a final block by height, or `latest`, with ids and results of its transactions.
 
-use super::Api;
 use super::error::ApiError;
 use super::query::{self, Parameters, Segment};
 use super::transaction::{Status, code_name};
+use super::{Api, json_response, written_text};
 use crate::storage::{StoredBlock, TransactionRow};
 use crate::view::Identity;
 use aitbc_core::block::{Block, Header};
@@ -123,17 +123,26 @@ pub(super) async fn get_block(
         let hint = "heights up to that of /rpc/get_head are there".into();
         return Err(ApiError::NotFound { what: format!("block {height}"), hint });
     }
-    let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     if height == 0 {
         return Ok(Json(genesis_block(&api.view.identity)).into_response());
     }
     kept(&api, height)?;
+    if let Some(answer) = api.block_cache.get((height, full)) {
+        return Ok(json_response(answer));
+    }
+    let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     // It may be deleted while it is read.
     let (stored, block) = read(&api, height).await.or_else(|cause| kept(&api, height).and(Err(cause)))?;
     let rows = results(&api, height, block.header.tx_count()).await?;
+    // Without results it was answered before they were in the database: later answers will have them.
+    let complete = !rows.is_empty() || block.header.tx_count() == 0;
     let identity = api.view.identity.clone();
     // Megabytes of transactions are hashed and written.
-    super::written("get_block", move || Ok(describe(&identity, &stored, &block, &rows, full))).await
+    let text = written_text("get_block", move || Ok(describe(&identity, &stored, &block, &rows, full))).await?;
+    if complete {
+        api.block_cache.put((height, full), text.clone());
+    }
+    Ok(json_response(text))
 }
 
 fn kept(api: &Api, height: u64) -> Result<(), ApiError> {

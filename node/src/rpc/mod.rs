@@ -2,6 +2,7 @@
 //!
 //! Shapes and codes are in docs/rpc.md; a test compares its list of routes with [`ROUTES`].
 
+mod block_cache;
 pub mod doctor;
 pub mod error;
 pub mod genesis;
@@ -35,12 +36,13 @@ use crate::shutdown::Shutdown;
 use crate::subscriptions::Subscriptions;
 use crate::view::View;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use block_cache::BlockCache;
 use error::ApiError;
 use limits::{
     HEAD_TIMEOUT, MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS,
@@ -93,6 +95,7 @@ pub(crate) struct Parts {
     rate: RateLimiter,
     timeout: Duration,
     block_reads: Semaphore,
+    block_cache: BlockCache,
     unread: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
     max_subscribers: usize,
@@ -153,6 +156,7 @@ pub async fn start(
         rate: RateLimiter::new(config.rpc_rate_limit),
         timeout: config.rpc_timeout,
         block_reads: Semaphore::new(MAX_BLOCK_READS),
+        block_cache: BlockCache::new(config.block_cache_size, metrics.clone()),
         unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
         subscribers: subscribers.clone(),
         max_subscribers,
@@ -254,12 +258,23 @@ async fn written<T: Serialize>(
     route: &'static str,
     make: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    Ok(json_response(written_text(route, make).await?))
+}
+
+/// As [`written`], before it is a response.
+async fn written_text<T: Serialize>(
+    route: &'static str,
+    make: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<Bytes, ApiError> {
     let failed = move |cause: String| ApiError::Internal(format!("{route}: {cause}"));
     let text = tokio::task::spawn_blocking(move || {
         make().and_then(|answer| serde_json::to_vec(&answer).map_err(|cause| failed(cause.to_string())))
     });
-    let text = text.await.map_err(|cause| failed(cause.to_string()))??;
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response())
+    Ok(Bytes::from(text.await.map_err(|cause| failed(cause.to_string()))??))
+}
+
+fn json_response(text: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
 }
 
 /// `2026-01-31T12:00:00.5Z` of milliseconds since 1970; `None` far out of range.

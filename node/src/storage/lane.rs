@@ -107,22 +107,6 @@ async fn commit<J, W: Writer<J>>(writer: &W, jobs: Vec<J>, waiting: Vec<oneshot:
     }
     for done in waiting {
         // The caller may have gone.
-        let _ = done.send(match &outcome {
-            Ok(()) => Ok(()),
-            Err(cause) => Err(share(cause)),
-        });
-    }
-}
-
-/// The same error for each of a group.
-fn share(cause: &StorageError) -> StorageError {
-    match cause {
-        StorageError::Fenced { ours, found } => StorageError::Fenced { ours: *ours, found: *found },
-        StorageError::ConflictingVote { slot, class } => StorageError::ConflictingVote { slot: *slot, class: *class },
-        StorageError::Foreign(text) => StorageError::Foreign(text.clone()),
-        StorageError::Corrupt(text) => StorageError::Corrupt(text.clone()),
-        StorageError::Database(cause) => {
-            StorageError::Database(sqlx::Error::Io(std::io::Error::other(cause.to_string())))
-        }
+        let _ = done.send(outcome.clone());
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 pub type Result<T> = std::result::Result<T, StorageError>;
 
 /// Why a storage call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
     /// Another process took the lease (P7): exit 70.
     #[error("another process holds the lease of this database: generation {found}, ours is {ours}")]
@@ -53,12 +53,18 @@ pub enum StorageError {
     /// The database belongs to another chain, key or schema, or is another database than before (P8, P12): exit 78.
     #[error("this database does not fit: {0}")]
     Foreign(String),
-    /// The database cannot be reached, or failed.
+    /// The database cannot be reached, or failed. Its text tells the cause already, so it is no source.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(Arc<sqlx::Error>),
     /// Bytes in the database do not decode.
     #[error("the database holds bytes that do not decode: {0}")]
     Corrupt(String),
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(cause: sqlx::Error) -> Self {
+        StorageError::Database(Arc::new(cause))
+    }
 }
 
 /// A vote to be durable before it is sent, with what must be in the same commit.
@@ -308,4 +314,18 @@ fn unknown_url(url: &str) -> StorageError {
     let scheme = url.split("://").next().unwrap_or_default();
     let allowed = "sqlite:///path (sqlite:////absolute/path) or postgresql://user@host/database";
     StorageError::Foreign(format!("a database URL that begins with \"{scheme}\" is unknown: {allowed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StorageError;
+
+    #[test]
+    fn an_error_that_several_writers_share_tells_its_cause_once_to_each() {
+        let cause = StorageError::from(sqlx::Error::Io(std::io::Error::other("no route to host")));
+        let shared = cause.clone();
+        assert_eq!(shared.to_string(), cause.to_string());
+        assert_eq!(shared.to_string(), "database: error communicating with database: no route to host");
+        assert!(std::error::Error::source(&shared).is_none(), "who prints the sources too would tell it twice");
+    }
 }

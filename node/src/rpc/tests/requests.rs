@@ -183,6 +183,7 @@ async fn head_block_and_balance_have_the_documented_shape() {
 
     let block = get(&chain, "/rpc/get_block/1?full=true").await;
     assert_eq!(block["parent_hash"], json!(chain.chain));
+    assert_eq!(get(&chain, "/rpc/get_block/1?full=true").await, block, "again, from memory");
     let tx = &block["transactions"][0];
     assert_eq!((&tx["tx_hash"], &tx["status"], &tx["code"]), (&json!(first.tx_hash), &json!("final"), &json!("OK")));
     assert_eq!(tx["transaction"]["payload"]["amount"], json!(5));

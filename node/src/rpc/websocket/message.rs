@@ -57,11 +57,14 @@ impl Request {
 
 fn topics(names: &[String]) -> Result<Vec<Topic>, ErrorBody> {
     let known = TOPICS.map(Topic::name);
-    let unknown = |name: &str| {
-        let shown: String = name.chars().take(80).collect();
-        let message = format!("there is no topic \"{shown}\"; there are {}", known.join(", "));
+    let wrong = |what: &str| {
+        let message = format!("{what}; there are {}", known.join(", "));
         ErrorBody { code: "UNKNOWN_TOPIC".into(), message, detail: json!({ "topics": known }) }
     };
+    let unknown = |name: &str| wrong(&format!("there is no topic \"{}\"", name.chars().take(80).collect::<String>()));
+    if names.is_empty() {
+        return Err(wrong("the list names no topic"));
+    }
     names.iter().map(|name| Topic::from_name(name).ok_or_else(|| unknown(name))).collect()
 }
 
@@ -129,8 +132,10 @@ mod tests {
         ] {
             assert_eq!(Request::read(text).expect_err(text).code, "MALFORMED_JSON", "{text}");
         }
-        let unknown = Request::read(r#"{"subscribe":["blocks"]}"#).expect_err("unknown");
-        assert_eq!(unknown.code, "UNKNOWN_TOPIC");
-        assert!(unknown.message.contains("new_blocks"), "{}", unknown.message);
+        for text in [r#"{"subscribe":["blocks"]}"#, r#"{"subscribe":[]}"#, r#"{"unsubscribe":[]}"#] {
+            let unknown = Request::read(text).expect_err(text);
+            assert_eq!(unknown.code, "UNKNOWN_TOPIC", "{text}");
+            assert!(unknown.message.contains("new_blocks"), "{}", unknown.message);
+        }
     }
 }

@@ -216,7 +216,7 @@ pub async fn retry<T, F: Future<Output = Result<T>>>(
 /// The connection is of no use any more.
 pub fn is_lost(cause: &StorageError) -> bool {
     let StorageError::Database(cause) = cause else { return false };
-    match cause {
+    match cause.as_ref() {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
         // Connection exceptions; shutdowns; sessions ended for idling; a standby that takes no writes.
         sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
@@ -229,7 +229,7 @@ pub fn is_lost(cause: &StorageError) -> bool {
 /// Trying again may help: lost connections, too many of them, and transactions the server chose to abort.
 fn is_passing(cause: &StorageError) -> bool {
     let code = match cause {
-        StorageError::Database(sqlx::Error::Database(cause)) => cause.code().map(|code| code.into_owned()),
+        StorageError::Database(cause) => cause.as_database_error().and_then(|cause| cause.code()),
         _ => None,
     };
     is_lost(cause) || matches!(code.as_deref(), Some("53300" | "40001" | "40P01"))

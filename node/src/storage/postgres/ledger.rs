@@ -248,7 +248,8 @@ impl<'a> Group<'a> {
 pub(super) async fn write_votes(connection: &mut PgConnection, jobs: &[VoteJob], generation: i64) -> Result<()> {
     let mut group = Group::collect(jobs)?;
     match group.insert(connection, generation).await {
-        Err(StorageError::Database(sqlx::Error::Database(cause))) if cause.is_unique_violation() => {}
+        Err(StorageError::Database(cause))
+            if cause.as_database_error().is_some_and(|cause| cause.is_unique_violation()) => {}
         outcome => return outcome,
     }
     check_lease(connection, generation).await?;

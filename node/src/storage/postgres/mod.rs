@@ -136,7 +136,8 @@ fn readers(options: PgConnectOptions, expected: Arc<Expected>) -> PgPool {
             let expected = expected.clone();
             Box::pin(async move {
                 connection::check(connection, &expected).await.map_err(|cause| match cause {
-                    StorageError::Database(cause) => cause,
+                    StorageError::Database(cause) => Arc::try_unwrap(cause)
+                        .unwrap_or_else(|cause| sqlx::Error::Configuration(cause.to_string().into())),
                     cause => sqlx::Error::Configuration(cause.to_string().into()),
                 })
             })

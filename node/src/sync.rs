@@ -5,6 +5,7 @@
 //!                                                          └─→ commit: batches, blocks, state
 //! ```
 
+use crate::commit::MAX_LAG_ROWS;
 use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
@@ -114,6 +115,8 @@ pub struct Sync {
     pub heights: Arc<Heights>,
     /// Height of the last block in the own ledger.
     pub stored: watch::Receiver<u64>,
+    /// Rows of state that blocks in the ledger changed and that are not applied.
+    pub unapplied: watch::Receiver<usize>,
     /// Executes what came.
     pub executor: mpsc::Sender<Command>,
     /// Told where to go on.
@@ -246,6 +249,7 @@ impl Sync {
         let (runs, waiting) = mpsc::channel(RUNS);
         let apply = Apply {
             stored: self.stored.clone(),
+            unapplied: self.unapplied.clone(),
             executor: self.executor.clone(),
             core: self.core.clone(),
             halted: self.halted.clone(),
@@ -348,6 +352,7 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
 /// Hands verified blocks to the executor, in order, then tells the core.
 struct Apply {
     stored: watch::Receiver<u64>,
+    unapplied: watch::Receiver<usize>,
     executor: mpsc::Sender<Command>,
     core: mpsc::Sender<Input>,
     halted: watch::Sender<Option<Halt>>,
@@ -370,8 +375,7 @@ impl Apply {
         let mut before = 0;
         while let Some(run) = runs.recv().await {
             let Some(end) = run.blocks.last().map(|block| block.header.height) else { continue };
-            // A slow database slows this down, or its queue would hold hundreds of large blocks.
-            if self.stored.wait_for(|height| *height >= before).await.is_err() {
+            if !room(&mut self.stored, &mut self.unapplied, before).await {
                 return;
             }
             before = end;
@@ -399,5 +403,34 @@ impl Apply {
         info!(first, count, height = tip.height, "blocks fetched");
         let input = Input::Synced { tip, cert: run.cert, included };
         self.core.send(input).await.map_err(|_| ApplyError::Stopping)
+    }
+}
+
+/// Waits until the blocks up to `before` are in the ledger and most of the state is applied: a slow database slows block
+/// sync down, or its queues would hold hundreds of large blocks. False: the node is stopping.
+async fn room(stored: &mut watch::Receiver<u64>, unapplied: &mut watch::Receiver<usize>, before: u64) -> bool {
+    stored.wait_for(|height| *height >= before).await.is_ok()
+        && unapplied.wait_for(|rows| *rows <= MAX_LAG_ROWS).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn fetched_blocks_wait_for_the_ledger_and_for_the_state() {
+        let ((ledger, mut stored), (state, mut unapplied)) = (watch::channel(4), watch::channel(0));
+        let mut waits = || room(&mut stored, &mut unapplied, 5).now_or_never();
+        assert_eq!(waits(), None, "block 5 is not in the ledger");
+        ledger.send_replace(5);
+        assert_eq!(waits(), Some(true));
+        state.send_replace(MAX_LAG_ROWS + 1);
+        assert_eq!(waits(), None, "too much state is not applied");
+        state.send_replace(MAX_LAG_ROWS);
+        assert_eq!(waits(), Some(true));
+        state.send_replace(MAX_LAG_ROWS + 1);
+        drop(state);
+        assert_eq!(waits(), Some(false), "the node is stopping");
     }
 }

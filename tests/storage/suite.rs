@@ -51,6 +51,7 @@ on_both_databases! {
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
     records_are_set_replaced_removed_and_loaded,
+    a_database_from_before_records_keeps_its_state,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     many_callers_at_once_are_all_served,
@@ -219,6 +220,27 @@ async fn p8_another_chain_key_or_newer_schema_is_refused(site: Site) {
     refused(Owner { key: None, ..owner() }, "key is ").await;
     site.execute(&format!("UPDATE {} SET value = '99' WHERE name = 'schema'", site.ledger("meta"))).await;
     refused(owner(), "version 99").await;
+}
+
+async fn a_database_from_before_records_keeps_its_state(site: Site) {
+    site.ready().await.close().await;
+    let (begin, meta) = match &site {
+        Site::Sqlite(dir) => (format!("ATTACH '{}/blockchain-state.db' AS state;", dir.path().display()), "state.meta"),
+        Site::Postgres(..) => (String::new(), "ledger.meta"),
+    };
+    let version = format!("UPDATE {meta} SET value = '2' WHERE name = 'schema'");
+    // Some builds made the table without a new version.
+    for older in ["DROP TABLE state.records;", ""] {
+        site.execute(&format!("{begin} {older} {version}")).await;
+        let storage = site.open().await;
+        let kept = storage.load_state().await.expect("loads").expect("is not emptied");
+        assert_eq!((kept.height, sorted(kept)), (0, sorted(state(0))));
+        storage.take_lease("test".to_owned()).await.expect("takes the lease");
+        storage.reset_state(StateWrite { records: vec![record(1)], ..state(0) }).await.expect("writes");
+        storage.close().await;
+    }
+    let kept = site.open().await.load_state().await.expect("loads").expect("is not emptied");
+    assert_eq!(kept.records, [record(1)]);
 }
 
 async fn p9_no_vote_at_or_below_the_floor(site: Site) {

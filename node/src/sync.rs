@@ -18,8 +18,9 @@ use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
 use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
-use aitbc_core::validators::Index;
+use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
+use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -230,12 +231,14 @@ impl Fetching {
     }
 
     /// Says now and then that the peers have deleted what is missing here: nothing but another peer helps.
-    fn tell_out_of_reach(&mut self) {
+    fn tell_out_of_reach(&mut self, set: &ValidatorSet, gauge: &IntGauge) {
         let now = self.now_ms();
+        let lowest = self.planner.out_of_reach(now, set);
+        gauge.set(i64::from(lowest.is_some()));
         if self.told_ms.is_some_and(|at| now < at + TELL_EVERY_MS) {
             return;
         }
-        if let Some(lowest) = self.planner.out_of_reach() {
+        if let Some(lowest) = lowest {
             self.told_ms = Some(now);
             let next = self.front.height + 1;
             warn!(next, lowest, "no connected peer keeps the next block: connect one whose PRUNING is archive");
@@ -266,7 +269,7 @@ impl Sync {
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
-                _ = look.tick() => fetching.tell_out_of_reach(),
+                _ = look.tick() => fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach),
             }
             let own = self.own_end();
             if own.height > fetching.front.height {
@@ -334,7 +337,11 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
     if from < lowest {
         return Ok(Blocks { lowest, ..Blocks::default() });
     }
-    let found = storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await?;
+    let found = match storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await {
+        // They were deleted meanwhile.
+        Err(_) if from < storage.lowest() => return Ok(Blocks { lowest: storage.lowest(), ..Blocks::default() }),
+        found => found?,
+    };
     let found: Vec<_> = found.into_iter().map(|(stored, block)| (block, stored.cert)).collect();
     let mut after: Vec<(Header, Option<Cert>)> = Vec::new();
     let certified = |cert: &Option<Cert>| cert.is_some();

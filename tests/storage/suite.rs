@@ -44,6 +44,7 @@ on_both_databases! {
     a_block_whose_batch_is_missing_is_refused,
     batches_that_expired_outside_a_block_are_deleted,
     batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay,
+    what_was_deleted_is_known_to_the_next_holder_of_the_lease_and_never_falls,
     a_step_deletes_no_more_than_a_mebibyte_but_at_least_one_block,
     outcomes_go_with_their_blocks_and_the_others_are_found,
     a_state_that_is_on_disk_tells_its_height,
@@ -447,6 +448,20 @@ async fn batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay(sit
     assert_eq!(site.number(&rows).await, 50);
     storage.close().await;
     assert_eq!(site.open().await.lowest(), 151, "a start knows");
+}
+
+async fn what_was_deleted_is_known_to_the_next_holder_of_the_lease_and_never_falls(site: Site) {
+    let (storage, next) = (site.ready().await, site.open().await);
+    let block = |height| block_write(header(height, height, vec![]), None);
+    storage.commit_blocks((1..=200).map(block).collect()).await.expect("blocks");
+    assert_eq!((forget(&storage, 151).await.last(), next.lowest()), (Some(&151), 1));
+    next.take_lease("next".to_owned()).await.expect("takes the lease");
+    assert_eq!(next.lowest(), 151);
+    let meta = site.ledger("meta");
+    site.execute(&format!("UPDATE {meta} SET value = '1000' WHERE name = 'lowest_batches'")).await;
+    assert_eq!(next.forget_bodies(171).await.expect("deletes"), 171);
+    let stored = format!("SELECT CAST(value AS BIGINT) FROM {meta} WHERE name = 'lowest_batches'");
+    assert_eq!(site.number(&stored).await, 1_000, "the greater number, not the greater text");
 }
 
 fn digests(batches: &[aitbc_core::batch::Batch]) -> Vec<Hash> {

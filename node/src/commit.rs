@@ -19,15 +19,18 @@ use tracing::error;
 pub const QUEUE: usize = 256;
 /// Blocks that share a commit.
 const GROUP: usize = 32;
-/// Fetched blocks that share a commit: while they come this node does not vote, so no vote waits behind it.
+/// Fetched blocks that share a commit. The Final certificates of live slots wait behind it, and what votes a node casts that
+/// is behind; nobody waits for either.
 const FETCHED_GROUP: usize = 256;
 /// Blocks in the ledger whose state is not applied; from here on the leader proposes empty blocks (C7).
 const MAX_LAG_BLOCKS: usize = 512;
 /// Transactions of such blocks.
 const MAX_LAG_TRANSACTIONS: usize = 60_000;
+/// Rows of such blocks' state above which block sync waits: about those of one write and of the next one.
+pub const MAX_LAG_ROWS: usize = 4 * MAX_LAG_TRANSACTIONS;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;
-/// The same while blocks are fetched: such a node writes no votes, and a deletion costs as much as a commit of blocks.
+/// The same while blocks are fetched: such a node writes a certificate a live slot, and a deletion costs as much as a commit of blocks.
 const FETCHED_PRUNE_EVERY: u64 = 4_096;
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -55,6 +58,11 @@ pub struct CommitJob {
 }
 
 impl CommitJob {
+    /// Rows of its state: what it takes while it waits for the state, but for its header.
+    fn rows(&self) -> usize {
+        self.accounts.len() + self.records.len() + self.transactions.len()
+    }
+
     fn into_state(self) -> StateWrite {
         StateWrite {
             height: self.candidate.header.height,
@@ -110,6 +118,8 @@ pub struct Commit {
     pub core: mpsc::Sender<Input>,
     /// Height of the last block in the ledger.
     pub stored: watch::Sender<u64>,
+    /// Rows of state of blocks in the ledger that are not applied; raised before `stored` is.
+    pub unapplied: watch::Sender<usize>,
     /// Commit times and heights.
     pub metrics: Arc<Metrics>,
     /// Told when the ledger refuses a block for good: another process has the lease, or holds another block.
@@ -123,8 +133,13 @@ impl Commit {
     /// Writes jobs until the channel closes, then flushes; the state is written beside the ledger, never ahead.
     pub async fn run(self, mut jobs: mpsc::Receiver<CommitJob>) {
         let (state_jobs, state_waiting) = mpsc::channel(QUEUE * 8);
-        let state =
-            tokio::spawn(write_state(self.storage.clone(), self.metrics.clone(), self.core.clone(), state_waiting));
+        let state = StateWriter {
+            storage: self.storage.clone(),
+            core: self.core.clone(),
+            unapplied: self.unapplied.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let state = tokio::spawn(state.run(state_waiting));
         let mut group = Vec::with_capacity(GROUP);
         let mut pruned = 0;
         while jobs.recv_many(&mut group, GROUP).await > 0 {
@@ -134,12 +149,15 @@ impl Commit {
             }
             let Some(last) = group.last() else { continue };
             let (slot, height) = (last.candidate.header.slot, last.candidate.header.height);
+            self.unapplied.send_modify(|rows| *rows += group.iter().map(CommitJob::rows).sum::<usize>());
             self.stored.send_replace(height);
             if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
                 pruned = height;
                 self.prune(slot, height).await;
             }
-            for job in group.drain(..) {
+            for mut job in group.drain(..) {
+                // They are in the ledger, and many blocks may wait for their state.
+                job.fetched = None;
                 if state_jobs.send(job).await.is_err() {
                     return;
                 }
@@ -204,52 +222,66 @@ fn take_fetched(group: &mut Vec<CommitJob>, jobs: &mut mpsc::Receiver<CommitJob>
 }
 
 /// Applies folded state, as many blocks at once as came during the last write.
-async fn write_state(
+struct StateWriter {
     storage: Arc<dyn Storage>,
-    metrics: Arc<Metrics>,
     core: mpsc::Sender<Input>,
-    mut waiting: mpsc::Receiver<CommitJob>,
-) {
-    let mut lagging = false;
-    while let Some(first) = waiting.recv().await {
-        let mut folded = Folded::default();
-        folded.add(first.into_state());
-        while let Ok(job) = waiting.try_recv() {
-            folded.add(job.into_state());
-            if folded.transactions.len() >= MAX_LAG_TRANSACTIONS {
-                break;
+    unapplied: watch::Sender<usize>,
+    metrics: Arc<Metrics>,
+}
+
+impl StateWriter {
+    async fn run(self, mut waiting: mpsc::Receiver<CommitJob>) {
+        let mut lagging = false;
+        while let Some(first) = waiting.recv().await {
+            let (mut rows, mut folded) = (first.rows(), Folded::default());
+            folded.add(first.into_state());
+            while let Ok(job) = waiting.try_recv() {
+                rows += job.rows();
+                folded.add(job.into_state());
+                if folded.transactions.len() >= MAX_LAG_TRANSACTIONS {
+                    break;
+                }
             }
+            let behind = folded.blocks >= MAX_LAG_BLOCKS || folded.transactions.len() >= MAX_LAG_TRANSACTIONS;
+            if behind != lagging {
+                lagging = behind;
+                let _ = self.core.send(Input::Lagging(lagging)).await;
+            }
+            let height = folded.height;
+            self.write(folded.into_write()).await;
+            self.unapplied.send_modify(|unapplied| *unapplied = unapplied.saturating_sub(rows));
+            self.metrics.state_height.set(height as i64);
         }
-        let behind = folded.blocks >= MAX_LAG_BLOCKS || folded.transactions.len() >= MAX_LAG_TRANSACTIONS;
-        if behind != lagging {
-            lagging = behind;
-            let _ = core.send(Input::Lagging(lagging)).await;
-        }
-        let height = folded.height;
-        let write = folded.into_write();
+    }
+
+    /// Tries until it holds.
+    async fn write(&self, write: StateWrite) {
         let mut pause = RETRY.0;
         loop {
-            let timer = metrics.database_seconds.with_label_values(&["state"]).start_timer();
-            let result = storage.apply_state(write.clone()).await;
+            let timer = self.metrics.database_seconds.with_label_values(&["state"]).start_timer();
+            let result = self.storage.apply_state(write.clone()).await;
             timer.observe_duration();
-            let Err(cause) = result else { break };
-            error!(%cause, height, "state could not be applied, trying again");
-            metrics.database_errors.with_label_values(&["state"]).inc();
+            let Err(cause) = result else { return };
+            error!(%cause, height = write.height, "state could not be applied, trying again");
+            self.metrics.database_errors.with_label_values(&["state"]).inc();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
-        metrics.state_height.set(height as i64);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CommitJob, Folded};
+    use super::*;
+    use crate::storage::{Owner, open};
+    use aitbc_core::batch::Batch;
     use aitbc_core::block::{Candidate, Header, VERSION};
     use aitbc_core::evidence::Class;
-    use aitbc_core::hash::{Hash, plain};
-    use aitbc_core::key::{Address, PublicKey, Signature};
-    use aitbc_core::record::{Record, RecordKey};
+    use aitbc_core::hash::plain;
+    use aitbc_core::key::{PublicKey, SecretKey, Signature};
+    use sqlx::Connection;
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+    use std::path::Path;
 
     fn job(height: u64, accounts: Vec<(Address, u64, u64)>, records: Vec<(RecordKey, Option<Record>)>) -> CommitJob {
         let header = Header {
@@ -280,6 +312,50 @@ mod tests {
             state_root: roots.0,
             results_root: roots.1,
         }
+    }
+
+    fn fetched(height: u64) -> CommitJob {
+        let batch = Batch::seal(&Hash::ZERO, &SecretKey::from_seed([1; 32]), (0, 0), height, 100, Vec::new());
+        let fetched = Some(vec![BatchWrite { digest: batch.digest(), batch: Arc::new(batch) }]);
+        CommitJob { fetched, ..job(height, vec![(Address([1; 20]), height, 0)], Vec::new()) }
+    }
+
+    /// An open database in `dir` whose state is that of an empty genesis.
+    async fn database(dir: &Path, metrics: &Arc<Metrics>) -> Arc<dyn Storage> {
+        let url = format!("sqlite:///{}", dir.join("chain.db").display());
+        let storage = open(&url, Owner { chain: Hash::ZERO, key: None }, metrics.clone()).await.expect("opens");
+        storage.take_lease("test".into()).await.expect("lease");
+        storage.reset_state(Folded::default().into_write()).await.expect("genesis");
+        storage
+    }
+
+    #[tokio::test]
+    async fn blocks_that_wait_for_their_state_hold_no_batches_and_their_rows_are_counted_until_it_is_applied() {
+        let dir = tempfile::tempdir().expect("folder");
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let storage = database(dir.path(), &metrics).await;
+        let options = SqliteConnectOptions::new().filename(dir.path().join("chain-state.db"));
+        let mut other = SqliteConnection::connect_with(&options).await.expect("connects");
+        let lock = other.begin_with("BEGIN IMMEDIATE").await.expect("locks the state");
+
+        let ((core, _inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
+        let ((stored, mut ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let commit = tokio::spawn(Commit { storage, core, stored, unapplied, metrics, failed }.run(waiting));
+        let mut batches = Vec::new();
+        for height in 1..=3 {
+            let job = fetched(height);
+            batches.extend(job.fetched.iter().flatten().map(|write| Arc::downgrade(&write.batch)));
+            assert!(jobs.send(job).await.is_ok());
+            ledger.wait_for(|stored| *stored >= height).await.expect("commits");
+        }
+        // That of block 1 is tried in vain; block 2 waits behind it.
+        assert!(batches[1].upgrade().is_none(), "a batch is kept though it is in the ledger");
+        assert_eq!(*rows.borrow(), 3);
+        lock.rollback().await.expect("unlocks");
+        drop(jobs);
+        commit.await.expect("ends");
+        assert_eq!(*rows.borrow(), 0);
     }
 
     #[test]

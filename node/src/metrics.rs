@@ -66,6 +66,8 @@ metrics! {
     state_height: gauge "blockchain_state_applied_height";
     /// Least height whose transactions are kept; below it only headers and certificates are.
     lowest_height: gauge "blockchain_lowest_height";
+    /// 1 while block sync stands still because no connected peer can be believed to keep the next block.
+    sync_out_of_reach: gauge "blockchain_sync_out_of_reach";
     /// Least slot that is neither notarized nor skipped.
     frontier_slot: gauge "blockchain_frontier_slot";
     /// Slot of the highest Final certificate.

@@ -337,6 +337,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
     let (stored_sender, stored) = watch::channel(height);
+    let (unapplied_sender, unapplied) = watch::channel(0);
     let (halted, halt) = watch::channel(None);
     let (failed, failure) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
@@ -391,6 +392,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         storage: storage.clone(),
         core: inputs_sender.clone(),
         stored: stored_sender,
+        unapplied: unapplied_sender,
         metrics: metrics.clone(),
         failed,
     };
@@ -450,6 +452,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         heights: heights.clone(),
         halted: halted.clone(),
         stored,
+        unapplied,
         executor: commands_sender.clone(),
         core: inputs_sender.clone(),
         metrics: metrics.clone(),

@@ -5,6 +5,7 @@
 //!                                                          └─→ commit: batches, blocks, state
 //! ```
 
+use crate::commit::MAX_LAG_ROWS;
 use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
@@ -17,8 +18,9 @@ use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
 use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
-use aitbc_core::validators::Index;
+use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
+use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -114,6 +116,8 @@ pub struct Sync {
     pub heights: Arc<Heights>,
     /// Height of the last block in the own ledger.
     pub stored: watch::Receiver<u64>,
+    /// Rows of state that blocks in the ledger changed and that are not applied.
+    pub unapplied: watch::Receiver<usize>,
     /// Executes what came.
     pub executor: mpsc::Sender<Command>,
     /// Told where to go on.
@@ -227,12 +231,14 @@ impl Fetching {
     }
 
     /// Says now and then that the peers have deleted what is missing here: nothing but another peer helps.
-    fn tell_out_of_reach(&mut self) {
+    fn tell_out_of_reach(&mut self, set: &ValidatorSet, gauge: &IntGauge) {
         let now = self.now_ms();
+        let lowest = self.planner.out_of_reach(now, set);
+        gauge.set(i64::from(lowest.is_some()));
         if self.told_ms.is_some_and(|at| now < at + TELL_EVERY_MS) {
             return;
         }
-        if let Some(lowest) = self.planner.out_of_reach() {
+        if let Some(lowest) = lowest {
             self.told_ms = Some(now);
             let next = self.front.height + 1;
             warn!(next, lowest, "no connected peer keeps the next block: connect one whose PRUNING is archive");
@@ -246,6 +252,7 @@ impl Sync {
         let (runs, waiting) = mpsc::channel(RUNS);
         let apply = Apply {
             stored: self.stored.clone(),
+            unapplied: self.unapplied.clone(),
             executor: self.executor.clone(),
             core: self.core.clone(),
             halted: self.halted.clone(),
@@ -262,7 +269,7 @@ impl Sync {
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
-                _ = look.tick() => fetching.tell_out_of_reach(),
+                _ = look.tick() => fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach),
             }
             let own = self.own_end();
             if own.height > fetching.front.height {
@@ -330,7 +337,11 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
     if from < lowest {
         return Ok(Blocks { lowest, ..Blocks::default() });
     }
-    let found = storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await?;
+    let found = match storage.blocks(from, from.saturating_add(count - 1), ANSWER_BYTES).await {
+        // They were deleted meanwhile.
+        Err(_) if from < storage.lowest() => return Ok(Blocks { lowest: storage.lowest(), ..Blocks::default() }),
+        found => found?,
+    };
     let found: Vec<_> = found.into_iter().map(|(stored, block)| (block, stored.cert)).collect();
     let mut after: Vec<(Header, Option<Cert>)> = Vec::new();
     let certified = |cert: &Option<Cert>| cert.is_some();
@@ -348,6 +359,7 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
 /// Hands verified blocks to the executor, in order, then tells the core.
 struct Apply {
     stored: watch::Receiver<u64>,
+    unapplied: watch::Receiver<usize>,
     executor: mpsc::Sender<Command>,
     core: mpsc::Sender<Input>,
     halted: watch::Sender<Option<Halt>>,
@@ -370,8 +382,7 @@ impl Apply {
         let mut before = 0;
         while let Some(run) = runs.recv().await {
             let Some(end) = run.blocks.last().map(|block| block.header.height) else { continue };
-            // A slow database slows this down, or its queue would hold hundreds of large blocks.
-            if self.stored.wait_for(|height| *height >= before).await.is_err() {
+            if !room(&mut self.stored, &mut self.unapplied, before).await {
                 return;
             }
             before = end;
@@ -399,5 +410,34 @@ impl Apply {
         info!(first, count, height = tip.height, "blocks fetched");
         let input = Input::Synced { tip, cert: run.cert, included };
         self.core.send(input).await.map_err(|_| ApplyError::Stopping)
+    }
+}
+
+/// Waits until the blocks up to `before` are in the ledger and most of the state is applied: a slow database slows block
+/// sync down, or its queues would hold hundreds of large blocks. False: the node is stopping.
+async fn room(stored: &mut watch::Receiver<u64>, unapplied: &mut watch::Receiver<usize>, before: u64) -> bool {
+    stored.wait_for(|height| *height >= before).await.is_ok()
+        && unapplied.wait_for(|rows| *rows <= MAX_LAG_ROWS).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn fetched_blocks_wait_for_the_ledger_and_for_the_state() {
+        let ((ledger, mut stored), (state, mut unapplied)) = (watch::channel(4), watch::channel(0));
+        let mut waits = || room(&mut stored, &mut unapplied, 5).now_or_never();
+        assert_eq!(waits(), None, "block 5 is not in the ledger");
+        ledger.send_replace(5);
+        assert_eq!(waits(), Some(true));
+        state.send_replace(MAX_LAG_ROWS + 1);
+        assert_eq!(waits(), None, "too much state is not applied");
+        state.send_replace(MAX_LAG_ROWS);
+        assert_eq!(waits(), Some(true));
+        state.send_replace(MAX_LAG_ROWS + 1);
+        drop(state);
+        assert_eq!(waits(), Some(false), "the node is stopping");
     }
 }

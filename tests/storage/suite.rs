@@ -44,6 +44,7 @@ on_both_databases! {
     a_block_whose_batch_is_missing_is_refused,
     batches_that_expired_outside_a_block_are_deleted,
     batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay,
+    what_was_deleted_is_known_to_the_next_holder_of_the_lease_and_never_falls,
     a_step_deletes_no_more_than_a_mebibyte_but_at_least_one_block,
     outcomes_go_with_their_blocks_and_the_others_are_found,
     a_state_that_is_on_disk_tells_its_height,
@@ -51,6 +52,7 @@ on_both_databases! {
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
     records_are_set_replaced_removed_and_loaded,
+    a_database_from_before_records_keeps_its_state,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     many_callers_at_once_are_all_served,
@@ -219,6 +221,27 @@ async fn p8_another_chain_key_or_newer_schema_is_refused(site: Site) {
     refused(Owner { key: None, ..owner() }, "key is ").await;
     site.execute(&format!("UPDATE {} SET value = '99' WHERE name = 'schema'", site.ledger("meta"))).await;
     refused(owner(), "version 99").await;
+}
+
+async fn a_database_from_before_records_keeps_its_state(site: Site) {
+    site.ready().await.close().await;
+    let (begin, meta) = match &site {
+        Site::Sqlite(dir) => (format!("ATTACH '{}/blockchain-state.db' AS state;", dir.path().display()), "state.meta"),
+        Site::Postgres(..) => (String::new(), "ledger.meta"),
+    };
+    let version = format!("UPDATE {meta} SET value = '2' WHERE name = 'schema'");
+    // Some builds made the table without a new version.
+    for older in ["DROP TABLE state.records;", ""] {
+        site.execute(&format!("{begin} {older} {version}")).await;
+        let storage = site.open().await;
+        let kept = storage.load_state().await.expect("loads").expect("is not emptied");
+        assert_eq!((kept.height, sorted(kept)), (0, sorted(state(0))));
+        storage.take_lease("test".to_owned()).await.expect("takes the lease");
+        storage.reset_state(StateWrite { records: vec![record(1)], ..state(0) }).await.expect("writes");
+        storage.close().await;
+    }
+    let kept = site.open().await.load_state().await.expect("loads").expect("is not emptied");
+    assert_eq!(kept.records, [record(1)]);
 }
 
 async fn p9_no_vote_at_or_below_the_floor(site: Site) {
@@ -425,6 +448,20 @@ async fn batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay(sit
     assert_eq!(site.number(&rows).await, 50);
     storage.close().await;
     assert_eq!(site.open().await.lowest(), 151, "a start knows");
+}
+
+async fn what_was_deleted_is_known_to_the_next_holder_of_the_lease_and_never_falls(site: Site) {
+    let (storage, next) = (site.ready().await, site.open().await);
+    let block = |height| block_write(header(height, height, vec![]), None);
+    storage.commit_blocks((1..=200).map(block).collect()).await.expect("blocks");
+    assert_eq!((forget(&storage, 151).await.last(), next.lowest()), (Some(&151), 1));
+    next.take_lease("next".to_owned()).await.expect("takes the lease");
+    assert_eq!(next.lowest(), 151);
+    let meta = site.ledger("meta");
+    site.execute(&format!("UPDATE {meta} SET value = '1000' WHERE name = 'lowest_batches'")).await;
+    assert_eq!(next.forget_bodies(171).await.expect("deletes"), 171);
+    let stored = format!("SELECT CAST(value AS BIGINT) FROM {meta} WHERE name = 'lowest_batches'");
+    assert_eq!(site.number(&stored).await, 1_000, "the greater number, not the greater text");
 }
 
 fn digests(batches: &[aitbc_core::batch::Batch]) -> Vec<Hash> {

@@ -27,7 +27,7 @@ pub struct Status {
     pub final_slot: u64,
     /// F: least uncleared slot.
     pub frontier: u64,
-    /// Height of the last block in the own ledger.
+    /// Height of the last final block that it executed; its ledger may lack the newest of them for a moment.
     pub height: u64,
     /// False: shall not lead now (stopping, or its database is down).
     pub ready: bool,

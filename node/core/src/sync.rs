@@ -38,6 +38,9 @@ pub const PENALTY_MS: u64 = 10_000;
 pub const LAG: u64 = 4;
 /// How long the own height may stand still below a peer's before sync helps, in milliseconds.
 pub const STALL_MS: u64 = 1_000;
+/// How long the own height must stand still before the next block is out of reach, in milliseconds: the same range was asked
+/// of two peers in vain by then.
+pub const OUT_OF_REACH_MS: u64 = 2 * TIMEOUT_MS;
 /// Room in a reply for its lengths and the largest certificate.
 const REPLY_BYTES: usize = 8 << 10;
 
@@ -68,8 +71,8 @@ pub struct Answer {
 #[derive(Clone, Debug, Default)]
 struct Peer {
     height: u64,
-    /// Least height whose batches it keeps, by its last answer.
-    lowest: u64,
+    /// Least height whose batches it keeps, by its last answer; `None`: it has not answered.
+    lowest: Option<u64>,
     connected: bool,
     /// What it was asked and has not answered: first height and count.
     asked: Option<(u64, u64)>,
@@ -110,7 +113,7 @@ impl Planner {
     /// The channel to a peer is gone: what it was asked is asked elsewhere.
     pub fn on_disconnected(&mut self, peer: Index) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            (peer.connected, peer.alone_until, peer.asked, peer.lowest) = (false, None, None, 0);
+            (peer.connected, peer.alone_until, peer.asked, peer.lowest) = (false, None, None, None);
         }
     }
 
@@ -119,7 +122,7 @@ impl Planner {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some((from, _)) = state.asked else { return };
         let Blocks { blocks, headers, cert, lowest } = reply;
-        state.lowest = lowest;
+        state.lowest = Some(lowest);
         let Some(first) = blocks.first().map(|block| block.header.height) else {
             (state.asked, state.alone_until) = (None, None);
             // It has deleted them, which is no failure, or has less than its status said; the next status may say more.
@@ -137,7 +140,8 @@ impl Planner {
         match cert {
             Some(cert) if blocks.len() <= MAX_BLOCKS => {
                 let (next, room) = (self.own + 1, self.waiting.len() < MAX_WAITING);
-                if first + blocks.len() as u64 > next && (room || first <= next) {
+                let awaited = first <= next && self.waiting.range(..=next).next().is_none();
+                if first + blocks.len() as u64 > next && (room || awaited) {
                     self.waiting.entry(from).or_insert(Answer { peer, blocks, headers, cert });
                 }
             }
@@ -203,10 +207,17 @@ impl Planner {
         }
     }
 
-    /// Where all that are ahead have deleted the block after the own one: the least height that one of them keeps.
-    pub fn out_of_reach(&self) -> Option<u64> {
-        let ahead = self.peers.values().filter(|peer| peer.connected && peer.height > self.own);
-        ahead.map(|peer| peer.lowest).min().filter(|lowest| *lowest > self.own + 1)
+    /// Where peers that are ahead have deleted the block after the own one, no block comes, and those that say they keep it
+    /// are no heavier than the faulty: the least height that one of the former keeps.
+    pub fn out_of_reach(&self, now_ms: u64, set: &ValidatorSet) -> Option<u64> {
+        let next = self.own + 1;
+        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
+        let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
+        let (keep, deleted): (Vec<_>, Vec<_>) = answered.partition(|(_, lowest)| *lowest <= next);
+        let stands = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= OUT_OF_REACH_MS);
+        // Of more weight than that one is honest, and sends the block.
+        let lies = keep.iter().map(|(index, _)| set.weight(*index)).sum::<u64>() <= set.faulty_weight();
+        deleted.into_iter().map(|(_, lowest)| lowest).min().filter(|_| stands && lies)
     }
 
     /// Requests under way.
@@ -248,7 +259,7 @@ impl Planner {
     /// Of the idle peers that have `from`: the one with the fewest failures, of equals the one not asked for longest.
     fn choose(&self, now_ms: u64, from: u64) -> Option<Index> {
         let idle = |p: &Peer| p.asked.is_none() || (p.alone_until.is_none() && p.patience_until <= now_ms);
-        let has = |p: &Peer| (p.lowest..=p.height).contains(&from);
+        let has = |p: &Peer| (p.lowest.unwrap_or(0)..=p.height).contains(&from);
         let able = |p: &Peer| p.connected && has(p) && p.barred_until <= now_ms && idle(p);
         let able = self.peers.iter().filter(|(_, peer)| able(peer));
         able.min_by_key(|(_, peer)| (peer.failures, peer.turn)).map(|(index, _)| *index)
@@ -276,7 +287,8 @@ pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (In
 /// the blocks above, lead to the first one that is. Empty where not even that proves the first block: it is newer than
 /// any certificate, or more headers lead to one than fit.
 pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>)>, lowest: u64) -> Blocks {
-    let cut = (1..=found.len()).rev().find_map(|most| cut(&found, &after, most));
+    let sizes = Sizes::of(&found, &after);
+    let cut = (1..=found.len()).rev().find_map(|most| sizes.cut(most));
     let Some((bodies, end)) = cut else { return Blocks { lowest, ..Blocks::default() } };
     let mut blocks: Vec<Block> = Vec::with_capacity(bodies);
     let (mut headers, mut cert) = (Vec::new(), None);
@@ -291,28 +303,46 @@ pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>
     Blocks { blocks, headers, cert, lowest }
 }
 
-/// Whether at most the first `most` blocks can be sent: how many, and the position of the certified header.
-fn cut(found: &[(Block, Option<Cert>)], after: &[(Header, Option<Cert>)], most: usize) -> Option<(usize, usize)> {
-    let rest = found.get(most..)?.iter().map(|(block, cert)| (&block.header, cert));
-    let above = rest.chain(after.iter().map(|(header, cert)| (header, cert)));
-    let certified = found.iter().take(most).rposition(|(_, cert)| cert.is_some());
-    let size = |bytes: std::io::Result<usize>| bytes.unwrap_or(MAX_MESSAGE_BYTES);
-    let of_blocks = |count: usize| found.iter().take(count).map(|(block, _)| size(borsh::object_length(block)));
-    let room = MAX_MESSAGE_BYTES - REPLY_BYTES;
-    if let Some(last) = certified {
-        return (of_blocks(last + 1).sum::<usize>() <= room).then_some((last + 1, last));
-    }
-    let mut bytes: usize = of_blocks(most).sum();
-    for (index, (header, cert)) in above.take(MAX_HEADERS).enumerate() {
-        bytes = bytes.saturating_add(size(borsh::object_length(header)));
-        if bytes > room {
-            return None;
-        }
-        if cert.is_some() {
-            return Some((most, most + index));
+/// Encoded sizes of what a reply may hold, as running sums: each block and header is measured once, however many cuts are tried.
+struct Sizes {
+    /// Bytes of the first 0, 1, … blocks.
+    blocks: Vec<usize>,
+    /// Bytes of the first 0, 1, … headers: of the blocks and of those above.
+    headers: Vec<usize>,
+    /// Which of these headers are certified.
+    certified: Vec<bool>,
+}
+
+impl Sizes {
+    fn of(found: &[(Block, Option<Cert>)], after: &[(Header, Option<Cert>)]) -> Sizes {
+        let all = || found.iter().map(|(block, cert)| (&block.header, cert)).chain(after.iter().map(|(h, c)| (h, c)));
+        Sizes {
+            blocks: running_sums(found.iter().map(|(block, _)| borsh::object_length(block))),
+            headers: running_sums(all().map(|(header, _)| borsh::object_length(header))),
+            certified: all().map(|(_, cert)| cert.is_some()).collect(),
         }
     }
-    None
+
+    /// Whether at most the first `most` blocks can be sent: how many, and the position of the certified header.
+    fn cut(&self, most: usize) -> Option<(usize, usize)> {
+        let (below, above) = self.certified.split_at_checked(most)?;
+        let (bodies, end) = match below.iter().rposition(|certified| *certified) {
+            Some(last) => (last + 1, last),
+            None => (most, most + above.iter().take(MAX_HEADERS).position(|certified| *certified)?),
+        };
+        let headers = self.headers.get(end + 1)?.saturating_sub(*self.headers.get(bodies)?);
+        let bytes = self.blocks.get(bodies)?.saturating_add(headers);
+        (bytes <= MAX_MESSAGE_BYTES - REPLY_BYTES).then_some((bodies, end))
+    }
+}
+
+/// Of the first 0, 1, … sizes; one that cannot be told counts as a whole message.
+fn running_sums(sizes: impl Iterator<Item = std::io::Result<usize>>) -> Vec<usize> {
+    let add = |sum: &mut usize, size: std::io::Result<usize>| {
+        *sum = sum.saturating_add(size.unwrap_or(MAX_MESSAGE_BYTES));
+        Some(*sum)
+    };
+    std::iter::once(0).chain(sizes.scan(0, add)).collect()
 }
 
 /// A final block, its digest and its batches with theirs.
@@ -842,19 +872,73 @@ mod tests {
         planner.on_blocks(0, nothing(500));
         assert!(planner.next(1, 10).is_empty(), "peer 1 has a request open, peer 0 is of no use yet");
         planner.on_blocks(1, nothing(5));
-        assert_eq!(planner.out_of_reach(), None);
         planner.on_status(1, 1_000);
         assert_eq!(froms(&planner.next(2, 10)), [(1, 11, 256)]);
         planner.on_blocks(1, nothing(300));
         assert!(planner.next(3, 10).is_empty());
-        assert_eq!(planner.out_of_reach(), Some(300), "nobody keeps block 11");
         // It may come back with another database.
         planner.on_disconnected(1);
         planner.on_status(1, 1_000);
-        assert_eq!(planner.out_of_reach(), None);
         assert_eq!(planner.next(4, 10).len(), 1);
         // Of a block that it keeps, the first is asked of peer 0 too.
         assert_eq!(froms(&planner.next(5, 499)), [(0, 500, 256)]);
+    }
+
+    /// What `out_of_reach` says of block 1 once it was waited for long enough; 4 validators of equal weight.
+    fn out_of_reach(answers: &[Option<u64>]) -> Option<u64> {
+        let mut planner = planner(&vec![1_000; answers.len()]);
+        planner.next(0, 0);
+        for (peer, lowest) in (0..).zip(answers).filter_map(|(peer, lowest)| Some((peer, (*lowest)?))) {
+            planner.on_blocks(peer, nothing(lowest));
+            planner.on_status(peer, 1_000);
+        }
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS - 1, &set()), None, "not waited long enough");
+        planner.out_of_reach(OUT_OF_REACH_MS, &set())
+    }
+
+    #[test]
+    fn a_block_is_out_of_reach_where_peers_have_deleted_it_and_no_more_than_the_faulty_say_they_keep_it() {
+        assert_eq!(out_of_reach(&[Some(300), Some(200)]), Some(200));
+        assert_eq!(out_of_reach(&[Some(300), Some(200), None]), Some(200), "one that never answered");
+        assert_eq!(out_of_reach(&[Some(300), Some(200), Some(1)]), Some(200), "one liar");
+        assert_eq!(out_of_reach(&[Some(300), Some(1), Some(1)]), None, "an honest one keeps it");
+        assert_eq!(out_of_reach(&[None, None]), None);
+        assert_eq!(out_of_reach(&[Some(1), None]), None, "nobody says that it is gone");
+    }
+
+    #[test]
+    fn a_block_that_comes_or_whose_peer_comes_back_is_not_out_of_reach() {
+        let mut planner = planner(&[1_000]);
+        planner.next(0, 10);
+        planner.on_blocks(0, nothing(300));
+        planner.next(OUT_OF_REACH_MS, 10);
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), Some(300));
+        let mut moved = planner.clone();
+        moved.next(OUT_OF_REACH_MS, 11);
+        assert_eq!(moved.out_of_reach(OUT_OF_REACH_MS, &set()), None);
+        planner.on_disconnected(0);
+        planner.on_status(0, 1_000);
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), None, "it may have another database");
+    }
+
+    #[test]
+    fn one_answer_at_most_waits_beyond_the_bound() {
+        let blocks = blocks(40);
+        let mut planner = planner(&[40; 2 * MAX_WAITING]);
+        planner.next(0, 0);
+        let asked = |planner: &mut Planner, peer: Index, from: u64| {
+            planner.peers.entry(peer).or_default().asked = Some((from, 2));
+            planner.on_blocks(peer, sent(&blocks[from as usize - 1..from as usize + 1]));
+            planner.waiting.len()
+        };
+        let far = (0..).zip([11, 13, 15, 17, 19, 21, 23, 25]);
+        assert_eq!(far.map(|(peer, from)| asked(&mut planner, peer, from)).last(), Some(MAX_WAITING));
+        assert_eq!(asked(&mut planner, 8, 27), MAX_WAITING, "it is not waited for");
+        assert_eq!(asked(&mut planner, 9, 1), MAX_WAITING + 1, "all others wait for it");
+        // Consensus went on meanwhile: two answers reach beyond the own end.
+        planner.next(1, 1);
+        assert_eq!(asked(&mut planner, 10, 2), MAX_WAITING + 1, "one of the two is enough");
+        assert_eq!(planner.take(1).map(|answer| answer.blocks[0].header.height), Some(2));
     }
 
     #[test]

@@ -104,12 +104,6 @@ CREATE TABLE state.accounts (
     nonce   BIGINT NOT NULL
 ) WITH (fillfactor = 60);
 
--- What the state holds beside accounts, borsh; the first byte of the key is its kind.
-CREATE TABLE state.records (
-    key   BYTEA PRIMARY KEY,
-    value BYTEA NOT NULL
-);
-
 CREATE TABLE state.transactions (
     id     BYTEA PRIMARY KEY,
     height BIGINT NOT NULL,

@@ -21,12 +21,6 @@ CREATE TABLE accounts (
     nonce   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What the state holds beside accounts, borsh; the first byte of the key is its kind.
-CREATE TABLE records (
-    key   BLOB PRIMARY KEY NOT NULL,
-    value BLOB NOT NULL
-) WITHOUT ROWID;
-
 -- In the order of the chain: new rows go to the end, and the newest are found without an index.
 CREATE TABLE transactions (
     place  INTEGER PRIMARY KEY, -- height * 2^20 + idx

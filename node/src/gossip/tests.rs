@@ -3,6 +3,7 @@
 mod fuzz;
 
 use super::handshake::{self, Greeting, Refusal, Session};
+use super::limits::PROTOCOL;
 use super::wire::{Assembler, Incoming};
 use super::*;
 use aitbc_core::batch::Batch;
@@ -333,7 +334,8 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
     assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
     assert_eq!(handshake::check_hello(&hello, &from, Role::Dialer, binding), Err(Refusal::OwnKey));
     let cases = [
-        (Hello { protocol: 9, ..hello.clone() }, Refusal::Protocol),
+        (Hello { protocol: PROTOCOL - 1, ..hello.clone() }, Refusal::Protocol),
+        (Hello { protocol: PROTOCOL + 1, ..hello.clone() }, Refusal::Protocol),
         (Hello { chain: plain(b"other"), ..hello.clone() }, Refusal::Chain),
         (Hello { generation: 4, ..hello.clone() }, Refusal::Signature),
         (Hello { key: keys[0].public(), ..hello.clone() }, Refusal::Signature),
@@ -342,6 +344,8 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
     for (hello, refusal) in cases {
         assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, binding), Err(refusal));
     }
+    let told = format!("speaks another protocol version, {PROTOCOL} is spoken here");
+    assert_eq!(Refusal::Protocol.to_string(), told);
 }
 
 #[tokio::test]

@@ -307,7 +307,7 @@ mod tests {
     fn largest_mark_reply() -> MarkReply {
         let hello = Hello {
             chain: Hash::ZERO,
-            protocol: 1,
+            protocol: crate::gossip::limits::PROTOCOL,
             key: PublicKey([0; 32]),
             generation: 1,
             binding: Hash::ZERO,

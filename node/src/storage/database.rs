@@ -134,7 +134,7 @@ impl<B: Backend> Database<B> {
         let blocks = self.backend.block_range(from, below.saturating_sub(1), FORGET_BLOCKS).await?;
         let headers: Vec<&Header> = blocks.iter().map(|stored| &stored.candidate.header).collect();
         let count = within_step(&headers);
-        let Some(last) = headers.iter().take(count).last() else { return Ok(from) };
+        let Some(last) = headers.iter().take(count).next_back() else { return Ok(from) };
         let lowest = last.height + 1;
         let digests = headers.iter().take(count).flat_map(|h| h.batches.iter().map(|b| b.digest)).collect();
         self.lowest.store(lowest, Ordering::Release);
@@ -144,6 +144,11 @@ impl<B: Backend> Database<B> {
         self.backend.forget_transactions(lowest).await?;
         self.metrics.lowest_height.set(lowest as i64);
         Ok(lowest)
+    }
+
+    fn set_lowest(&self, lowest: u64) {
+        self.lowest.store(lowest, Ordering::Release);
+        self.metrics.lowest_height.set(lowest as i64);
     }
 
     async fn read_batches(&self, digests: Vec<Hash>) -> Result<Vec<(Hash, Arc<Batch>)>> {
@@ -198,7 +203,12 @@ impl<B: Backend> Storage for Database<B> {
     }
 
     fn take_lease(&self, holder: String) -> BoxFuture<'_, Result<u32>> {
-        self.timed("take_lease", self.backend.take_lease(holder))
+        self.timed("take_lease", async move {
+            let generation = self.backend.take_lease(holder).await?;
+            // The holder before may have deleted some since the start.
+            self.set_lowest(self.backend.lowest().await?);
+            Ok(generation)
+        })
     }
 
     fn load_ledger(&self) -> BoxFuture<'_, Result<LedgerSnapshot>> {

@@ -172,7 +172,7 @@ pub enum Input {
         /// Why.
         failure: WriteFailure,
     },
-    /// Final blocks came by block sync and are executed and in the ledger: the core goes on from there.
+    /// Final blocks came by block sync and are executed; they are on their way to the ledger. The core goes on from there.
     Synced {
         /// The last of them.
         tip: Tip,

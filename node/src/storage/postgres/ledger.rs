@@ -60,8 +60,8 @@ const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE epoch = $1 AND slot <
     AND slot = (SELECT max(slot) FROM ledger.certs WHERE epoch = $1 AND kind = 'final'))";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
-const RAISE_LOWEST: &str = "INSERT INTO ledger.meta (name, value) VALUES ($1, $2) \
-    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+const RAISE_LOWEST: &str = "INSERT INTO ledger.meta AS old (name, value) VALUES ($1, $2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE old.value::bigint < excluded.value::bigint";
 const HIGHEST_VOTE: &str = "SELECT coalesce(max(slot), 0) FROM ledger.votes WHERE epoch = $1";
 /// Last in its transaction: votes wait for this row's lock.
 const RAISE_FLOOR: &str = "UPDATE ledger.lease SET vote_floor_slot = greatest(vote_floor_slot, $2), \

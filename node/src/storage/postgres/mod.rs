@@ -55,9 +55,12 @@ const MIGRATION_LOCK: i64 = 0x6169_7462_6300;
 const SET_META: &str =
     "INSERT INTO ledger.meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+/// One for each version of the tables, run once each. A script that any database has run is never edited: a change is a new
+/// script. None empties the state any more: a ledger that was pruned cannot rebuild it.
 pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
+    include_str!("../../../migrations/postgres/0003_records.sql"),
 ];
 
 /// An open database.

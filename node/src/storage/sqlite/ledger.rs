@@ -68,8 +68,9 @@ const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expir
 const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
 const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
-const RAISE_LOWEST: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2) \
-    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+const RAISE_LOWEST: &str = "INSERT INTO meta AS old (name, value) VALUES (?1, ?2) \
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value \
+    WHERE CAST(old.value AS INTEGER) < CAST(excluded.value AS INTEGER)";
 /// A1, fenced like a vote (P7).
 const MEMORY: &str = "INSERT INTO meta (name, value) SELECT ?1, ?2 FROM lease WHERE id = 1 AND generation = ?3 \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value";

@@ -46,10 +46,14 @@ const STATE_CACHE: &str = "-16384";
 /// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// One for each version of the file's tables, run once each. A script that any database has run is never edited: a change is a new
+/// script. None empties the state any more: a ledger that was pruned cannot rebuild it.
 pub(super) const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+/// As above, of the state's file.
 const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),
     include_str!("../../../migrations/sqlite/state_0002.sql"),
+    include_str!("../../../migrations/sqlite/state_0003.sql"),
 ];
 
 /// Two open files.
@@ -113,7 +117,8 @@ impl Sqlite {
         migrate(&mut state, STATE).await?;
         let identity = meta.get("identity").cloned().unwrap_or_default();
         let chain = owner.chain.to_string();
-        let rebuild = "it is the state of another ledger: move it away, it is rebuilt from the ledger";
+        let rebuild = "it is the state of another ledger: move it away, it is rebuilt from the ledger, unless blocks of that \
+            were pruned: then put back both files of one copy";
         own(&mut state, &vec![("identity", identity, rebuild), ("chain", chain, rebuild)]).await?;
 
         let checkpoints = Arc::new(Checkpoints::default());

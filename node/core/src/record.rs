@@ -32,6 +32,9 @@ pub enum RecordKey {
     } = 0,
 }
 
+/// A record to set; `None`: to remove.
+pub type RecordChange = (RecordKey, Option<Record>);
+
 impl RecordKey {
     /// Where it stands that an offence is in the chain (X4).
     pub fn nullifier(offence: &Offence) -> RecordKey {

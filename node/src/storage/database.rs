@@ -134,7 +134,7 @@ impl<B: Backend> Database<B> {
         let blocks = self.backend.block_range(from, below.saturating_sub(1), FORGET_BLOCKS).await?;
         let headers: Vec<&Header> = blocks.iter().map(|stored| &stored.candidate.header).collect();
         let count = within_step(&headers);
-        let Some(last) = headers.iter().take(count).last() else { return Ok(from) };
+        let Some(last) = headers.iter().take(count).next_back() else { return Ok(from) };
         let lowest = last.height + 1;
         let digests = headers.iter().take(count).flat_map(|h| h.batches.iter().map(|b| b.digest)).collect();
         self.lowest.store(lowest, Ordering::Release);

@@ -7,7 +7,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::params::KEEP_FINAL_SLOTS;
-use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::vote::Cert;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct CommitJob {
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
     /// Changed records; `None`: it is gone.
-    pub records: Vec<(RecordKey, Option<Record>)>,
+    pub records: Vec<RecordChange>,
     /// Its transactions' outcomes.
     pub transactions: Arc<[TransactionRow]>,
     /// State root after it.
@@ -279,11 +279,12 @@ mod tests {
     use aitbc_core::evidence::Class;
     use aitbc_core::hash::plain;
     use aitbc_core::key::{PublicKey, SecretKey, Signature};
+    use aitbc_core::record::RecordChange;
     use sqlx::Connection;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
     use std::path::Path;
 
-    fn job(height: u64, accounts: Vec<(Address, u64, u64)>, records: Vec<(RecordKey, Option<Record>)>) -> CommitJob {
+    fn job(height: u64, accounts: Vec<(Address, u64, u64)>, records: Vec<RecordChange>) -> CommitJob {
         let header = Header {
             version: VERSION,
             epoch: 0,

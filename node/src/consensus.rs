@@ -15,6 +15,7 @@ use crate::view::Identity;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::{Event, Halt, Output, Write};
 use aitbc_core::consensus::{Core, VotingState};
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::key::SecretKey;
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{MAX_REQUEST, Message};
@@ -70,6 +71,8 @@ pub struct Consensus {
     pub pulse: Arc<Pulse>,
     /// Says why there is no block.
     pub doctor: Doctor,
+    /// Inputs of the own loop, for what is read off it; weak, or the loop would never see them close.
+    pub inputs: mpsc::WeakSender<Input>,
     /// Room for requests of peers being answered.
     pub answering: Arc<Semaphore>,
     /// Told when the core will not vote any more.
@@ -174,6 +177,46 @@ impl Consensus {
         }
     }
 
+    fn note_evidence(&self, evidence: &Evidence) {
+        let class = evidence.class().map_or("none", Class::name);
+        self.metrics.evidence.with_label_values(&[class]).inc();
+        let validator = self.identity.set.address(evidence.signer()).map(|address| address.to_string());
+        warn!(
+            validator,
+            class,
+            slot = evidence.slot(),
+            "a validator signed two things that contradict each other: two processes run with its key, or its code is altered"
+        );
+    }
+
+    /// X2 (e): both batches are here, in memory or in the ledger; the core gets the proof.
+    fn prove_two_batches(&self, digests: [aitbc_core::hash::Hash; 2]) {
+        let Ok(permit) = self.answering.clone().try_acquire_owned() else {
+            // Told again when another of that number comes, or after a restart.
+            self.metrics.network_dropped.with_label_values(&["two_batches"]).inc();
+            return;
+        };
+        let (pool, storage) = (self.pool.clone(), self.storage.clone());
+        let (inputs, chain) = (self.inputs.clone(), self.identity.chain);
+        tokio::spawn(async move {
+            let mut found = Vec::new();
+            for digest in digests {
+                match pool.get(&digest) {
+                    Some(held) => found.push(held.batch),
+                    None => match storage.batches(vec![digest]).await {
+                        Ok(stored) => found.extend(stored.into_iter().map(|(_, batch)| batch)),
+                        Err(cause) => warn!(%cause, %digest, "a batch that proves misbehaviour could not be read"),
+                    },
+                }
+            }
+            if let ([first, second], Some(core)) = (&found[..], inputs.upgrade()) {
+                // Fails only while the node stops.
+                let _ = core.send(Input::Evidence(Evidence::of_batches(first, second, &chain))).await;
+            }
+            drop(permit);
+        });
+    }
+
     /// Everybody answers for batches it voted for (C14): from memory, else from the ledger, off this task.
     fn answer_batches(&self, to: Index, mut digests: Vec<aitbc_core::hash::Hash>) {
         digests.truncate(MAX_REQUEST);
@@ -225,11 +268,8 @@ impl Consensus {
                 Output::Mark { to, mark, seen } => self.send_mark(to, mark, seen),
                 Output::Timer(at) => *timer = Some(at),
                 Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
-                Output::Evidence(evidence) => {
-                    self.metrics.evidence.inc();
-                    let signer = self.identity.set.address(evidence.first.signer);
-                    warn!(validator = ?signer, slot = evidence.first.statement.slot, "validator voted twice");
-                }
+                Output::Evidence(evidence) => self.note_evidence(&evidence),
+                Output::TwoBatches { first, second } => self.prove_two_batches([first, second]),
                 Output::Halt(halt) => {
                     error!(?halt, "consensus halted");
                     self.halted.send_replace(Some(halt));

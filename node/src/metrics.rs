@@ -92,8 +92,8 @@ metrics! {
     assumed_clean: gauge "blockchain_validator_assumed_clean";
     /// Seconds for which something should have become final and nothing did; 0 while all is well.
     stalled_seconds: gauge "blockchain_stalled_seconds";
-    /// Double votes seen.
-    evidence: counter "blockchain_evidence_total";
+    /// Contradictions that this node has proof of, by class.
+    evidence: counters "blockchain_evidence_total" ["class"];
     /// Messages by type and direction (in, out).
     messages: counters "blockchain_network_messages_total" ["type", "direction"];
     /// Bytes by direction (in, out).

@@ -481,6 +481,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         metrics: metrics.clone(),
         pulse: pulse.clone(),
         doctor,
+        inputs: inputs_sender.downgrade(),
         answering: Arc::new(Semaphore::new(consensus::ANSWERING)),
         halted: halted.clone(),
     };

@@ -224,6 +224,7 @@ fn recovered(
         batches: ledger.batches,
         included: ledger.included,
         vote_floor: ledger.vote_floor,
+        nullifiers: end.state.records().map(|(key, _)| key.clone()).collect(),
         recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),
     }
 }

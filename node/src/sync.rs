@@ -17,6 +17,7 @@ use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
+use aitbc_core::record::RecordKey;
 use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
@@ -251,6 +252,7 @@ impl Sync {
     pub async fn run(self, mut events: mpsc::Receiver<SyncEvent>) {
         let (runs, waiting) = mpsc::channel(RUNS);
         let apply = Apply {
+            identity: self.identity.clone(),
             stored: self.stored.clone(),
             unapplied: self.unapplied.clone(),
             executor: self.executor.clone(),
@@ -358,6 +360,7 @@ async fn read_answer(storage: &dyn Storage, from: u64, count: u64) -> Result<Blo
 
 /// Hands verified blocks to the executor, in order, then tells the core.
 struct Apply {
+    identity: Arc<Identity>,
     stored: watch::Receiver<u64>,
     unapplied: watch::Receiver<usize>,
     executor: mpsc::Sender<Command>,
@@ -403,12 +406,14 @@ impl Apply {
         let (first, count) = (run.blocks.first().map_or(0, |block| block.header.height), run.blocks.len());
         let batches = run.blocks.iter().flat_map(|block| &block.batches);
         let included = batches.map(|b| (b.digest, b.batch.expiry_height)).collect();
+        let evidence = run.blocks.iter().map(|block| &block.header.evidence);
+        let nullifiers = evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, &self.identity.set)).collect();
         let (reply, done) = oneshot::channel();
         let command = Command::Sync { blocks: run.blocks, cert: run.cert.clone(), reply };
         self.executor.send(command).await.map_err(|_| ApplyError::Stopping)?;
         let tip = done.await.map_err(|_| ApplyError::Stopping)??;
         info!(first, count, height = tip.height, "blocks fetched");
-        let input = Input::Synced { tip, cert: run.cert, included };
+        let input = Input::Synced { tip, cert: run.cert, included, nullifiers };
         self.core.send(input).await.map_err(|_| ApplyError::Stopping)
     }
 }

@@ -5,7 +5,7 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::evidence::Class;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
-use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use aitbc_node::metrics::Metrics;
@@ -196,7 +196,7 @@ pub fn transaction_row(height: u64, index: u32) -> TransactionRow {
     }
 }
 
-pub fn record(n: u64) -> (RecordKey, Option<Record>) {
+pub fn record(n: u64) -> RecordChange {
     let key = RecordKey::Evidence { key: PublicKey([7; 32]), epoch: n, class: Class::Notars };
     (key, Some(Record::Evidence { slot: n, height: n }))
 }

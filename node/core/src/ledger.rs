@@ -29,7 +29,7 @@ use crate::genesis::{Genesis, faucet_address};
 use crate::hash::Hash;
 use crate::key::Address;
 use crate::merkle;
-use crate::record::{Record, RecordKey};
+use crate::record::{Record, RecordChange, RecordKey};
 use crate::state::{Account, State};
 use crate::transaction::{Action, Payment, Transaction};
 use crate::validators::ValidatorSet;
@@ -238,7 +238,7 @@ pub struct Executed {
     /// Each account that differs from before the block, once, by ascending address.
     pub changed: Vec<(Address, Account)>,
     /// Each record that differs from before the block, once, by ascending key; `None`: it is gone.
-    pub changed_records: Vec<(RecordKey, Option<Record>)>,
+    pub changed_records: Vec<RecordChange>,
     /// Smallest units the proposer earned.
     pub fees: u64,
 }
@@ -340,12 +340,12 @@ impl<'a> Touched<'a> {
         self.records.insert(key, record);
     }
 
-    fn into_changed(self) -> (Vec<(Address, Account)>, Vec<(RecordKey, Option<Record>)>) {
+    fn into_changed(self) -> (Vec<(Address, Account)>, Vec<RecordChange>) {
         let differs = |(address, before, after)| (before != after).then_some((address, after));
         let mut changed: Vec<_> = self.accounts.into_iter().filter_map(differs).collect();
         changed.sort_unstable_by_key(|(address, _)| *address);
         let parent = self.parent;
-        let differs = |(key, record): &(RecordKey, Option<Record>)| parent.record(key) != record.as_ref();
+        let differs = |(key, record): &RecordChange| parent.record(key) != record.as_ref();
         (changed, self.records.into_iter().filter(differs).collect())
     }
 }

@@ -7,8 +7,9 @@
 //!
 //! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
 
-use crate::evidence::{Class, Offence};
+use crate::evidence::{Class, Evidence, Offence};
 use crate::key::PublicKey;
+use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +32,18 @@ pub enum RecordKey {
     } = 0,
 }
 
+/// A record to set; `None`: to remove.
+pub type RecordChange = (RecordKey, Option<Record>);
+
 impl RecordKey {
     /// Where it stands that an offence is in the chain (X4).
     pub fn nullifier(offence: &Offence) -> RecordKey {
         RecordKey::Evidence { key: offence.key, epoch: offence.epoch, class: offence.class }
+    }
+
+    /// Nullifiers that the evidence of a valid header leaves.
+    pub fn nullifiers(evidence: &[Evidence], set: &ValidatorSet) -> impl Iterator<Item = RecordKey> {
+        evidence.iter().filter_map(|evidence| evidence.offence(set)).map(|offence| RecordKey::nullifier(&offence))
     }
 }
 

@@ -21,7 +21,7 @@
 use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::Address;
-use crate::record::{Record, RecordKey};
+use crate::record::{Record, RecordChange, RecordKey};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
@@ -84,7 +84,7 @@ fn record_hash(key: &RecordKey, record: &Record) -> Hash {
 enum Item {
     Account(Address, Account),
     /// Shared by the versions of the state that have it; `None` never stands in a leaf.
-    Record(Arc<(RecordKey, Option<Record>)>),
+    Record(Arc<RecordChange>),
 }
 
 /// An item to set, with its key.
@@ -396,8 +396,8 @@ impl State {
     }
 
     /// Sets or removes many records, each key once, in less time than one by one.
-    pub fn set_records(&mut self, records: &[(RecordKey, Option<Record>)]) {
-        let item = |(key, record): &(RecordKey, Option<Record>)| Item::record(key.clone(), record.clone());
+    pub fn set_records(&mut self, records: &[RecordChange]) {
+        let item = |(key, record): &RecordChange| Item::record(key.clone(), record.clone());
         self.put_many(records.iter().map(item).map(|item| (item.key(), item)).collect());
     }
 

@@ -427,10 +427,10 @@ fn check_cert(cert: &Cert, header: Option<&Header>, digest: Option<&Hash>) -> Re
 }
 
 /// Digests of headers, each of which must follow from the one before it.
-fn check_links<'a>(
+fn check_links(
     set: &ValidatorSet,
     front: &Anchor,
-    headers: &mut dyn Iterator<Item = &'a Header>,
+    headers: &mut dyn Iterator<Item = &Header>,
 ) -> Result<Vec<Hash>, SyncError> {
     let (mut end, mut epoch, set_hash) = (*front, None, set.hash());
     let mut digests = Vec::new();

@@ -2,7 +2,9 @@
 
 use crate::disk::sign;
 use crate::network::bytes_of;
+use aitbc_core::batch::Batch;
 use aitbc_core::block::Header;
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::{Index, ValidatorSet};
@@ -25,6 +27,8 @@ pub struct Safety {
     chain: BTreeMap<u64, Hash>,
     /// Batches on the chain.
     included: BTreeSet<Hash>,
+    /// Whom evidence of final blocks accuses, and of what.
+    pub convicted: BTreeSet<(Index, u64, Class)>,
     /// Votes that left.
     pub votes: u64,
 }
@@ -32,8 +36,8 @@ pub struct Safety {
 impl Safety {
     pub fn new(set: Arc<ValidatorSet>, byzantine: BTreeSet<Index>) -> Safety {
         let (rows, weight, reached, bases) = Default::default();
-        let (chain, included) = Default::default();
-        Safety { set, byzantine, rows, weight, reached, bases, chain, included, votes: 0 }
+        let (chain, included, convicted) = Default::default();
+        Safety { set, byzantine, rows, weight, reached, bases, chain, included, convicted, votes: 0 }
     }
 
     /// An honest validator is about to vote for a candidate on this base.
@@ -96,8 +100,9 @@ impl Safety {
         assert_eq!(gap, None, "slot {slot} leaves out one that was not skipped");
     }
 
-    /// Agreement and prefix consistency: each height has one block for all, on the one below. Every batch once.
-    pub fn block_final(&mut self, node: Index, header: &Header, digest: Hash) {
+    /// Agreement and prefix consistency: each height has one block for all, on the one below. Every batch once, every
+    /// conviction once.
+    pub fn block_final(&mut self, genesis: &Hash, node: Index, header: &Header, digest: Hash) {
         let height = header.height;
         if let Some(first) = self.chain.get(&height) {
             assert_eq!(*first, digest, "validator {node} finalised another block at height {height}");
@@ -109,7 +114,52 @@ impl Safety {
         for batch in &header.batches {
             assert!(self.included.insert(batch.digest), "height {height} includes a batch a second time");
         }
+        for evidence in &header.evidence {
+            self.convict(genesis, height, evidence);
+        }
         self.chain.insert(height, digest);
+    }
+
+    /// Evidence in a final block is against a liar, signed by it, a contradiction by the letter of X2, and the only one of
+    /// its kind. By hand: the checker shall not fail with what it checks.
+    fn convict(&mut self, genesis: &Hash, height: u64, evidence: &Evidence) {
+        let (signers, epochs, signed, class) = match evidence {
+            Evidence::Votes { first, second } => {
+                let (a, b) = (first.statement, second.statement);
+                assert_eq!(a.slot, b.slot, "height {height}: votes of two slots contradict nothing");
+                let kinds = [a.kind.code().min(b.kind.code()), a.kind.code().max(b.kind.code())];
+                let class = match (kinds, a.digest == b.digest) {
+                    ([1, 1], false) => Class::Notars,
+                    ([2, 3], _) => Class::SkipFinal,
+                    ([3, 3], false) => Class::Finals,
+                    ([1, 3], false) => Class::NotarFinal,
+                    _ => panic!("height {height}: an honest validator may vote so: {a:?} {b:?}"),
+                };
+                let bytes = [first, second].map(|v| (v.statement.sign_bytes(genesis).to_vec(), v.signature));
+                ([first.signer, second.signer], [a.epoch, b.epoch], bytes, class)
+            }
+            Evidence::Batches { first, second } => {
+                assert_eq!(first.head.seq, second.head.seq, "height {height}: batches of two numbers");
+                let bytes = [first, second]
+                    .map(|s| (Batch::sign_bytes(genesis, &s.head.digest(&s.root)).to_vec(), s.signature));
+                let (a, b) = (first.head, second.head);
+                ([a.author, b.author], [a.epoch, b.epoch], bytes, Class::Batches)
+            }
+        };
+        let accused = signers[0];
+        assert!(self.byzantine.contains(&accused), "height {height} convicts an honest validator: {accused}");
+        assert!(
+            signers[0] == signers[1] && epochs[0] == epochs[1],
+            "height {height}: evidence of two signers or epochs"
+        );
+        assert!(signed[0].0 < signed[1].0, "height {height}: evidence that is no pair, or in the wrong order");
+        for (message, signature) in &signed {
+            assert!(sign(accused, message) == *signature, "height {height}: forged evidence");
+        }
+        assert!(
+            self.convicted.insert((accused, epochs[0], class)),
+            "height {height} convicts {accused} again: {class:?}"
+        );
     }
 
     /// A certificate that an honest validator rests on or sends.

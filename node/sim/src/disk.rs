@@ -7,7 +7,8 @@ use aitbc_core::consensus::output::Rows;
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::Signature;
 use aitbc_core::memory::{Cause, Memory};
-use aitbc_core::validators::Index;
+use aitbc_core::record::RecordKey;
+use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::BTreeMap;
 
@@ -144,7 +145,7 @@ impl Disk {
     }
 
     /// What a restart finds (P8).
-    pub fn recover(&mut self, chain: Hash) -> Recovered {
+    pub fn recover(&mut self, chain: Hash, set: &ValidatorSet) -> Recovered {
         self.generation += 1;
         let tip = self.tip(chain);
         let included = self.included(0);
@@ -160,6 +161,11 @@ impl Disk {
             included,
             vote_floor,
             recent: self.blocks.iter().rev().take(64).rev().map(|(_, c, _)| c.header.clone()).collect(),
+            nullifiers: self
+                .blocks
+                .iter()
+                .flat_map(|(_, candidate, _)| RecordKey::nullifiers(&candidate.header.evidence, set))
+                .collect(),
             tip,
             memory: self.memory.clone().unwrap_or_else(Memory::first_start),
             generation: self.generation,

@@ -11,6 +11,7 @@ use aitbc_core::consensus::input::{Input, Now, WriteFailure};
 use aitbc_core::consensus::output::{Event as CoreEvent, Halt, Output, Rows, Write};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::memory::{Cause, MarkReply};
@@ -110,7 +111,7 @@ enum Event {
     Commit { node: Index, life: u64 },
     Executed { node: Index, life: u64, digest: Hash },
     Stored { node: Index, life: u64, batch: Box<Batch> },
-    Synced { node: Index, life: u64, input: Box<Input> },
+    Told { node: Index, life: u64, input: Box<Input> },
     Look { node: Index, life: u64 },
     Tick { node: Index, life: u64, at: u64 },
     Crash { node: Index, life: u64 },
@@ -150,6 +151,8 @@ pub struct World {
     pub recoveries: u64,
     pub ticks: u64,
     pub evidence: u64,
+    /// When an honest validator last had proof of it.
+    pub accused: BTreeMap<(Index, Class), u64>,
     /// Times at which votes left honest validators.
     pub voted_at: Vec<u64>,
     /// Checksum of everything sent, for determinism.
@@ -176,7 +179,7 @@ impl Event {
             | Event::Commit { node, .. }
             | Event::Executed { node, .. }
             | Event::Stored { node, .. }
-            | Event::Synced { node, .. }
+            | Event::Told { node, .. }
             | Event::Look { node, .. }
             | Event::Tick { node, .. } => Some(*node),
             Event::Crash { .. } | Event::Start { .. } | Event::Return { .. } | Event::PowerLoss | Event::NewBatch => {
@@ -227,6 +230,7 @@ impl World {
             recoveries: 0,
             ticks: 0,
             evidence: 0,
+            accused: BTreeMap::new(),
             voted_at: Vec::new(),
             trace: 0,
             next_seq: 1,
@@ -338,7 +342,7 @@ impl World {
                 self.give(node, Input::Executed { digest, roots: roots(digest) });
             }
             Event::Stored { node, life, batch } if self.lives(node, life) => self.stored(node, *batch),
-            Event::Synced { node, life, input } if self.lives(node, life) => self.give(node, *input),
+            Event::Told { node, life, input } if self.lives(node, life) => self.give(node, *input),
             Event::Look { node, life } if self.lives(node, life) => self.look(node),
             Event::Tick { node, life, at } if self.lives(node, life) => {
                 if self.nodes[usize::from(node)].timer == Some(at) {
@@ -355,7 +359,7 @@ impl World {
             Event::Commit { .. }
             | Event::Executed { .. }
             | Event::Stored { .. }
-            | Event::Synced { .. }
+            | Event::Told { .. }
             | Event::Look { .. }
             | Event::Tick { .. }
             | Event::Crash { .. } => {}
@@ -478,10 +482,11 @@ impl World {
             set_hash: self.set_hash,
             // Liars run altered code; whose memory goes at every step would never be done asking.
             watches_memory: self.liar(self.identity(node)).is_none() && self.plan.forgetful == 0,
+            accuses: true,
         };
         let now = self.clock(node);
         let state = &mut self.nodes[usize::from(node)];
-        let mut core = Core::new(config, state.disk.recover(self.chain), now);
+        let mut core = Core::new(config, state.disk.recover(self.chain, &self.set), now);
         let mut out = Vec::new();
         core.start(now, &mut out);
         state.core = Some(core);
@@ -596,11 +601,17 @@ impl World {
                     self.at(at, Event::Tick { node, life, at });
                 }
                 Output::Evidence(evidence) => {
-                    let accused = evidence.first.signer;
+                    let accused = evidence.signer();
                     let guilty = self.liar(accused).is_some_and(Adversary::votes_twice);
                     assert!(guilty || self.liar(node).is_some(), "validator {node} accuses an honest one: {accused}");
                     self.evidence += 1;
+                    if self.liar(self.identity(node)).is_none()
+                        && let Some(class) = evidence.class()
+                    {
+                        self.accused.insert((accused, class), self.now);
+                    }
                 }
+                Output::TwoBatches { first, second } => self.prove_two_batches(node, first, second),
                 Output::Behind { peer, height } => self.heard_height(node, peer, height),
                 // A6: the process ends, and votes after its next start.
                 Output::Halt(Halt::Recovered) => {
@@ -716,7 +727,7 @@ impl World {
             let leader = header.proposer;
             self.tell(|| format!("height {height} is final: slot {slot} of validator {leader}, {batches} batches"));
         }
-        self.safety.block_final(node, header, digest);
+        self.safety.block_final(&self.chain, node, header, digest);
     }
 
     fn check_certificate(&self, node: Index, cert: &Cert) {
@@ -769,6 +780,14 @@ impl World {
         };
         self.nodes[usize::from(node)].disk.batches.insert(digest, batch);
         self.give(node, input);
+    }
+
+    /// X2 (e): the shell has both batches, and the core gets the proof a moment later.
+    fn prove_two_batches(&mut self, node: Index, first: Hash, second: Hash) {
+        let state = &self.nodes[usize::from(node)];
+        let evidence = Evidence::of_batches(&state.disk.batches[&first], &state.disk.batches[&second], &self.chain);
+        let (life, pause) = (state.life, self.random.between(0, 3));
+        self.at(self.now + pause, Event::Told { node, life, input: Box::new(Input::Evidence(evidence)) });
     }
 
     // ---- messages ----

@@ -1,11 +1,13 @@
 //! Scenarios: what happens to whom, and what must come of it.
 
+use aitbc_core::evidence::Class;
 use aitbc_core::params::Parameters;
 use aitbc_sim::adversary::Adversary;
 use aitbc_sim::network::Network;
 use aitbc_sim::random::Random;
 use aitbc_sim::run::{Scenario, Wanted, run};
 use aitbc_sim::world::{Plan, World};
+use std::collections::BTreeMap;
 
 /// Chaos lasts this long.
 const HEAL_AT: u64 = 3_000;
@@ -20,7 +22,7 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 }
 
 /// Runs a scenario with each seed, and prints the one that fails.
-fn with_seeds(name: &str, default: u64, run: impl Fn(u64)) {
+fn with_seeds(name: &str, default: u64, mut run: impl FnMut(u64)) {
     struct Loud<'a>(&'a str, u64);
     impl Drop for Loud<'_> {
         fn drop(&mut self) {
@@ -108,6 +110,32 @@ fn an_equivocating_double_voting_leader_divides_nobody() {
         assert!(world.safety.height() > before + 20, "{} after {before}", world.safety.height());
         assert!(world.evidence > 0, "it was seen");
     });
+}
+
+/// X4, X5: what an honest validator can prove after the heal comes into a block within two seconds. That it comes once, and
+/// never against an honest key, is checked block by block.
+#[test]
+fn whoever_signs_twice_is_convicted_of_each_class_that_was_seen() {
+    let guilty = [Adversary::Equivocator, Adversary::DoubleVoter, Adversary::Twin, Adversary::Forker];
+    let mut classes = BTreeMap::new();
+    for adversary in guilty {
+        with_seeds(adversary.name(), 6, |seed| {
+            let byzantine = Some(((seed % 4) as u16, adversary));
+            let mut world = World::new(Plan { byzantine, ..chaos(seed, &[1; 4]) });
+            world.run_until(HEAL_AT + CALM_FOR);
+            assert!(!world.accused.is_empty(), "nothing was seen");
+            let timely = world.accused.iter().filter(|(_, at)| (HEAL_AT..HEAL_AT + CALM_FOR - 2_000).contains(at));
+            for ((accused, class), at) in timely {
+                let convicted = world.safety.convicted.contains(&(*accused, 0, *class));
+                assert!(convicted, "{class:?} of {accused}, seen at {at} ms, is in no block");
+            }
+            world.safety.convicted.iter().for_each(|(_, _, class)| *classes.entry(*class).or_insert(0) += 1);
+        });
+    }
+    println!("convictions: {classes:?}");
+    if seeds(6).count() >= 6 {
+        assert_eq!(classes.len(), Class::ALL.len(), "every class must come up: {classes:?}");
+    }
 }
 
 #[test]

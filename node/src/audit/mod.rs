@@ -19,12 +19,14 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{self, Context, Rules};
 use aitbc_core::light::{self, Anchor, LightError, LinkError, equal};
+use aitbc_core::record::RecordKey;
 use aitbc_core::state::State;
 use aitbc_core::vote::Vote;
 use futures_util::future::{join_all, try_join_all};
 use proofs::{Proofs, ProvenBalance, ProvenResult};
 use serde::Serialize;
 use source::{Chunk, Item, Source};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -141,6 +143,8 @@ struct Audit {
     proofs: Proofs,
     /// A block whose batches are there: from it on all must be.
     complete_from: Option<u64>,
+    /// Heights of the evidence seen, by what it proves.
+    convicted: BTreeMap<RecordKey, u64>,
     report: Report,
 }
 
@@ -189,7 +193,7 @@ async fn begin(source: &Source, genesis: &Genesis, plan: &Plan) -> Result<Audit,
     let execution = (client.head().height == 0).then(|| Execution::genesis(genesis));
     let report = Report::new(client.head(), execution.is_some());
     let proofs = Proofs::ask(source, plan, report.from).await?;
-    Ok(Audit { chain, client, verifier, execution, proofs, complete_from: None, report })
+    Ok(Audit { chain, client, verifier, execution, proofs, complete_from: None, convicted: BTreeMap::new(), report })
 }
 
 async fn client(source: &Source, genesis: &Genesis, start: Start) -> Result<light::Client, AuditError> {
@@ -271,6 +275,7 @@ impl Audit {
         if let Some(signature) = leader {
             self.check_leader(&header, digest, signature)?;
         }
+        self.check_evidence(&header)?;
         self.report.headers += 1;
         self.report.certificates += u64::from(cert.is_some());
         let whole = batches.is_some();
@@ -296,6 +301,20 @@ impl Audit {
         let batches = batches.into_iter().enumerate().map(named).collect::<Result<_, LinkError>>()?;
         self.proofs.pass(&header);
         Ok(Linked { header, batches, whole })
+    }
+
+    /// V7: each piece proves what it says by its own signatures, and says it once on the chain (X4).
+    fn check_evidence(&mut self, header: &Header) -> Result<(), AuditError> {
+        for (index, evidence) in header.evidence.iter().enumerate() {
+            let wrong =
+                |cause: String| AuditError::Wrong(format!("block {}: evidence {index}: {cause}", header.height));
+            let offence = evidence.verify(&self.chain, self.client.set(), header.epoch);
+            let nullifier = RecordKey::nullifier(&offence.map_err(|cause| wrong(cause.to_string()))?);
+            if let Some(before) = self.convicted.insert(nullifier, header.height) {
+                return Err(wrong(format!("it is in block {before} already")));
+            }
+        }
+        Ok(())
     }
 
     /// The leader's signature, which is its Notar vote (F6).

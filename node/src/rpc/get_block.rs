@@ -7,6 +7,8 @@ use super::{Api, json_response, written_text};
 use crate::storage::{StoredBlock, TransactionRow};
 use crate::view::Identity;
 use aitbc_core::block::{Block, Header};
+use aitbc_core::codec;
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::json;
 use aitbc_core::key::Address;
@@ -60,6 +62,8 @@ pub struct BlockInfo {
     pub tx_count: u64,
     /// Batches, in order.
     pub batches: Vec<BatchInfo>,
+    /// Proofs of double signing in its header.
+    pub evidence: Vec<EvidenceInfo>,
     /// Transactions, in order over all batches.
     pub transactions: Vec<BlockTransaction>,
     /// What makes it final; `None` where a later block's certificate does, as an ancestor is final with it.
@@ -77,6 +81,21 @@ pub struct BatchInfo {
     pub bytes: u32,
     /// Number of transactions.
     pub txs: u16,
+}
+
+/// Proof that a validator signed two things that contradict each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceInfo {
+    /// Who signed them.
+    pub validator: Option<Address>,
+    /// Which contradiction: `notars`, `skip_final`, `finals`, `notar_final` or `batches`.
+    pub class: Option<Class>,
+    /// Epoch of what was signed.
+    pub epoch: u64,
+    /// Slot of the votes; of batches their sequence number.
+    pub slot: u64,
+    /// Hex of borsh of the two with their signatures.
+    pub proof: String,
 }
 
 /// A transaction of a block.
@@ -204,6 +223,7 @@ fn genesis_block(identity: &Identity) -> BlockInfo {
         next_set_hash: set_hash,
         tx_count: 0,
         batches: Vec::new(),
+        evidence: Vec::new(),
         transactions: Vec::new(),
         certificate: None,
     }
@@ -234,6 +254,7 @@ fn describe(
         next_set_hash: header.next_set_hash,
         tx_count: header.tx_count(),
         batches: batches(identity, header),
+        evidence: header.evidence.iter().map(|evidence| accusation(identity, evidence)).collect(),
         transactions: transactions(identity, block, rows, full),
         certificate: stored.cert.as_ref().map(|cert| certificate(identity, cert)),
     }
@@ -247,6 +268,16 @@ fn batches(identity: &Identity, header: &Header) -> Vec<BatchInfo> {
         txs: batch.txs,
     };
     header.batches.iter().map(info).collect()
+}
+
+fn accusation(identity: &Identity, evidence: &Evidence) -> EvidenceInfo {
+    EvidenceInfo {
+        validator: identity.set.address(evidence.signer()),
+        class: evidence.class(),
+        epoch: evidence.epoch(),
+        slot: evidence.slot(),
+        proof: codec::hex::text(evidence),
+    }
 }
 
 fn transactions(

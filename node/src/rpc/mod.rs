@@ -5,6 +5,7 @@
 mod block_cache;
 pub mod doctor;
 pub mod error;
+pub mod evidence;
 pub mod genesis;
 pub mod get_balance;
 pub mod get_block;
@@ -71,6 +72,7 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/proof/transaction/{id}",
     "GET /rpc/peers",
     "GET /rpc/validators",
+    "GET /rpc/evidence",
     "GET /rpc/consensus/doctor",
     "GET /rpc/mempool",
     "GET /rpc/genesis",
@@ -210,6 +212,7 @@ fn router(api: Api) -> Router {
         .route("/rpc/proof/transaction/{id}", get(proof::transaction))
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
+        .route("/rpc/evidence", get(evidence::evidence))
         .route("/rpc/consensus/doctor", get(doctor::doctor))
         .route("/rpc/mempool", get(mempool::mempool))
         .route("/rpc/genesis", get(genesis::genesis))

@@ -21,7 +21,7 @@ use aitbc_core::block::{Block, Candidate};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
-use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::record::RecordChange;
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
@@ -140,7 +140,7 @@ pub struct StateWrite {
     /// Changed accounts: address, balance, nonce.
     pub accounts: Vec<(Address, u64, u64)>,
     /// Changed records; `None`: it is gone.
-    pub records: Vec<(RecordKey, Option<Record>)>,
+    pub records: Vec<RecordChange>,
     /// Transactions of the blocks.
     pub transactions: Vec<TransactionRow>,
 }
@@ -150,7 +150,7 @@ impl StateWrite {
     pub fn state(&self) -> State {
         let account =
             |(address, balance, nonce): &(Address, u64, u64)| (*address, Account { balance: *balance, nonce: *nonce });
-        let record = |(key, record): &(RecordKey, Option<Record>)| record.clone().map(|record| (key.clone(), record));
+        let record = |(key, record): &RecordChange| record.clone().map(|record| (key.clone(), record));
         State::from_parts(self.accounts.iter().map(account), self.records.iter().filter_map(record))
     }
 }

@@ -11,7 +11,7 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, Signature};
-use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use borsh::BorshDeserialize;
 use std::collections::HashMap;
@@ -77,7 +77,7 @@ pub fn record((key, value): RecordRow) -> Result<(RecordKey, Record)> {
 }
 
 /// Rows of `records` to write, and keys of those to delete.
-pub fn records(changed: &[(RecordKey, Option<Record>)]) -> (Vec<RecordRow>, Vec<Vec<u8>>) {
+pub fn records(changed: &[RecordChange]) -> (Vec<RecordRow>, Vec<Vec<u8>>) {
     let (mut written, mut gone) = (Vec::new(), Vec::new());
     for (key, record) in changed {
         match record {

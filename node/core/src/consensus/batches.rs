@@ -4,6 +4,7 @@ use crate::batch::BatchRef;
 use crate::hash::Hash;
 use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS, MAX_EXPIRY_AHEAD};
 use crate::validators::Index;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A durable batch that is in no final block.
@@ -34,6 +35,9 @@ pub(super) struct BatchBook {
     /// In final blocks, with expiry heights: an older one cannot come again anyway.
     included: BTreeMap<Hash, u64>,
     included_by_expiry: BTreeSet<(u64, Hash)>,
+    /// First batch of each epoch, author and number that came here, pending or not, until it expires (X2 e).
+    numbers: BTreeMap<(u64, Index, u64), Hash>,
+    numbers_by_expiry: BTreeSet<(u64, (u64, Index, u64))>,
     /// Grows with each change, so that answers can be kept.
     version: u64,
 }
@@ -46,10 +50,21 @@ impl BatchBook {
             return false;
         }
         self.version += 1;
+        let number = (reference.epoch, reference.author, seq);
+        if let Entry::Vacant(first) = self.numbers.entry(number) {
+            first.insert(digest);
+            self.numbers_by_expiry.insert((expiry_height, number));
+        }
         self.queues.entry(reference.author).or_default().insert((seq, digest));
         self.known_by_expiry.insert((expiry_height, digest));
         self.known.insert(digest, Known { reference, seq, expiry_height });
         true
+    }
+
+    /// Another batch with the same epoch, author and number.
+    pub(super) fn rival(&self, reference: &BatchRef, seq: u64) -> Option<Hash> {
+        let first = self.numbers.get(&(reference.epoch, reference.author, seq)).copied();
+        first.filter(|first| *first != reference.digest)
     }
 
     /// A batch is in a final block.
@@ -74,6 +89,10 @@ impl BatchBook {
         while let Some(old) = self.included_by_expiry.first().copied().filter(|(expiry, _)| *expiry <= height) {
             self.included_by_expiry.remove(&old);
             self.included.remove(&old.1);
+        }
+        while let Some(old) = self.numbers_by_expiry.first().copied().filter(|(expiry, _)| *expiry <= height) {
+            self.numbers_by_expiry.remove(&old);
+            self.numbers.remove(&old.1);
         }
     }
 
@@ -223,6 +242,20 @@ mod tests {
         assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [] as [u8; 0]);
         assert_eq!(names(&book.pick(2, &BTreeSet::new(), 0)), [2]);
         assert_eq!(book.first_includable(2, &BTreeSet::new()), Some(Hash([2; 32])));
+    }
+
+    #[test]
+    fn x2e_a_number_is_known_until_its_first_batch_expires_even_once_that_is_final() {
+        let mut book = book(&[(0, 1, 1)]);
+        assert_eq!(book.rival(&reference(0, 1, 1_000), 1), None, "itself");
+        assert_eq!(book.rival(&reference(0, 2, 1_000), 2), None, "another number");
+        assert_eq!(book.rival(&reference(1, 2, 1_000), 1), None, "another author");
+        assert_eq!(book.rival(&BatchRef { epoch: 1, ..reference(0, 2, 1_000) }, 1), None, "another epoch");
+        book.include(Hash([1; 32]));
+        assert_eq!(book.rival(&reference(0, 2, 1_000), 1), Some(Hash([1; 32])));
+        book.expire(100);
+        assert_eq!(book.rival(&reference(0, 2, 1_000), 1), None);
+        assert!(book.numbers_by_expiry.is_empty());
     }
 
     #[test]

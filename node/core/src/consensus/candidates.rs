@@ -164,12 +164,23 @@ impl Core {
     pub(super) fn on_batch(&mut self, reference: BatchRef, seq: u64, expiry_height: u64) {
         let digest = reference.digest;
         if expiry_height > self.tip.height {
-            self.batches.add(reference, seq, expiry_height);
+            self.add_batch(reference, seq, expiry_height);
         }
         for candidate in self.awaited.remove(&digest).unwrap_or_default() {
             if let Some(entry) = self.candidates.get_mut(&candidate) {
                 entry.missing.remove(&digest);
             }
+        }
+    }
+
+    /// Puts a durable batch into the book; where its author used the number before, that is evidence (X2 e).
+    pub(super) fn add_batch(&mut self, reference: BatchRef, seq: u64, expiry_height: u64) {
+        let digest = reference.digest;
+        let rival = self.batches.rival(&reference, seq);
+        if self.batches.add(reference, seq, expiry_height)
+            && let Some(first) = rival
+        {
+            self.x2_two_batches(first, digest);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::output::{Halt, Output};
 use super::state::{Core, Execution, Facts};
-use super::validity::{Invalid, check_on_parent, check_v5};
+use super::validity::{Invalid, check_on_parent, check_v5, check_v7_once, check_v7_signatures};
 use crate::block::Header;
 use crate::hash::Hash;
+use crate::record::RecordKey;
 use std::collections::BTreeSet;
 
 /// Why a candidate is not votable yet; never "invalid".
@@ -126,32 +127,43 @@ impl Core {
         self.facts(&header.parent).filter(|facts| facts.slot >= self.tip.slot)
     }
 
-    /// V2, V4, V6 of a candidate whose batches and parent are here: computed once.
+    /// V2, V4, V6, V7 of a candidate whose batches and parent are here: computed once.
     fn verdict(&mut self, digest: &Hash, parent: &Facts) -> Result<(), Invalid> {
         let Some(entry) = self.candidates.get(digest) else { return Ok(()) };
         if let Some(verdict) = entry.verdict {
             return verdict;
         }
-        let taken = self.unfinal_batches(parent.digest);
-        let verdict = check_on_parent(&entry.candidate.header, parent, &taken, &self.batches);
+        let verdict = self.on_parent(&entry.candidate.header, parent);
         if let Some(entry) = self.candidates.get_mut(digest) {
             entry.verdict = Some(verdict);
         }
         verdict
     }
 
+    /// V2, V4, V6, V7 as they are.
+    pub(super) fn on_parent(&self, header: &Header, parent: &Facts) -> Result<(), Invalid> {
+        check_on_parent(header, parent, &self.unfinal_batches(parent.digest), &self.batches)?;
+        if header.evidence.is_empty() {
+            return Ok(());
+        }
+        check_v7_signatures(header, &self.config)?;
+        let taken = self.unfinal_nullifiers(parent.digest);
+        let settled = |nullifier: &RecordKey| taken.contains(nullifier) || self.accusations.is_settled(nullifier);
+        check_v7_once(header, &self.config, settled)
+    }
+
     /// Batches of a block and its ancestors above the tip; those of final blocks are in the book.
     pub(super) fn unfinal_batches(&self, from: Hash) -> BTreeSet<Hash> {
-        let mut taken = BTreeSet::new();
-        let mut at = from;
-        while at != self.tip.digest {
-            let Some(entry) = self.candidates.get(&at).filter(|e| e.candidate.header.slot > self.tip.slot) else {
-                break;
-            };
-            taken.extend(entry.candidate.header.batches.iter().map(|batch| batch.digest));
-            at = entry.candidate.header.parent;
-        }
-        taken
+        self.above_tip(from).flat_map(|header| header.batches.iter().map(|batch| batch.digest)).collect()
+    }
+
+    /// Headers of a block and its ancestors above the tip, the block first.
+    pub(super) fn above_tip(&self, from: Hash) -> impl Iterator<Item = &Header> {
+        let header = |digest: &Hash| {
+            let header = &self.candidates.get(digest)?.candidate.header;
+            (*digest != self.tip.digest && header.slot > self.tip.slot).then_some(header)
+        };
+        std::iter::successors(header(&from), move |child| header(&child.parent))
     }
 
     /// Asks for the execution of a resolved candidate, once: before any vote, so that execution overlaps voting.

@@ -4,6 +4,7 @@ use super::input::Tip;
 use super::output::{Halt, Output, Rows};
 use super::state::{Core, Execution, facts_of};
 use crate::hash::Hash;
+use crate::record::RecordKey;
 use crate::vote::Cert;
 
 impl Core {
@@ -49,7 +50,9 @@ impl Core {
         let Some(entry) = self.candidates.get(&digest) else { return };
         self.tip = entry.facts(digest);
         let batches: Vec<Hash> = entry.candidate.header.batches.iter().map(|batch| batch.digest).collect();
+        let nullifiers: Vec<_> = RecordKey::nullifiers(&entry.candidate.header.evidence, &self.config.set).collect();
         batches.into_iter().for_each(|batch| self.batches.include(batch));
+        nullifiers.into_iter().for_each(|nullifier| self.accusations.settle(nullifier));
         if let Some(of_slot) = self.by_slot.get_mut(&self.tip.slot) {
             of_slot.retain(|other| *other != digest);
         }
@@ -64,7 +67,8 @@ impl Core {
     }
 
     /// Final blocks came by block sync: s* and the tip move up, and what is certified above is linked to them (S1).
-    pub(super) fn on_synced(&mut self, tip: &Tip, cert: Cert, included: Vec<(Hash, u64)>) {
+    pub(super) fn on_synced(&mut self, tip: &Tip, cert: Cert, included: Vec<(Hash, u64)>, nullifiers: Vec<RecordKey>) {
+        nullifiers.into_iter().for_each(|nullifier| self.accusations.settle(nullifier));
         included.into_iter().for_each(|(digest, expiry)| self.batches.include_until(digest, expiry));
         if cert.statement.slot > self.top.slot {
             self.persist(Rows::FinalCert { cert: cert.clone() });

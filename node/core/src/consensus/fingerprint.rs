@@ -3,7 +3,8 @@
 //! For exhaustive exploration (`tests/explore`), which prunes states it has seen. Taken apart without `..`, so that a new
 //! field must be judged before it compiles.
 //!
-//! Left out, each because it can move a vote in time but neither cause nor forbid one: moments of the clock (only whether
+//! Left out, evidence, which no explored block has (`Config::accuses`), and, each because it can move a vote in time but
+//! neither cause nor forbid one: moments of the clock (only whether
 //! the timer is set and due is kept), who was missing or skipped at once, and everything that only moves data. Votes of a
 //! kind whose certificate is held are left out too: they can do nothing any more but accuse.
 
@@ -35,6 +36,7 @@ impl Core {
             awaited: _,
             finals_due,
             batches,
+            accusations: _,
             writes,
             next_write: _,
             stopped,

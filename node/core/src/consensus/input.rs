@@ -2,11 +2,13 @@
 
 use crate::batch::BatchRef;
 use crate::block::{Candidate, Header, Proposal};
+use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::hello::Heard;
 use crate::key::Signature;
 use crate::memory::{MarkReply, Memory};
 use crate::message::Status;
+use crate::record::RecordKey;
 use crate::validators::Index;
 use crate::vote::{Cert, Vote};
 
@@ -180,7 +182,11 @@ pub enum Input {
         cert: Cert,
         /// Batches of the synced blocks, with their expiry heights.
         included: Vec<(Hash, u64)>,
+        /// Nullifiers that their evidence left (X4).
+        nullifiers: Vec<RecordKey>,
     },
+    /// Proof against a validator, made of two batches (X2 e).
+    Evidence(Evidence),
     /// Whether the writer of the state is behind: if so, lead with empty blocks (C7).
     Lagging(bool),
     /// Whether this validator may lead and vote at all: false while stopping or without a database.
@@ -208,6 +214,8 @@ pub struct Recovered {
     pub vote_floor: u64,
     /// Headers of the last final blocks, newest last, for peers that ask for candidates.
     pub recent: Vec<Header>,
+    /// Nullifiers of evidence in the state (X4).
+    pub nullifiers: Vec<RecordKey>,
     /// What the database knows of the key's past (A1).
     pub memory: Memory,
     /// Lease generation of this process (P8).

@@ -5,7 +5,7 @@ use super::certs::cert_bytes;
 use super::input::Now;
 use super::output::{Output, Rows};
 use super::state::{Core, EPOCH, Facts};
-use super::validity::{Invalid, check_alone, check_on_parent};
+use super::validity::{Invalid, check_alone};
 use crate::block::{Candidate, Header, Proposal, VERSION};
 use crate::key::Signature;
 use crate::message::Message;
@@ -117,14 +117,14 @@ impl Core {
             set_hash: self.config.set_hash,
             next_set_hash: self.config.set_hash,
             batches,
-            evidence: Vec::new(),
+            evidence: self.x5_pick(base.digest),
         })
     }
 
     /// C7: the own header must pass what others check.
     fn check_own(&self, header: &Header, base: &Facts) -> Result<(), Invalid> {
         check_alone(header, &self.config)?;
-        check_on_parent(header, base, &self.unfinal_batches(base.digest), &self.batches)
+        self.on_parent(header, base)
     }
 
     fn propose(&mut self, header: Header) {

@@ -15,7 +15,8 @@
 //! | Upon | If | Then | Where |
 //! |---|---|---|---|
 //! | Vote | known, near, first of its kind | stored, tallied; verified at once if not from its signer's channel (C1) | `pool` |
-//! | Vote | contradicts a stored one, both valid | `Evidence`, not tallied (X2) | `pool` |
+//! | Vote | contradicts a stored one, both valid | `Evidence`, not tallied (X2); waits for a block | `pool`, `accusations` |
+//! | batch durable | another has its author and number | `TwoBatches`; the proof comes back as `Evidence` (X2 e) | `accusations` |
 //! | verified weight ≥ q | not held | certificate (C3) | `pool` |
 //! | certificate | new, valid, slot > s* | held, relayed, the missing noted (C4, C16); Final: s* moves | `certs` |
 //! | two certificates | cannot both be | `Halt` (C21) | `certs` |
@@ -67,8 +68,9 @@
 //!   turn of it costs T0; skipped at once, it costs one hop (C11). Votes of who is slower than the others, and in no
 //!   certificate for that, still count.
 //!
-//! Not here: epochs (E) and inclusion of evidence (X3-X7). The epoch is 0, the floor is genesis.
+//! Not here: epochs (E) and what evidence costs its signer (X7). The epoch is 0, the floor is genesis.
 
+mod accusations;
 mod batches;
 mod candidates;
 mod certs;

@@ -169,8 +169,15 @@ pub enum Output {
     },
     /// Give a `Tick` at this monotonic time; replaces the last one.
     Timer(u64),
-    /// Somebody voted twice (X2); recorded only.
+    /// Somebody signed what contradicts (X2): for people; the core itself puts it into a block.
     Evidence(Evidence),
+    /// Two durable batches of one author have one number (X2 e): answer `Evidence` made of both.
+    TwoBatches {
+        /// Digest of the one known before.
+        first: Hash,
+        /// Of the other.
+        second: Hash,
+    },
     /// A peer has final blocks far beyond ours: block sync should ask for them (S1).
     Behind {
         /// Who has them.

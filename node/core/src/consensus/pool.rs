@@ -3,7 +3,6 @@
 use super::output::{Event, Output};
 use super::state::{Core, EPOCH, Slot, Stored};
 use crate::evidence::Evidence;
-use crate::hash::Hash;
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
@@ -105,7 +104,7 @@ impl Core {
             return true;
         }
         self.slots.entry(slot).or_default().accused.insert(vote.signer);
-        self.emit(Output::Evidence(x1_ordered(vote.clone(), rival, &self.config.chain)));
+        self.x2_accuse(Evidence::of_votes(vote.clone(), rival, &self.config.chain));
         false
     }
 
@@ -224,11 +223,4 @@ impl Slot {
             *tally = tally.saturating_sub(weight);
         }
     }
-}
-
-/// X1: the smaller sign-bytes first, so that one contradiction has one form.
-fn x1_ordered(a: Vote, b: Vote, chain: &Hash) -> Evidence {
-    let swap = a.statement.sign_bytes(chain) > b.statement.sign_bytes(chain);
-    let (first, second) = if swap { (b, a) } else { (a, b) };
-    Evidence { first, second }
 }

@@ -1,5 +1,6 @@
 //! All that the core knows (protocol.md §3.1), and how a restart rebuilds it from what is durable (P8).
 
+use super::accusations::Accusations;
 use super::batches::BatchBook;
 use super::input::{Now, Recovered, Roots, Tip, WriteId};
 use super::memory::{Inquiry, VotingState};
@@ -41,13 +42,15 @@ pub struct Config {
     /// True, but where liars of a simulation stand for altered code, or no disk ever loses a row: false votes at once and
     /// never looks for own votes elsewhere (A2, A8).
     pub watches_memory: bool,
+    /// True, but in exhaustive exploration, where each header is known beforehand: false puts no evidence into own blocks.
+    pub accuses: bool,
 }
 
 impl Config {
     /// A configuration with real signatures.
     pub fn new(chain: Hash, set: Arc<ValidatorSet>, me: Index, parameters: Parameters, seed: u64) -> Self {
         let (verifier, set_hash) = (Arc::new(Ed25519::new(&set)), set.hash());
-        Config { chain, set, me, parameters, seed, verifier, set_hash, watches_memory: true }
+        Config { chain, set, me, parameters, seed, verifier, set_hash, watches_memory: true, accuses: true }
     }
 
     pub(super) fn t0(&self) -> u64 {
@@ -105,6 +108,7 @@ pub struct Core {
     /// Slots whose Final vote is to be reconsidered (C9).
     pub(super) finals_due: BTreeSet<u64>,
     pub(super) batches: BatchBook,
+    pub(super) accusations: Accusations,
 
     /// Writes without an answer.
     pub(super) writes: BTreeMap<WriteId, Option<Statement>>,
@@ -301,6 +305,7 @@ impl Core {
             included,
             vote_floor,
             recent,
+            nullifiers,
             memory,
             generation,
         } = recovered;
@@ -325,6 +330,7 @@ impl Core {
             awaited: BTreeMap::new(),
             finals_due: BTreeSet::new(),
             batches: BatchBook::default(),
+            accusations: Accusations::default(),
             writes: BTreeMap::new(),
             next_write: 1,
             stopped: false,
@@ -352,8 +358,9 @@ impl Core {
             config,
         };
         included.into_iter().for_each(|(digest, expiry)| core.batches.include_until(digest, expiry));
+        nullifiers.into_iter().for_each(|nullifier| core.accusations.settle(nullifier));
         for (reference, seq, expiry) in batches {
-            core.batches.add(reference, seq, expiry);
+            core.add_batch(reference, seq, expiry);
         }
         core.batches.expire(tip.height);
         recent.into_iter().for_each(|header| core.remember_past(header));

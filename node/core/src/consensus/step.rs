@@ -46,7 +46,8 @@ impl Core {
             Input::Executed { digest, roots } => self.on_executed(digest, roots),
             Input::Durable { write, signature } => self.p5_on_durable(write, signature),
             Input::WriteFailed { write, failure } => self.p6_on_write_failed(write, failure),
-            Input::Synced { tip, cert, included } => self.on_synced(&tip, cert, included),
+            Input::Synced { tip, cert, included, nullifiers } => self.on_synced(&tip, cert, included, nullifiers),
+            Input::Evidence(evidence) => self.x2_on_evidence(evidence),
             Input::Lagging(lagging) => self.lagging = lagging,
             Input::Ready(ready) => self.on_ready(ready),
         }

@@ -6,8 +6,11 @@
 use super::batches::BatchBook;
 use super::state::{Config, EPOCH, Facts};
 use crate::block::{Header, VERSION};
+use crate::evidence::Evidence;
 use crate::hash::Hash;
-use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS, MAX_HEADER_BYTES};
+use crate::key::Signature;
+use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS, MAX_EVIDENCE, MAX_HEADER_BYTES};
+use crate::record::RecordKey;
 use std::collections::BTreeSet;
 
 /// The rule that a header breaks.
@@ -51,12 +54,12 @@ fn must(holds: bool, invalid: Invalid) -> Result<(), Invalid> {
     if holds { Ok(()) } else { Err(invalid) }
 }
 
-/// What can be said of a header by itself: V1 but the signature, V3, V6's limits, V7, V8.
+/// What can be said of a header by itself: V1 but the signature, V3, V6's limits, V7's shapes, V8.
 pub(super) fn check_alone(header: &Header, config: &Config) -> Result<(), Invalid> {
     check_v1(header, config)?;
     check_v3(header, config)?;
     check_v6_limits(header, config)?;
-    check_v7(header)?;
+    check_v7_shape(header, config)?;
     check_v8(header)
 }
 
@@ -126,9 +129,34 @@ pub(super) fn check_v6_batches(header: &Header, taken: &BTreeSet<Hash>, book: &B
     must(header.batches.iter().all(fits), Invalid::Batches)
 }
 
-/// **V7** No evidence is included yet (X7 belongs to slashing), so none is allowed.
-pub(super) fn check_v7(header: &Header) -> Result<(), Invalid> {
-    must(header.evidence.is_empty(), Invalid::Evidence)
+/// **V7**, first part: at most 8, each a contradiction of one member in a fresh epoch, in its one form, none twice (X1 but the
+/// signatures, X2, X3).
+pub(super) fn check_v7_shape(header: &Header, config: &Config) -> Result<(), Invalid> {
+    must(header.evidence.len() <= MAX_EVIDENCE, Invalid::Evidence)?;
+    let mut seen = BTreeSet::new();
+    for evidence in &header.evidence {
+        let known = evidence.epoch() == EPOCH;
+        let offence = evidence.check_shape(&config.chain, &config.set, header.epoch).ok().filter(|_| known);
+        must(offence.is_some_and(|offence| seen.insert(RecordKey::nullifier(&offence))), Invalid::Evidence)?;
+    }
+    Ok(())
+}
+
+/// **V7**, second part: all signatures (X1). Looked at last, for each costs as much as all else together.
+pub(super) fn check_v7_signatures(header: &Header, config: &Config) -> Result<(), Invalid> {
+    let verifies = |signer, message: &[u8], signature: &Signature| config.verifier.verifies(signer, message, signature);
+    let valid = |evidence: &Evidence| evidence.check_signatures(&config.chain, verifies).is_ok();
+    must(header.evidence.iter().all(valid), Invalid::Evidence)
+}
+
+/// **V7**, last part: none of which the parent's state has the nullifier (X4).
+pub(super) fn check_v7_once(
+    header: &Header,
+    config: &Config,
+    settled: impl Fn(&RecordKey) -> bool,
+) -> Result<(), Invalid> {
+    let again = RecordKey::nullifiers(&header.evidence, &config.set).any(|nullifier| settled(&nullifier));
+    must(!again, Invalid::Evidence)
 }
 
 /// **V8** at most 64 KiB.

@@ -3,7 +3,7 @@
 use aitbc_core::batch::{Batch, BatchHead, BatchRef};
 use aitbc_core::block::{Block, Candidate, Header, Proposal};
 use aitbc_core::codec::encode;
-use aitbc_core::evidence::{Class, Evidence};
+use aitbc_core::evidence::{Class, Evidence, SealedHead};
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
@@ -88,7 +88,10 @@ fn reference(rng: &mut StdRng) -> BatchRef {
 }
 
 fn evidence(rng: &mut StdRng) -> Evidence {
-    Evidence { first: vote(rng), second: vote(rng) }
+    if rng.random() {
+        return Evidence::Votes { first: vote(rng), second: vote(rng) };
+    }
+    Evidence::Batches { first: SealedHead::of(&batch(rng)), second: SealedHead::of(&batch(rng)) }
 }
 
 pub fn header(rng: &mut StdRng) -> Header {

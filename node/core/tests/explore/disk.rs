@@ -100,6 +100,7 @@ impl Disk {
             included: Vec::new(),
             vote_floor: 0,
             recent: Vec::new(),
+            nullifiers: Vec::new(),
             memory: Memory::first_start(),
             generation: 1,
         }

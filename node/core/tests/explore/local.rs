@@ -396,7 +396,7 @@ impl Live {
                 Output::Finalized { blocks, .. } => self.finalize(universe, &blocks),
                 Output::Halt(_) => self.bad = Some("the core halts (C21)"),
                 Output::Evidence(evidence) => {
-                    let honest = !universe.is_byzantine(evidence.first.signer);
+                    let honest = !universe.is_byzantine(evidence.signer());
                     if honest && universe.bounds.single_votes {
                         self.bad = Some("an honest validator is accused (X2)");
                     }
@@ -409,6 +409,7 @@ impl Live {
                 Output::Event(_)
                 | Output::Timer(_)
                 | Output::Announce { .. }
+                | Output::TwoBatches { .. }
                 | Output::Behind { .. }
                 | Output::Mark { .. } => {}
             }

@@ -93,7 +93,7 @@ impl Universe {
         let parameters = Parameters { skip_timeout_ms: 1_000, block_time_ms: 100_000, ..Parameters::default() };
         let chain = hash::plain(b"explored chain");
         let config = Config::new(chain, set, 0, parameters, 1);
-        let config = Config { verifier: Arc::new(Plain), watches_memory: false, ..config };
+        let config = Config { verifier: Arc::new(Plain), watches_memory: false, accuses: false, ..config };
         let digest = if bounds.floor == 0 { chain } else { hash::plain(b"floor") };
         let floor = Tip { digest, slot: bounds.floor, height: bounds.floor, time_ms: 0, roots: roots(digest) };
         let honest = (0..n as Index).filter(|i| !bounds.byzantine.contains(i)).collect();

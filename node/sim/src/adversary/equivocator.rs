@@ -1,7 +1,9 @@
-//! Leads with two blocks at once: half of the peers get the other one, some both, some nothing.
+//! Leads with two blocks at once: half of the peers get the other one, some both, some nothing. Some of its batches too have
+//! a second one of the same number.
 
 use super::{Lie, Scene};
-use crate::disk::sign_vote;
+use crate::disk::{sign, sign_vote};
+use aitbc_core::batch::Batch;
 use aitbc_core::block::{Candidate, Proposal};
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
@@ -17,8 +19,18 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
             // Sometimes both, which is evidence at once.
             if scene.random.percent(20) { vec![twin, own] } else { vec![twin] }
         }
+        Message::Batch(batch) if batch.author == scene.me && scene.random.percent(20) => {
+            vec![own, (to, 0, Message::Batch(Box::new(other(scene, batch))))]
+        }
         _ => vec![own],
     }
+}
+
+/// The same batch for a height longer.
+fn other(scene: &Scene<'_>, batch: &Batch) -> Batch {
+    let mut other = Batch { expiry_height: batch.expiry_height + 1, ..batch.clone() };
+    other.signature = sign(scene.me, &Batch::sign_bytes(&scene.chain, &other.digest()));
+    other
 }
 
 /// The same block a millisecond later.

@@ -7,6 +7,7 @@ use aitbc_core::consensus::input::{Input, Tip};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, Message};
+use aitbc_core::record::RecordKey;
 use aitbc_core::sync::{Answer, FinalBlock, reply, verify_blocks};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
@@ -83,13 +84,14 @@ impl World {
     }
 
     fn take_blocks(&mut self, node: Index, found: Vec<FinalBlock>, cert: Cert) {
-        let mut included = Vec::new();
+        let (mut included, mut nullifiers) = (Vec::new(), Vec::new());
         let mut blocks: Vec<(Hash, Candidate)> = Vec::new();
         for FinalBlock { digest, header, batches } in found {
             for batch in batches {
                 included.push((batch.digest, batch.batch.expiry_height));
                 self.nodes[usize::from(node)].disk.batches.insert(batch.digest, (*batch.batch).clone());
             }
+            nullifiers.extend(RecordKey::nullifiers(&header.evidence, &self.set));
             blocks.push((digest, Candidate { header, signature: Signature([0; 64]) }));
         }
         self.synced_blocks += blocks.len() as u64;
@@ -99,8 +101,8 @@ impl World {
         }
         self.ask_commit(node, Pending::Blocks(blocks, cert.clone()));
         let (tip, life, pause) = (self.head(node), self.nodes[usize::from(node)].life, self.random.between(1, 5));
-        let input = Box::new(Input::Synced { tip, cert, included });
-        self.at(self.now + pause, Event::Synced { node, life, input });
+        let input = Box::new(Input::Synced { tip, cert, included, nullifiers });
+        self.at(self.now + pause, Event::Told { node, life, input });
     }
 
     /// Answers from what is on the disk.

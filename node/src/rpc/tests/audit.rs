@@ -1,13 +1,19 @@
 //! `verify` over the chain's REST interface and straight from its database; whatever is changed is named with its height.
 
 use super::fixture::{Chain, FUNDS, alice};
+use super::requests::ask;
 use crate::audit::source::Source;
 use crate::audit::{AuditError, Plan, Report, Start, run};
+use crate::rpc::evidence::Convictions;
 use crate::storage::StorageError;
 use crate::storage::reader::Reader;
 use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::codec::hex;
+use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::{Hash, plain};
+use aitbc_core::vote::{Kind, Statement, Vote};
+use reqwest::Method;
 use sqlx::{Connection, SqliteConnection};
 use std::sync::Arc;
 
@@ -261,4 +267,55 @@ async fn another_genesis_is_refused() {
     for url in ["mysql://x", "sqlite:////nowhere/blockchain.db"] {
         assert!(matches!(Reader::open(url, &chain.chain).await, Err(StorageError::Foreign(_))), "{url}");
     }
+}
+
+/// Two Notar votes of the only validator in one slot.
+fn notars(chain: &Chain, slot: u64) -> Evidence {
+    let vote = |name: &[u8]| {
+        let statement = Statement { epoch: 0, slot, kind: Kind::Notar, digest: plain(name) };
+        Vote::sign(statement, &chain.chain, 0, &chain.key)
+    };
+    Evidence::of_votes(vote(b"a"), vote(b"b"), &chain.chain)
+}
+
+#[tokio::test]
+async fn evidence_in_a_block_is_shown_and_verified_and_its_record_is_in_the_state() {
+    let chain = chain().await;
+    let evidence = notars(&chain, 3);
+    chain.write(chain.publish(Vec::new(), |header| header.evidence = vec![evidence.clone()])).await;
+    let address = chain.key.public().address();
+    let block = chain.client().get_block(Some(7), false).await.expect("block");
+    let shown = &block.evidence[0];
+    assert_eq!((shown.validator, shown.class, shown.slot), (Some(address), Some(Class::Notars), 3));
+    assert_eq!(hex::parse::<Evidence>(&shown.proof), Ok(evidence));
+    let answer = ask(&chain, Method::GET, "/rpc/evidence", "").await;
+    let convictions: Convictions = answer.json().await.expect("shape");
+    let [found] = &convictions.evidence[..] else { panic!("{convictions:?}") };
+    assert_eq!((found.validator, found.class, found.slot, found.height), (address, Class::Notars, 3, 7));
+    for source in [database(&chain).await, Source::Rpc(chain.client())] {
+        let report = audit(&source, &chain, &PLAN).await.expect("right");
+        assert_eq!((report.to, report.executed_to), (7, Some(7)));
+    }
+    // The next header commits to the record.
+    chain.write(chain.publish(Vec::new(), |_| {})).await;
+    assert_eq!(from_database(&chain).await.expect("right").state_height, Some(8));
+}
+
+#[tokio::test]
+async fn evidence_that_proves_nothing_or_comes_again_is_found_under_a_valid_certificate() {
+    let chain = chain().await;
+    chain.write(chain.publish(Vec::new(), |header| header.evidence = vec![notars(&chain, 3)])).await;
+    chain.write(chain.publish(Vec::new(), |header| header.evidence = vec![notars(&chain, 5)])).await;
+    for source in [database(&chain).await, Source::Rpc(chain.client())] {
+        let message = wrong(audit(&source, &chain, &PLAN).await);
+        assert_eq!(message, "block 8: evidence 0: it is in block 7 already");
+    }
+    let chain = self::chain().await;
+    let mut forged = notars(&chain, 3);
+    if let Evidence::Votes { second, .. } = &mut forged {
+        second.signature.0[0] ^= 1;
+    }
+    chain.write(chain.publish(Vec::new(), |header| header.evidence = vec![forged])).await;
+    let message = wrong(from_database(&chain).await);
+    assert_eq!(message, "block 7: evidence 0: the signature of validator 0 is invalid");
 }

@@ -65,6 +65,7 @@ pub fn nothing() -> Recovered {
         included: Vec::new(),
         vote_floor: 0,
         recent: Vec::new(),
+        nullifiers: Vec::new(),
         memory: Memory::first_start(),
         generation: 1,
     }

@@ -6,9 +6,8 @@ use crate::block::Header;
 use crate::consensus::examine::{Hold, State};
 use crate::consensus::input::Input;
 use crate::consensus::output::Halt;
-use crate::consensus::validity::{Invalid, check_alone, check_v4, check_v6_limits, check_v7, check_v8};
-use crate::evidence::Evidence;
-use crate::hash::{Hash, plain};
+use crate::consensus::validity::{Invalid, check_alone, check_v4, check_v6_limits, check_v8};
+use crate::hash::Hash;
 use crate::vote::Kind;
 
 /// The rule that a change of a good header of slot 2 breaks, alone or on its parent.
@@ -178,14 +177,6 @@ fn v6_no_batch_of_an_ancestor_final_or_not() {
     other.time_ms += 5;
     let digest = rig.propose(other);
     assert_eq!(rig.core.state_of(&digest), State::Invalid(Invalid::Batches), "of a final one");
-}
-
-#[test]
-fn v7_headers_with_evidence_are_refused_for_now() {
-    let rig = Rig::new(4, 3);
-    let vote = rig.sign(1, statement(Kind::Notar, 1, plain(b"x")));
-    let evidence = vec![Evidence { first: vote.clone(), second: vote }];
-    assert!(check_v7(&Header { evidence, ..rig.header(1, &genesis()) }).is_err());
 }
 
 #[test]

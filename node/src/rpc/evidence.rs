@@ -1,0 +1,62 @@
+//! `GET /rpc/evidence`: whom evidence in final blocks has convicted of double signing, and of what.
+
+use super::Api;
+use super::error::ApiError;
+use super::query::Parameters;
+use aitbc_core::evidence::Class;
+use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::record::{Record, RecordKey};
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+/// Most convictions of an answer: the newest.
+const MAX_CONVICTIONS: usize = 256;
+
+/// Convictions after a final block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Convictions {
+    /// Height of the block after which this holds.
+    pub height: u64,
+    /// Newest first, at most 256.
+    pub evidence: Vec<Conviction>,
+}
+
+/// Misbehaviour of one validator, of one class in one epoch: listed once, however often it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conviction {
+    /// Who.
+    pub validator: Address,
+    /// Its consensus key.
+    pub public_key: PublicKey,
+    /// Which contradiction: `notars`, `skip_final`, `finals`, `notar_final` or `batches`.
+    pub class: Class,
+    /// Epoch in which it happened.
+    pub epoch: u64,
+    /// Slot in which it happened; of batches their sequence number.
+    pub slot: u64,
+    /// Height of the block with the proof.
+    pub height: u64,
+}
+
+pub(super) async fn evidence(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
+    Parameters::read(&uri, &[])?;
+    let snapshot = api.view.snapshot();
+    let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
+    // The walk passes every account.
+    super::written("evidence", move || {
+        let mut evidence: Vec<Conviction> = snapshot.state.records().map(conviction).collect();
+        evidence.sort_by_key(|found| (std::cmp::Reverse(found.height), found.public_key, found.class));
+        evidence.truncate(MAX_CONVICTIONS);
+        Ok(Convictions { height: snapshot.head.height, evidence })
+    })
+    .await
+}
+
+fn conviction((key, record): (&RecordKey, &Record)) -> Conviction {
+    let RecordKey::Evidence { key, epoch, class } = key;
+    let Record::Evidence { slot, height } = record;
+    let (validator, public_key) = (key.address(), *key);
+    Conviction { validator, public_key, class: *class, epoch: *epoch, slot: *slot, height: *height }
+}

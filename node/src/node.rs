@@ -36,11 +36,11 @@ use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
 use aitbc_core::ledger::Rules;
-use aitbc_core::memory::Memory;
+use aitbc_core::memory::{Memory, generation_above};
 use aitbc_core::mempool::{Limits, Mempool as Pool};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -239,9 +239,10 @@ pub async fn change_memory(config: &Config, change: impl FnOnce(Memory) -> Memor
         Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
     let owner = Owner { chain: own.identity.chain, key: own.identity.key };
     let storage = storage::open(&config.database_url, owner, metrics).await?;
-    storage.take_lease(format!("recover/{}", std::process::id())).await?;
+    let known = storage.take_lease(format!("recover/{}", std::process::id())).await?;
     let memory = change(storage.load_ledger().await?.memory.unwrap_or_default());
-    storage.commit_memory(memory.clone(), None).await?;
+    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    storage.commit_memory(memory.clone(), Some(generation_above(known, wall_ms))).await?;
     storage.close().await;
     Ok(memory)
 }

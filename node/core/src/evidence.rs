@@ -176,6 +176,7 @@ impl Evidence {
     /// **X2.** Which contradiction the two are, if signed by one; `None` for what is legal.
     pub fn class(&self) -> Option<Class> {
         match self {
+            Evidence::Votes { first, second } if first.signer != second.signer => None,
             Evidence::Votes { first, second } => x2_class(&first.statement, &second.statement),
             Evidence::Batches { first, second } => {
                 let same = |sealed: &SealedHead| (sealed.head.epoch, sealed.head.author, sealed.head.seq);

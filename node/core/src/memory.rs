@@ -52,6 +52,12 @@ impl Memory {
     }
 }
 
+/// A lease generation above `known` and above those of a lost database, which rose by one a start: seconds since 1970.
+/// Numbers of batches begin with it, and two batches of one number are an offence (X2 e).
+pub fn generation_above(known: u32, wall_ms: u64) -> u32 {
+    known.max(u32::try_from(wall_ms / 1_000).unwrap_or(u32::MAX)).saturating_add(1)
+}
+
 /// Why a validator went into quarantine (A3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "cause")]

@@ -151,8 +151,8 @@ pub struct World {
     pub recoveries: u64,
     pub ticks: u64,
     pub evidence: u64,
-    /// When an honest validator last had proof of it.
-    pub accused: BTreeMap<(Index, Class), u64>,
+    /// When honest validators came to have proof of it.
+    pub accused: BTreeMap<(Index, Class), Vec<u64>>,
     /// Times at which votes left honest validators.
     pub voted_at: Vec<u64>,
     /// Checksum of everything sent, for determinism.
@@ -608,7 +608,7 @@ impl World {
                     if self.liar(self.identity(node)).is_none()
                         && let Some(class) = evidence.class()
                     {
-                        self.accused.insert((accused, class), self.now);
+                        self.accused.entry((accused, class)).or_default().push(self.now);
                     }
                 }
                 Output::TwoBatches { first, second } => self.prove_two_batches(node, first, second),

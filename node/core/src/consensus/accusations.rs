@@ -36,29 +36,23 @@ impl Accusations {
         self.settled.contains(nullifier)
     }
 
-    /// False where the list is full.
-    fn add(&mut self, nullifier: RecordKey, evidence: Evidence) -> bool {
-        let known = self.knows(&nullifier);
-        let room = self.waiting.len() < WAITING_MAX;
-        if !known && room {
-            self.waiting.insert(nullifier, evidence);
-        }
-        known || room
-    }
-
     fn knows(&self, nullifier: &RecordKey) -> bool {
         self.settled.contains(nullifier) || self.waiting.contains_key(nullifier)
     }
 }
 
 impl Core {
-    /// **X2.** A contradiction, its signatures verified, is reported and waits for a block.
+    /// **X2.** A contradiction, its signatures verified, is reported and waits for a block, unless the like of it does.
     pub(super) fn x2_accuse(&mut self, evidence: Evidence) {
-        if let Some(offence) = evidence.offence(&self.config.set)
-            && !self.accusations.add(RecordKey::nullifier(&offence), evidence.clone())
-        {
-            self.dropped("evidence_full");
+        let Some(offence) = evidence.offence(&self.config.set) else { return };
+        let nullifier = RecordKey::nullifier(&offence);
+        if self.accusations.knows(&nullifier) {
+            return;
         }
+        if self.accusations.waiting.len() >= WAITING_MAX {
+            return self.dropped("evidence_full");
+        }
+        self.accusations.waiting.insert(nullifier, evidence.clone());
         self.emit(Output::Evidence(evidence));
     }
 

@@ -14,7 +14,7 @@ use super::output::{Halt, Output, Rows};
 use super::state::{Core, EPOCH};
 use crate::hash::Hash;
 use crate::hello::Heard;
-use crate::memory::{Cause, Mark, MarkReply, Memory, Seen};
+use crate::memory::{Cause, Mark, MarkReply, Memory, Seen, generation_above};
 use crate::message::Message;
 use crate::params::{REPAIR_EVERY_MS, STATUS_EVERY_MS, VOTE_WINDOW};
 use crate::validators::Index;
@@ -266,7 +266,8 @@ impl Core {
 
     /// **A5, A6.** With marks of others of weight ≥ q: no own vote can be above the highest by more than one slot (Lemma 5),
     /// so votes may begin above that. In one commit with a generation above all that were shown, or the next start would
-    /// find them missing again.
+    /// find them missing again, and above all that may have been: others forget Hellos when they start, but batches of a lost
+    /// generation stay in ledgers, and a number used twice is an offence (X2 e).
     fn a5_recover(&mut self) {
         let weight: u64 = self.inquiry.marks.keys().map(|peer| self.config.set.weight(*peer)).sum();
         if self.voting_state != VotingState::Quarantined || weight < self.config.set.quorum() {
@@ -280,7 +281,8 @@ impl Core {
             floors: BTreeMap::from([(EPOCH, highest.saturating_add(1)), (EPOCH + 1, 1)]),
             quarantine: None,
         };
-        let generation = Some(self.inquiry.newest_generation.max(self.generation).saturating_add(1));
+        let known = self.inquiry.newest_generation.max(self.generation);
+        let generation = Some(generation_above(known, self.now.wall_ms));
         self.inquiry.recovering = Some(self.next_write);
         self.persist(Rows::Memory { memory, generation });
     }

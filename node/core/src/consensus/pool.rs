@@ -2,7 +2,7 @@
 
 use super::output::{Event, Output};
 use super::state::{Core, EPOCH, Slot, Stored};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, x2_class};
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
@@ -93,7 +93,8 @@ impl Core {
     /// turned out to be forged and is gone, so that the new one can take its place.
     fn accuse_or_forget(&mut self, vote: &Vote, verified: bool, rival: Vote) -> bool {
         let slot = vote.statement.slot;
-        if self.slots.get(&slot).is_some_and(|s| s.accused.contains(&vote.signer)) {
+        let Some(class) = x2_class(&vote.statement, &rival.statement) else { return false };
+        if self.slots.get(&slot).is_some_and(|s| s.accused.contains(&(vote.signer, class))) {
             return false;
         }
         if !verified && !self.verify_vote(vote) {
@@ -103,7 +104,7 @@ impl Core {
         if !self.verify_stored(&rival) {
             return true;
         }
-        self.slots.entry(slot).or_default().accused.insert(vote.signer);
+        self.slots.entry(slot).or_default().accused.insert((vote.signer, class));
         self.x2_accuse(Evidence::of_votes(vote.clone(), rival, &self.config.chain));
         false
     }

@@ -8,6 +8,7 @@ use super::output::{Halt, Output};
 use super::random::Random;
 use super::verify::{Ed25519, Verify};
 use crate::block::Candidate;
+use crate::evidence::Class;
 use crate::hash::Hash;
 use crate::hello::Heard;
 use crate::key::Signature;
@@ -208,7 +209,7 @@ pub(super) struct Slot {
     /// The own proposal left in this process (C7).
     pub(super) proposed: bool,
     /// Signers already reported (X2).
-    pub(super) accused: BTreeSet<Index>,
+    pub(super) accused: BTreeSet<(Index, Class)>,
 }
 
 /// How far a candidate's execution is.

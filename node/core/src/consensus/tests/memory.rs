@@ -303,7 +303,7 @@ fn a5_a_quorum_of_clean_others_ends_it_with_the_floor_above_their_highest_mark()
     rig.answer(2, 8, Seen::default());
     let [(memory, generation)] = &memories(&rig)[..] else { panic!("one record is stored: {:?}", memories(&rig)) };
     assert_eq!(memory.floors, [(0, 32), (1, 1)].into());
-    assert_eq!((memory.clean_from, memory.quarantine, *generation), (2, None, Some(12)));
+    assert_eq!((memory.clean_from, memory.quarantine, *generation), (2, None, Some(1_700_000_001)));
     assert_eq!(rig.halts(), [], "not before it is durable");
     rig.serve();
     assert_eq!(rig.halts(), [Halt::Recovered]);

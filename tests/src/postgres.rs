@@ -25,7 +25,8 @@ while read -r command; do
     start) end -KILL
       "$bin/postgres" -D "$dir/data" -p "$port" -k "$dir" -c listen_addresses=127.0.0.1 -c max_connections=200 \
         -c shared_buffers=128MB >>"$dir/log" 2>&1 & pid=$! ;;
-    kill) kill -KILL $(all); wait "$pid"; pid= ;;
+    kill) kill -STOP "$pid"; killed=$(all); kill -KILL $killed; wait "$pid"; pid=
+      for one in $killed; do while grep -q '^State:.[^ZX]' "/proc/$one/status" 2>/dev/null; do sleep 0.01; done; done ;;
     freeze) kill -STOP "$pid" $(all) ;;
     thaw) kill -CONT $(all) ;;
     stop) end -INT ;;

@@ -105,6 +105,16 @@ fn c1_only_the_first_vote_of_a_kind_is_tallied() {
 }
 
 #[test]
+fn c1_one_statement_under_two_signatures_weighs_once() {
+    let mut rig = Rig::new(4, 0);
+    rig.vote(1, skip(1));
+    let again = rig.forged(1, skip(1));
+    rig.give(Input::Vote { from: 1, vote: again });
+    rig.vote(2, skip(1));
+    assert_eq!((rig.core.tally(&skip(1)), rig.certified()), (2, vec![]), "two of four are no quorum");
+}
+
+#[test]
 fn c1_signatures_are_looked_at_when_the_weight_reaches_a_quorum_and_forged_ones_go() {
     let mut rig = Rig::new(4, 0);
     let forged = rig.forged(1, skip(1));

@@ -18,6 +18,8 @@ mod crashes;
 mod devnet;
 /// Why there is no block, and who is waited for.
 mod doctor;
+/// A validator that signs two things against each other is convicted.
+mod double_signing;
 /// Two processes with one key.
 mod double_start;
 /// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.

@@ -127,7 +127,7 @@ async fn wrong_arguments_are_refused(net: &Localnet) -> Result<()> {
 }
 
 /// The report of a check that finds nothing wrong.
-async fn verified(net: &Localnet, arguments: &[&str]) -> Result<Value> {
+pub(crate) async fn verified(net: &Localnet, arguments: &[&str]) -> Result<Value> {
     let output = verify(net, arguments).await?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{arguments:?}: {}: {error}", output.status);

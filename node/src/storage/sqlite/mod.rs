@@ -41,8 +41,10 @@ const READER_TIMEOUT: Duration = Duration::from_secs(5);
 const READER_IDLE: Duration = Duration::from_secs(60);
 /// Pages in the state's log after which it is written back: the more, the more often a page changes in between.
 const STATE_LOG_PAGES: &str = "16384";
-/// KiB of the state's pages kept in memory, as SQLite wants it: negative.
+/// KiB of the state's pages that its writer keeps in memory, as SQLite wants it: negative.
 const STATE_CACHE: &str = "-16384";
+/// The same of each reading connection. What it misses is most often in the operating system's cache, once for all.
+const READER_CACHE: &str = "-2048";
 /// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
@@ -223,7 +225,7 @@ fn readers(options: SqliteConnectOptions) -> SqlitePool {
         .max_connections(READERS)
         .acquire_timeout(READER_TIMEOUT)
         .idle_timeout(READER_IDLE)
-        .connect_lazy_with(options.read_only(true))
+        .connect_lazy_with(options.pragma("cache_size", READER_CACHE).read_only(true))
 }
 
 /// Brings the tables up to date. Two processes that open a new file at once take turns.

@@ -6,6 +6,7 @@ use aitbc_core::vote::Kind;
 use aitbc_node::storage::postgres::create_database;
 use aitbc_node::storage::{Storage, StorageError, open_within};
 use aitbc_tests::postgres::Postgres;
+use aitbc_tests::wait;
 use sqlx::Connection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,4 +228,31 @@ async fn people_can_read_the_tables() {
     )));
     let account = first("SELECT * FROM state.accounts");
     assert!(account.starts_with("ait1") && account.ends_with("|999|1"), "{account}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_stored_by_indexes_also_while_the_server_knows_nothing_of_its_tables() {
+    const BLOCKS: u64 = 200;
+    let server = Postgres::shared();
+    let database = server.create("plans").expect("a database");
+    let storage = ready(server, &database).await;
+    // Plans are made while the tables are empty, and kept until the server looks at them, within a minute.
+    for height in 1..=BLOCKS {
+        // Of four authors: with fewer rows the server plans anew each time, knowing how many.
+        let included = [0, 1, 2, 3].map(|author| batch(4 * height + author, height + 20, 1));
+        storage.commit_batches(included.iter().map(batch_write).collect()).await.expect("batches");
+        let block = block_write(header(height, height, included.iter().collect()), None);
+        storage.commit_blocks(vec![block]).await.expect("blocks");
+    }
+    // A server counts what a session did at the latest when it ends.
+    drop(storage);
+    let counted = |column: &str| {
+        let sql = format!("SELECT {column} FROM pg_stat_user_tables WHERE relname = 'batches'");
+        server.psql(&database, &sql).expect("reads").trim().parse::<u64>().expect("a number")
+    };
+    wait::until("the server counts", Duration::from_secs(20), async || (counted("idx_scan") >= BLOCKS).then_some(()))
+        .await
+        .expect("an index is used for each block");
+    let rows = counted("seq_tup_read");
+    assert!(rows < BLOCKS, "{rows} rows read by passing whole tables for {BLOCKS} blocks");
 }

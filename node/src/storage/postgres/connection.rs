@@ -35,12 +35,13 @@ pub enum Durability {
 }
 
 impl Durability {
-    /// Locks of other sessions must not hold up a vote for ever.
+    /// Locks of other sessions must not hold up a vote for ever. What the ledger's writers do goes by keys: a plan made while a
+    /// table was empty would pass all of it, and is kept until the server looks at the table again.
     fn settings(self) -> &'static str {
         match self {
             Durability::Ledger => {
                 "SET synchronous_commit = on; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-                 SET idle_in_transaction_session_timeout = '60s'"
+                 SET idle_in_transaction_session_timeout = '60s'; SET enable_seqscan = off"
             }
             Durability::State => {
                 "SET synchronous_commit = off; SET lock_timeout = '30s'; SET statement_timeout = '300s'; \

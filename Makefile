@@ -45,9 +45,14 @@ unit: ## Unit tests, storage, gossip, RPC, simulation
 	@$(STEP) "storage on SQLite and Postgres" cargo test --release --locked -p aitbc-tests --lib --test storage
 	@$(STEP) "simulation" cargo test --release --locked -p aitbc-sim
 
+LOCALNET := cargo test --release --locked -p aitbc-tests --test localnet --
+# Tests that measure pauses, rates or times, or bound them closely: each has the machine to itself. All others share it.
+ALONE := catch_up:: crashes:: devnet:: doctor:: faults:: stopping:: wire_abuse::
+
 .PHONY: localnet
 localnet: build ## Real processes on this machine, SQLite and Postgres
-	@$(STEP) "localnet" cargo test --release --locked -p aitbc-tests --test localnet -- --test-threads 1
+	@$(STEP) "localnet, three at a time" $(LOCALNET) --test-threads 3 $(addprefix --skip ,$(ALONE))
+	@$(STEP) "localnet, one at a time" $(LOCALNET) --test-threads 1 $(ALONE)
 
 .PHONY: cluster
 cluster: build ## A real Kubernetes: control plane and end to end
@@ -82,8 +87,7 @@ bench: ## Throughput, finality and memory of 4 validators on this machine
 
 .PHONY: chaos
 chaos: build ## Faults against real processes, the long way (ROUNDS=100); what one bad validator of four costs
-	AITBC_ROUNDS=$(or $(ROUNDS),100) cargo test --release --locked -p aitbc-tests --test localnet -- \
-		faults crashes --include-ignored --nocapture --test-threads 1
+	AITBC_ROUNDS=$(or $(ROUNDS),100) $(LOCALNET) faults:: crashes:: catch_up:: --include-ignored --nocapture --test-threads 1
 	cargo run --release --locked -p aitbc-tests --bin chaos -- $(ARGS)
 
 .PHONY: soak

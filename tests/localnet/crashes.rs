@@ -17,6 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const BACK: Duration = Duration::from_secs(20);
 
 #[test]
+#[ignore = "part of make chaos"]
 fn a_validator_killed_with_9_pauses_the_chain_less_than_two_seconds_and_signs_again_on_sqlite() {
     scenario("kill one sqlite", 4, Database::Sqlite, each_killed_in_turn);
 }
@@ -86,6 +87,7 @@ fn with_all_four_killed_at_once_under_load_nothing_reported_final_is_lost_on_sql
 }
 
 #[test]
+#[ignore = "part of make chaos"]
 fn with_all_four_killed_at_once_under_load_nothing_reported_final_is_lost_on_postgres() {
     scenario("kill all postgres", 4, Database::Postgres, all_killed_at_once);
 }

@@ -18,6 +18,8 @@
 //!
 //! Depth is at most 256, the bits of a key, so recursion is bounded.
 
+pub mod chunk;
+
 use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::Address;
@@ -309,7 +311,10 @@ impl State {
     ) -> State {
         let accounts = accounts.into_iter().map(|(a, account)| (key_of(&a), Item::Account(a, account)));
         let records = records.into_iter().map(|(k, record)| (record_key_of(&k), Item::record(k, Some(record))));
-        let mut items: Vec<Change> = accounts.chain(records).collect();
+        State::from_items(accounts.chain(records).collect())
+    }
+
+    fn from_items(mut items: Vec<Change>) -> State {
         // Stable, reversed: of equal keys the last given stands first and survives.
         items.reverse();
         items.sort_by_key(|item| item.0);
@@ -534,6 +539,7 @@ impl ProvenLeaf {
         }
     }
 
+    /// Place in the trie.
     fn key(&self) -> Hash {
         match self {
             ProvenLeaf::Account { address, .. } => key_of(address),
@@ -545,6 +551,13 @@ impl ProvenLeaf {
         match self {
             ProvenLeaf::Account { address, account } => leaf_hash(address, account),
             ProvenLeaf::Record { key, record } => record_hash(key, record),
+        }
+    }
+
+    fn item(self) -> Item {
+        match self {
+            ProvenLeaf::Account { address, account } => Item::Account(address, account),
+            ProvenLeaf::Record { key, record } => Item::record(key, Some(record)),
         }
     }
 }

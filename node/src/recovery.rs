@@ -2,16 +2,17 @@
 
 use crate::commit::Folded;
 use crate::executor::tip;
-use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
+use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, StoredSnapshot, TransactionRow};
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::Block;
+use aitbc_core::codec;
 use aitbc_core::consensus::input::Recovered;
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
-use aitbc_core::params::KEEP_FINAL_SLOTS;
-use aitbc_core::state::State;
+use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD};
+use aitbc_core::state::{ProvenLeaf, State};
 use std::sync::Arc;
 use tracing::info;
 
@@ -111,7 +112,8 @@ pub async fn recover(
         end = replay(storage, identity, rules, end, head).await?;
     }
     let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
-    let recovered = recovered(ledger, &end, recent, memory, lease.generation);
+    let mut recovered = recovered(ledger, &end, recent, memory, lease.generation);
+    recovered.included.extend(named_below(storage, lowest, head).await?);
     Ok(Start { snapshot: end, recovered })
 }
 
@@ -133,9 +135,71 @@ async fn a1_memory(
     Ok(memory)
 }
 
+/// The state as applied. One that was fetched and is not in the state's tables yet goes there first (S3): it is the base of
+/// the ledger, and the blocks from which the tables could be made are not here.
+async fn applied(storage: &Arc<dyn Storage>) -> Result<Option<StateWrite>, RecoveryError> {
+    let applied = storage.load_state().await?;
+    let Some(snapshot) = storage.snapshot().await? else { return Ok(applied) };
+    let base = snapshot.height;
+    let applied = match applied {
+        Some(applied) if applied.height >= base => applied,
+        _ => {
+            info!(height = base, "putting the fetched state into its tables");
+            let write = restored(&snapshot)?;
+            storage.reset_state(write.clone()).await?;
+            write
+        }
+    };
+    // If it is not on disk yet, a later start does this.
+    if storage.flush_state().await?.is_some_and(|durable| durable >= base) {
+        storage.forget_snapshot().await?;
+    }
+    Ok(Some(applied))
+}
+
+/// A fetched state as it goes into its tables.
+fn restored(snapshot: &StoredSnapshot) -> Result<StateWrite, RecoveryError> {
+    let StoredSnapshot { height, state_root, results_root, ref parts } = *snapshot;
+    let mut leaves: Vec<ProvenLeaf> = Vec::new();
+    for part in parts {
+        let part: Vec<ProvenLeaf> = codec::decode(part)
+            .map_err(|cause| StorageError::Corrupt(format!("leaves of the state at height {height}: {cause}")))?;
+        leaves.extend(part);
+    }
+    let state = State::from_leaves(leaves);
+    let found = state.root();
+    if found != state_root {
+        return Err(RecoveryError::StateRoot { height, found, expected: state_root });
+    }
+    let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
+    let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
+    Ok(StateWrite { height, state_root, results_root, accounts, records, transactions: Vec::new() })
+}
+
+/// Batches of the last blocks that have no rows because they were never here, with the greatest height at which they could be
+/// named again: their headers say which must not (V6).
+async fn named_below(storage: &Arc<dyn Storage>, lowest: u64, head: u64) -> Result<Vec<(Hash, u64)>, RecoveryError> {
+    let (mut next, end) = (head.saturating_sub(MAX_EXPIRY_AHEAD - 1).max(1), head.min(lowest.saturating_sub(1)));
+    let mut named = Vec::new();
+    while next <= end {
+        let headers = storage.headers(next, end).await?;
+        if headers.is_empty() {
+            return Err(RecoveryError::Hole { height: next, head });
+        }
+        for header in headers.iter().map(|stored| &stored.candidate.header) {
+            if header.height != next {
+                return Err(RecoveryError::Hole { height: next, head });
+            }
+            named.extend(header.batches.iter().map(|batch| (batch.digest, header.height + MAX_EXPIRY_AHEAD)));
+            next += 1;
+        }
+    }
+    Ok(named)
+}
+
 /// The state as applied, or genesis.
 async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<Snapshot, RecoveryError> {
-    let Some(applied) = storage.load_state().await? else {
+    let Some(applied) = applied(storage).await? else {
         let state = State::from_genesis(&identity.genesis);
         let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
         let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();

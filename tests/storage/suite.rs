@@ -21,6 +21,8 @@ macro_rules! on_both_databases {
     };
 }
 
+pub(crate) use on_both_databases;
+
 on_both_databases! {
     p1_p2_a_second_vote_of_a_class_in_a_slot_is_refused,
     p1_notar_beside_skip_or_final_is_allowed,

@@ -1,6 +1,8 @@
 //! What a database must do; queues, group commit, limits and metrics around it are the same for both.
 
-use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
+use super::{
+    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, StoredSnapshot, TransactionRow, VoteWrite,
+};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -35,6 +37,10 @@ pub enum DataJob {
         /// Least height whose batches are kept from now on.
         lowest: u64,
     },
+    /// A fetched state, with the last headers up to it.
+    Snapshot(Vec<BlockWrite>, StoredSnapshot),
+    /// Deletes it.
+    ForgetSnapshot,
     /// Deletes votes up to a slot and expired batches.
     Prune {
         /// New vote floor.
@@ -68,6 +74,7 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    fn snapshot(&self) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
     /// Least height whose batches are in the ledger, 1 unless some were deleted.
     fn lowest(&self) -> impl Future<Output = Result<u64>> + Send;
     /// Makes the state as applied durable; gives its height, `None` where it cannot be told to be so now.

@@ -3,8 +3,8 @@
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
-    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
-    VoteWrite, rows,
+    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, Storage, StorageError, StoredBlock, StoredSnapshot,
+    TransactionRow, VoteWrite, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
@@ -71,7 +71,8 @@ impl<B: Backend> Writer<DataJob> for Data<B> {
     fn weight(job: &DataJob) -> usize {
         match job {
             DataJob::Batches(batches) => batches.iter().map(|b| b.batch.encoded_len()).sum(),
-            DataJob::Blocks(_) | DataJob::Bodies { .. } | DataJob::Prune { .. } => 0,
+            DataJob::Snapshot(_, snapshot) => snapshot.parts.iter().map(Vec::len).sum(),
+            DataJob::Blocks(_) | DataJob::Bodies { .. } | DataJob::ForgetSnapshot | DataJob::Prune { .. } => 0,
         }
     }
 }
@@ -149,6 +150,12 @@ impl<B: Backend> Database<B> {
     fn set_lowest(&self, lowest: u64) {
         self.lowest.store(lowest, Ordering::Release);
         self.metrics.lowest_height.set(lowest as i64);
+    }
+
+    async fn write_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> Result<()> {
+        self.data.write(DataJob::Snapshot(headers, snapshot)).await?;
+        self.set_lowest(self.backend.lowest().await?);
+        Ok(())
     }
 
     async fn read_batches(&self, digests: Vec<Hash>) -> Result<Vec<(Hash, Arc<Batch>)>> {
@@ -235,6 +242,18 @@ impl<B: Backend> Storage for Database<B> {
 
     fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>> {
         self.timed("commit_blocks", self.data.write(DataJob::Blocks(blocks)))
+    }
+
+    fn commit_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_snapshot", self.write_snapshot(headers, snapshot))
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Option<StoredSnapshot>>> {
+        self.timed("snapshot", self.backend.snapshot())
+    }
+
+    fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>> {
+        self.timed("forget_snapshot", self.data.write(DataJob::ForgetSnapshot))
     }
 
     fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {

@@ -98,6 +98,19 @@ pub struct BlockWrite {
     pub cert: Option<Cert>,
 }
 
+/// The state after a block, fetched instead of the blocks below it (S3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// Height of the block.
+    pub height: u64,
+    /// Root of the state after it.
+    pub state_root: Hash,
+    /// Root of its results.
+    pub results_root: Hash,
+    /// Its leaves, encoded, in parts of a size that suits a row.
+    pub parts: Vec<Vec<u8>>,
+}
+
 /// A block of the ledger with what proves it.
 #[derive(Clone, Debug)]
 pub struct StoredBlock {
@@ -207,6 +220,17 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Appends final blocks in order and marks their batches as included, durable. Known ones are no error.
     fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes a fetched state the base of the ledger, fenced by the lease, in one durable commit: the headers up to its height
+    /// are appended, batches of blocks are deleted, as nothing below the base is executed again, and the next start goes on
+    /// from the base. Votes stay as they are. Nothing happens where the ledger has a block of this height already.
+    fn commit_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> BoxFuture<'_, Result<()>>;
+
+    /// The base, until [`Storage::forget_snapshot`].
+    fn snapshot(&self) -> BoxFuture<'_, Result<Option<StoredSnapshot>>>;
+
+    /// Deletes the base, and batches of blocks below it that were on their way when it was stored. The caller has its state, or a later one, durable in the state's tables.
+    fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Deletes votes, certificates and candidates at or below `slot` and raises the vote floor to it in the same
     /// transaction (P9); deletes batches in no block that expired below `height`.

@@ -5,7 +5,7 @@
 //! block row: height, …, header (borsh), signature, cert (borsh)                   digest: 0x and 64 hex digits
 //! ```
 
-use super::{BatchWrite, BlockWrite, Result, StorageError, StoredBlock, TransactionRow};
+use super::{BatchWrite, BlockWrite, Result, StorageError, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::batch::BatchRef;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
@@ -97,6 +97,17 @@ pub fn block((digest, header, bytes, cert): BlockRow) -> Result<StoredBlock> {
     let candidate = Candidate { header, signature: signature(&bytes)? };
     let cert: Option<Cert> = cert.map(|bytes| decode("certificate", &bytes)).transpose()?;
     Ok(StoredBlock { digest: hash(&digest)?, candidate, cert })
+}
+
+/// height, state_root, results_root, leaves.
+pub type SnapshotRow = (i64, String, String, Vec<u8>);
+
+/// The rows of `snapshot`, by part; `None` where there are none.
+pub fn snapshot(rows: Vec<SnapshotRow>) -> Result<Option<StoredSnapshot>> {
+    let Some((height, state_root, results_root, _)) = rows.first() else { return Ok(None) };
+    let (height, state_root, results_root) = (number(*height), hash(state_root)?, hash(results_root)?);
+    let parts = rows.into_iter().map(|(.., leaves)| leaves).collect();
+    Ok(Some(StoredSnapshot { height, state_root, results_root, parts }))
 }
 
 /// digest, epoch, author, size, tx_count, seq, expiry_height.

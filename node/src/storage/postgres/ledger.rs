@@ -3,7 +3,7 @@
 use super::super::backend::{DataJob, EPOCH, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
-use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, StoredSnapshot, VoteWrite};
 use aitbc_core::block::Candidate;
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
@@ -60,6 +60,13 @@ const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE epoch = $1 AND slot <
     AND slot = (SELECT max(slot) FROM ledger.certs WHERE epoch = $1 AND kind = 'final'))";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
+/// Batches of blocks below a fetched state: none is executed again.
+const DELETE_ALL_BODIES: &str = "DELETE FROM ledger.batches WHERE height IS NOT NULL";
+const SNAPSHOT: &str = "INSERT INTO ledger.snapshot (part, height, state_root, results_root, leaves) \
+    VALUES ($1, $2, $3, $4, $5)";
+/// Of blocks that were on their way when it was stored.
+const DELETE_LATE_BODIES: &str = "DELETE FROM ledger.batches WHERE height <= (SELECT max(height) FROM ledger.snapshot)";
+const DELETE_SNAPSHOT: &str = "DELETE FROM ledger.snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO ledger.meta AS old (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE old.value::bigint < excluded.value::bigint";
 const HIGHEST_VOTE: &str = "SELECT coalesce(max(slot), 0) FROM ledger.votes WHERE epoch = $1";
@@ -259,15 +266,19 @@ pub(super) async fn write_votes(connection: &mut PgConnection, jobs: &[VoteJob],
 
 pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], generation: i64) -> Result<()> {
     let (mut batches, mut blocks, mut prune, mut bodies) = (Vec::new(), Vec::new(), None, Vec::new());
+    let (mut snapshots, mut forget_snapshot) = (Vec::new(), false);
     for job in jobs {
         match job {
             DataJob::Batches(writes) => batches.extend(writes),
             DataJob::Blocks(writes) => blocks.extend(writes),
             DataJob::Bodies { digests, lowest } => bodies.push((digests, *lowest)),
+            DataJob::Snapshot(headers, snapshot) => snapshots.push((headers, snapshot)),
+            DataJob::ForgetSnapshot => forget_snapshot = true,
             DataJob::Prune { slot, height } => prune = prune.max(Some((*slot, *height))),
         }
     }
-    if blocks.is_empty() && prune.is_none() && bodies.is_empty() {
+    let others = prune.is_some() || !bodies.is_empty() || !snapshots.is_empty() || forget_snapshot;
+    if blocks.is_empty() && !others {
         return insert_batches(connection, &batches, generation).await;
     }
     let mut tx = connection.begin().await?;
@@ -281,6 +292,14 @@ pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], 
     }
     for (digests, lowest) in bodies {
         delete_bodies(&mut tx, digests, lowest).await?;
+    }
+    if forget_snapshot {
+        for delete in [DELETE_LATE_BODIES, DELETE_SNAPSHOT] {
+            sqlx::query(delete).execute(&mut *tx).await?;
+        }
+    }
+    for (headers, snapshot) in snapshots {
+        insert_snapshot(&mut tx, headers, snapshot).await?;
     }
     if let Some((slot, height)) = prune {
         delete_old(&mut tx, sql(slot), sql(height), generation).await?;
@@ -324,6 +343,12 @@ async fn insert_batches(connection: &mut PgConnection, batches: &[&BatchWrite], 
 }
 
 async fn insert_blocks(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
+    insert_headers(tx, blocks).await?;
+    include(tx, blocks).await
+}
+
+/// The rows without what they say of batches.
+async fn insert_headers(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
     let rows: Vec<BlockColumns> = blocks.iter().map(|write| BlockColumns::from(*write)).collect();
     let inserted = sqlx::query(BLOCKS)
         .bind(column(&rows, |r| r.height))
@@ -343,7 +368,7 @@ async fn insert_blocks(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
     if inserted.rows_affected() != rows.len() as u64 {
         check_known(tx, &rows).await?;
     }
-    include(tx, blocks).await
+    Ok(())
 }
 
 /// Blocks that were there before must be the same ones.
@@ -373,7 +398,31 @@ async fn include(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
 
 async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result<()> {
     sqlx::query(DELETE_BODIES).bind(column(digests, Hash::to_string)).execute(&mut **tx).await?;
+    raise_lowest(tx, lowest).await
+}
+
+async fn raise_lowest(tx: &mut Tx<'_>, lowest: u64) -> Result<()> {
     sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &StoredSnapshot) -> Result<()> {
+    let height = sql(snapshot.height);
+    let head: Option<i64> = sqlx::query_scalar("SELECT max(height) FROM ledger.blocks").fetch_one(&mut **tx).await?;
+    if head >= Some(height) {
+        return Ok(());
+    }
+    for delete in [DELETE_ALL_BODIES, DELETE_SNAPSHOT] {
+        sqlx::query(delete).execute(&mut **tx).await?;
+    }
+    insert_headers(tx, &headers.iter().collect::<Vec<_>>()).await?;
+    raise_lowest(tx, snapshot.height + 1).await?;
+    let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());
+    for (part, leaves) in (0i64..).zip(&snapshot.parts) {
+        let query =
+            sqlx::query(SNAPSHOT).bind(part).bind(height).bind(&state_root).bind(&results_root).bind(&leaves[..]);
+        query.execute(&mut **tx).await?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub(super) mod state;
 use self::connection::{Durability, Held, Link, limit, retry};
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::{Cause, Memory};
@@ -61,6 +61,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
     include_str!("../../../migrations/postgres/0003_records.sql"),
+    include_str!("../../../migrations/postgres/0004_snapshot.sql"),
 ];
 
 /// An open database.
@@ -94,7 +95,9 @@ impl Postgres {
 
     async fn write_data_once(&self, jobs: &[DataJob]) -> Result<()> {
         let mut held = self.data.hold(Duration::ZERO).await?;
-        let outcome = limit(DATA_TIMEOUT, ledger::write_data(&mut held, jobs, self.generation())).await;
+        let large = jobs.iter().any(|job| matches!(job, DataJob::Snapshot(..)));
+        let time = if large { STATE_TIMEOUT } else { DATA_TIMEOUT };
+        let outcome = limit(time, ledger::write_data(&mut held, jobs, self.generation())).await;
         held.settle(outcome)
     }
 
@@ -327,6 +330,10 @@ impl Backend for Postgres {
             held.settle(outcome)
         })
         .await
+    }
+
+    async fn snapshot(&self) -> Result<Option<StoredSnapshot>> {
+        self.read(|| reads::snapshot(&self.reads)).await
     }
 
     async fn lowest(&self) -> Result<u64> {

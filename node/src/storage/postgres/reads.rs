@@ -3,7 +3,7 @@
 use super::super::backend::{BlockId, SENDER_SCAN};
 use super::super::owner;
 use super::super::rows::{self, sql};
-use super::super::{Result, StoredBlock, TransactionRow};
+use super::super::{Result, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use sqlx::postgres::PgPool;
@@ -17,6 +17,11 @@ pub(super) async fn lowest(pool: &PgPool) -> Result<u64> {
     let query = sqlx::query_scalar("SELECT value FROM ledger.meta WHERE name = $1").bind(owner::LOWEST);
     let value: Option<String> = query.fetch_optional(pool).await?;
     owner::lowest(value.as_deref())
+}
+
+pub(super) async fn snapshot(pool: &PgPool) -> Result<Option<StoredSnapshot>> {
+    let query = "SELECT height, state_root, results_root, leaves FROM ledger.snapshot ORDER BY part";
+    rows::snapshot(sqlx::query_as(query).fetch_all(pool).await?)
 }
 
 pub(super) async fn block(pool: &PgPool, id: &BlockId) -> Result<Option<StoredBlock>> {

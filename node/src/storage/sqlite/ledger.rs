@@ -3,7 +3,7 @@
 use super::super::backend::{DataJob, EPOCH, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
-use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, StoredSnapshot, VoteWrite};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
 use aitbc_core::block::Candidate;
@@ -68,6 +68,17 @@ const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expir
 const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
 const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
+/// Batches of blocks below a fetched state: none is executed again.
+const DELETE_ALL_BODY_BYTES: &str =
+    "DELETE FROM batch_bytes WHERE id IN (SELECT id FROM batches WHERE height IS NOT NULL)";
+const DELETE_ALL_BODIES: &str = "DELETE FROM batches WHERE height IS NOT NULL";
+const SNAPSHOT: &str =
+    "INSERT INTO snapshot (part, height, state_root, results_root, leaves) VALUES (?1, ?2, ?3, ?4, ?5)";
+/// Of blocks that were on their way when it was stored.
+const DELETE_LATE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
+    (SELECT id FROM batches WHERE height <= (SELECT max(height) FROM snapshot))";
+const DELETE_LATE_BODIES: &str = "DELETE FROM batches WHERE height <= (SELECT max(height) FROM snapshot)";
+const DELETE_SNAPSHOT: &str = "DELETE FROM snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO meta AS old (name, value) VALUES (?1, ?2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value \
     WHERE CAST(old.value AS INTEGER) < CAST(excluded.value AS INTEGER)";
@@ -181,6 +192,8 @@ impl Sqlite {
                 DataJob::Batches(batches) => bytes += insert_batches(&mut tx, batches).await?,
                 DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
                 DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
+                DataJob::Snapshot(headers, snapshot) => bytes += insert_snapshot(&mut tx, headers, snapshot).await?,
+                DataJob::ForgetSnapshot => forget_snapshot(&mut tx).await?,
                 DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
             }
         }
@@ -284,8 +297,40 @@ async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result
     for delete in [DELETE_BODY_BYTES, DELETE_BODIES] {
         sqlx::query(delete).bind(&digests).execute(&mut **tx).await?;
     }
+    raise_lowest(tx, lowest).await
+}
+
+async fn raise_lowest(tx: &mut Tx<'_>, lowest: u64) -> Result<()> {
     sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
     Ok(())
+}
+
+async fn forget_snapshot(tx: &mut Tx<'_>) -> Result<()> {
+    for delete in [DELETE_LATE_BODY_BYTES, DELETE_LATE_BODIES, DELETE_SNAPSHOT] {
+        sqlx::query(delete).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Gives the bytes of the leaves.
+async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &StoredSnapshot) -> Result<usize> {
+    let height = sql(snapshot.height);
+    let head: Option<i64> = sqlx::query_scalar("SELECT max(height) FROM blocks").fetch_one(&mut **tx).await?;
+    if head >= Some(height) {
+        return Ok(0);
+    }
+    for delete in [DELETE_ALL_BODY_BYTES, DELETE_ALL_BODIES, DELETE_SNAPSHOT] {
+        sqlx::query(delete).execute(&mut **tx).await?;
+    }
+    insert_headers(tx, headers).await?;
+    raise_lowest(tx, snapshot.height + 1).await?;
+    let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());
+    for (part, leaves) in (0i64..).zip(&snapshot.parts) {
+        let query =
+            sqlx::query(SNAPSHOT).bind(part).bind(height).bind(&state_root).bind(&results_root).bind(&leaves[..]);
+        query.execute(&mut **tx).await?;
+    }
+    Ok(snapshot.parts.iter().map(Vec::len).sum())
 }
 
 async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) -> Result<()> {
@@ -337,6 +382,12 @@ async fn insert_batches(tx: &mut Tx<'_>, writes: &[BatchWrite]) -> Result<usize>
 }
 
 async fn insert_blocks(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
+    insert_headers(tx, writes).await?;
+    include(tx, writes).await
+}
+
+/// The rows without what they say of batches.
+async fn insert_headers(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
     let rows: Vec<BlockColumns> = writes.iter().map(BlockColumns::from).collect();
     let inserted = many::execute(tx, &BLOCKS, &rows, |query, row: &BlockColumns| {
         query
@@ -357,7 +408,7 @@ async fn insert_blocks(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
     if inserted != rows.len() as u64 {
         check_known(tx, &rows).await?;
     }
-    include(tx, writes).await
+    Ok(())
 }
 
 /// Blocks that were there before must be the same ones.

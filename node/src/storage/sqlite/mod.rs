@@ -15,7 +15,7 @@ pub(super) mod state;
 use self::checkpoint::Checkpoints;
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -50,7 +50,10 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// One for each version of the file's tables, run once each. A script that any database has run is never edited: a change is a new
 /// script. None empties the state any more: a ledger that was pruned cannot rebuild it.
-pub(super) const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+pub(super) const LEDGER: &[&str] = &[
+    include_str!("../../../migrations/sqlite/ledger_0001.sql"),
+    include_str!("../../../migrations/sqlite/ledger_0002.sql"),
+];
 /// As above, of the state's file.
 const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),
@@ -311,6 +314,10 @@ impl Backend for Sqlite {
         let mut file = self.state.lock().await;
         let outcome = self.reset(&mut file.connection, state).await;
         file.settle(outcome).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<StoredSnapshot>> {
+        reads::snapshot(&self.ledger_reads).await
     }
 
     async fn lowest(&self) -> Result<u64> {

@@ -3,7 +3,7 @@
 use super::super::backend::{BlockId, SENDER_SCAN};
 use super::super::owner;
 use super::super::rows::{self, sql};
-use super::super::{Result, StoredBlock, TransactionRow};
+use super::super::{Result, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use sqlx::sqlite::SqlitePool;
@@ -17,6 +17,11 @@ pub(super) async fn lowest(pool: &SqlitePool) -> Result<u64> {
     let query = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1").bind(owner::LOWEST);
     let value: Option<String> = query.fetch_optional(pool).await?;
     owner::lowest(value.as_deref())
+}
+
+pub(super) async fn snapshot(pool: &SqlitePool) -> Result<Option<StoredSnapshot>> {
+    let query = "SELECT height, state_root, results_root, leaves FROM snapshot ORDER BY part";
+    rows::snapshot(sqlx::query_as(query).fetch_all(pool).await?)
 }
 
 pub(super) async fn block(pool: &SqlitePool, id: BlockId) -> Result<Option<StoredBlock>> {

@@ -161,6 +161,14 @@ impl Consensus {
                 self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
             }
             Message::Blocks(blocks) => self.tell_sync(SyncEvent::Reply { peer: from, blocks }),
+            Message::HeadersReq { from: height, count } => {
+                self.tell_sync(SyncEvent::HeadersRequest { peer: from, from: height, count });
+            }
+            Message::Headers(headers) => self.tell_sync(SyncEvent::Headers { peer: from, headers }),
+            Message::SnapshotReq { height, from: key } => {
+                self.tell_sync(SyncEvent::SnapshotRequest { peer: from, height, from: key });
+            }
+            Message::Snapshot(snapshot) => self.tell_sync(SyncEvent::Snapshot { peer: from, snapshot }),
             Message::MarkQuery { nonce } => burst.push(Input::MarkQuery { from, nonce }),
             Message::MarkReply(mut reply) => {
                 // A Hello of this very process tells of no other one (A2).

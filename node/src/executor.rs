@@ -10,6 +10,7 @@ use crate::commit::CommitJob;
 use crate::events;
 use crate::mempool::task::FinalBlock;
 use crate::metrics::Metrics;
+use crate::snapshots::Snapshots;
 use crate::storage::{BatchWrite, Storage, TransactionRow};
 use crate::subscriptions::Subscriptions;
 use crate::view::{BlockSummary, Identity, Snapshot};
@@ -20,6 +21,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::state::State;
+use aitbc_core::state_sync::SNAPSHOT_EVERY;
 use aitbc_core::sync;
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::vote::Cert;
@@ -94,6 +96,8 @@ pub struct Executor {
     pub outcomes: mpsc::Sender<FinalBlock>,
     /// What readers see.
     pub chain: watch::Sender<Arc<Snapshot>>,
+    /// States for nodes that are far behind.
+    pub snapshots: Arc<Snapshots>,
     /// Subscribers.
     pub subscriptions: Subscriptions,
     /// Counters.
@@ -118,6 +122,7 @@ impl Executor {
         commits: mpsc::Sender<CommitJob>,
         outcomes: mpsc::Sender<FinalBlock>,
         chain: watch::Sender<Arc<Snapshot>>,
+        snapshots: Arc<Snapshots>,
         subscriptions: Subscriptions,
         metrics: Arc<Metrics>,
         runtime: tokio::runtime::Handle,
@@ -132,6 +137,7 @@ impl Executor {
             commits,
             outcomes,
             chain,
+            snapshots,
             subscriptions,
             metrics,
             runtime,
@@ -288,6 +294,9 @@ impl Executor {
         self.tip = digest;
         self.tip_height = header.height;
         let parent_state = Some(std::mem::replace(&mut self.tip_state, done.executed.state.clone()));
+        if self.tip_height.is_multiple_of(SNAPSHOT_EVERY) {
+            self.snapshots.keep(self.tip_height, self.tip_state.clone());
+        }
         // Readers first see the state, then hear of it.
         let snapshot = Snapshot { head: summary.clone(), state: done.executed.state, parent_state };
         self.chain.send_replace(Arc::new(snapshot));

@@ -22,6 +22,7 @@ use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
 use crate::shutdown::{self, Shutdown};
 use crate::signer::{self, Signer};
+use crate::snapshots::Snapshots;
 use crate::status::StatusTask;
 use crate::storage::{self, Owner, Storage, StorageError};
 use crate::subscriptions::Subscriptions;
@@ -248,10 +249,8 @@ pub async fn change_memory(config: &Config, change: impl FnOnce(Memory) -> Memor
 }
 
 /// Database first: lease, then rows, then state (P8). `None`: asked to stop meanwhile.
-async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
+async fn ground(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
     let own = own(config)?;
-    let metrics =
-        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
     let owner = Owner { chain: own.identity.chain, key: own.identity.key };
     let storage = tokio::select! {
         storage = storage::open(&config.database_url, owner, metrics.clone()) => storage?,
@@ -269,11 +268,21 @@ async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, 
     Ok(Some(Ground { own, metrics, storage, generation, rules, start }))
 }
 
+/// Why a node stops.
+enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// A snapshot of this height is stored: it starts anew from there.
+    Snapshot(u64),
+}
+
 /// The parts that may end the node, and what stopping needs.
 struct Running {
     inputs: mpsc::Sender<Input>,
     halt: watch::Receiver<Option<Halt>>,
     failure: watch::Receiver<Option<Arc<StorageError>>>,
+    /// Height of a snapshot that was stored: the node has to start anew from it.
+    restart: watch::Receiver<Option<u64>>,
     deciding: JoinHandle<()>,
     signing: JoinHandle<()>,
     committing: JoinHandle<()>,
@@ -286,9 +295,10 @@ struct Running {
 
 impl Running {
     /// Waits for the wish to stop, or for what does not let the node go on.
-    async fn end(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+    async fn end(&mut self, shutdown: &Shutdown) -> Result<End, NodeError> {
         tokio::select! {
-            () = shutdown.asked() => Ok(()),
+            () = shutdown.asked() => Ok(End::Asked),
+            height = told(&mut self.restart) => Ok(End::Snapshot(height)),
             halt = told(&mut self.halt) => Err(NodeError::Halted(halt)),
             cause = told(&mut self.failure) => Err(NodeError::NotStored(cause)),
             _ = &mut self.deciding => Err(NodeError::PartEnded("consensus")),
@@ -312,15 +322,27 @@ impl Running {
     }
 }
 
-/// Starts everything, waits for the wish to stop or a halt, stops in order. `ended` is dropped at the end.
-async fn run_until(config: Config, shutdown: Shutdown, ended: oneshot::Sender<()>) -> Result<(), NodeError> {
-    let Some(ground) = ground(&config, &shutdown).await? else { return Ok(()) };
-    let mut running = start(&config, &shutdown, ground).await?;
-    let outcome = running.end(&shutdown).await;
+/// Runs until the wish to stop or a halt; after each snapshot once more, from what is durable. `_ended` is dropped at the end.
+async fn run_until(config: Config, shutdown: Shutdown, _ended: oneshot::Sender<()>) -> Result<(), NodeError> {
+    let metrics =
+        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
+    while let End::Snapshot(height) = run_once(&config, &metrics, &shutdown).await? {
+        info!(height, "starting anew from the snapshot");
+    }
+    Ok(())
+}
+
+/// Starts everything, waits for the end, stops in order.
+async fn run_once(config: &Config, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> Result<End, NodeError> {
+    let Some(ground) = ground(config, metrics.clone(), shutdown).await? else { return Ok(End::Asked) };
+    // Of this run only: the process may go on after it. Dropping it tells it too, so nothing outlives a failed start.
+    let (trigger, stopping) = shutdown::channel();
+    let mut running = start(config, &stopping, ground).await?;
+    let outcome = running.end(shutdown).await;
     if let Err(cause) = &outcome {
         error!(%cause, "stopping");
     }
-    drop(ended);
+    trigger.trigger();
     if tokio::time::timeout(STOP_LIMIT, running.stop()).await.is_err() {
         warn!("stopped before everything was flushed; the next start replays it");
     }
@@ -341,6 +363,8 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let (unapplied_sender, unapplied) = watch::channel(0);
     let (halted, halt) = watch::channel(None);
     let (failed, failure) = watch::channel(None);
+    let (restarting, restart) = watch::channel(None);
+    let (fetching, state_sync) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
     let (gossip_sender, gossip_events) = mpsc::channel(GOSSIP_QUEUE);
     let (writes_sender, writes) = mpsc::channel(signer::QUEUE);
@@ -351,6 +375,11 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let subscriptions = Subscriptions::default();
     let pulse = Arc::new(Pulse::default());
     let pool = Arc::new(BatchPool::default());
+    let snapshots = Arc::new(Snapshots::default());
+    // Until the next one that all keep: on an idle chain that takes long.
+    if height > 0 {
+        snapshots.keep(height, chain.borrow().state.clone());
+    }
     let set = Arc::new(identity.set.clone());
     let verifier = Verifier::new(None, metrics.clone())
         .map_err(|cause| NodeError::Start { what: "start the verifier's threads", cause: chain_of(&cause) })?;
@@ -408,6 +437,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         commits_sender,
         outcomes_sender,
         chain_sender,
+        snapshots.clone(),
         subscriptions.clone(),
         metrics.clone(),
         tokio::runtime::Handle::current(),
@@ -447,10 +477,15 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let heights = Arc::new(Heights::default());
     let sync = Sync {
         identity: identity.clone(),
+        index: own.index,
         chain: chain.clone(),
         storage: storage.clone(),
         gossip: gossip.clone(),
         heights: heights.clone(),
+        state_sync_lag: config.state_sync_lag,
+        snapshots,
+        progress: fetching,
+        restart: restarting,
         halted: halted.clone(),
         stored,
         unapplied,
@@ -496,6 +531,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             storage: storage.clone(),
             gossip: gossip.clone(),
             heights,
+            state_sync,
             pulse: pulse.clone(),
             core: inputs_sender.clone(),
             metrics: metrics.clone(),
@@ -516,6 +552,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         inputs: inputs_sender,
         halt,
         failure,
+        restart,
         deciding,
         signing,
         committing,

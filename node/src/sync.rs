@@ -1,4 +1,5 @@
-//! Block sync: fetches final blocks a peer has and we lack, checks, executes and stores them (protocol.md S1, S4).
+//! Block sync: fetches final blocks a peer has and we lack, checks, executes and stores them (protocol.md S1, S4). A node that
+//! is too far behind fetches a snapshot first ([`crate::state_sync`]).
 //!
 //! ```text
 //! peers ─→ planner ─→ verify (blocking pool) ─→ runs ─→ apply: executor, core          all at once, each on other blocks
@@ -9,16 +10,20 @@ use crate::commit::MAX_LAG_ROWS;
 use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
+use crate::snapshots::Snapshots;
+use crate::state_sync::{self, Attempts, FetchEvent, StateFetch};
 use crate::storage::{Storage, StorageError};
 use crate::view::{Identity, Snapshot};
 use aitbc_core::block::Header;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
+use aitbc_core::hash::Hash;
 use aitbc_core::light::Anchor;
-use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
+use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, Message};
 use aitbc_core::record::RecordKey;
-use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
+use aitbc_core::state_sync::Progress;
+use aitbc_core::sync::{FinalBlock, Planner, credible_height, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
 use prometheus::IntGauge;
@@ -74,6 +79,38 @@ pub enum SyncEvent {
         /// Most blocks.
         count: u32,
     },
+    /// A peer wants headers (S3).
+    HeadersRequest {
+        /// Who.
+        peer: Index,
+        /// First height.
+        from: u64,
+        /// How many.
+        count: u32,
+    },
+    /// A peer sent headers.
+    Headers {
+        /// Who.
+        peer: Index,
+        /// The headers and what makes them final.
+        headers: Headers,
+    },
+    /// A peer wants a part of a snapshot (S3).
+    SnapshotRequest {
+        /// Who.
+        peer: Index,
+        /// Of which height; 0: it asks which there are.
+        height: u64,
+        /// Key from which on.
+        from: Hash,
+    },
+    /// A peer sent a part of a snapshot, or says which ones it has.
+    Snapshot {
+        /// Who.
+        peer: Index,
+        /// The part.
+        snapshot: Box<message::Snapshot>,
+    },
     /// A peer sent blocks.
     Reply {
         /// Who.
@@ -107,6 +144,8 @@ impl Heights {
 pub struct Sync {
     /// Fixed facts.
     pub identity: Arc<Identity>,
+    /// Own index.
+    pub index: Index,
     /// Own end of the chain.
     pub chain: watch::Receiver<Arc<Snapshot>>,
     /// For answers.
@@ -125,6 +164,14 @@ pub struct Sync {
     pub core: mpsc::Sender<Input>,
     /// Told when the own execution disagrees with certified blocks.
     pub halted: watch::Sender<Option<Halt>>,
+    /// Blocks behind from which on a snapshot is fetched instead; `None`: never.
+    pub state_sync_lag: Option<u64>,
+    /// States for nodes that are far behind.
+    pub snapshots: Arc<Snapshots>,
+    /// How far the fetch of a snapshot is.
+    pub progress: watch::Sender<Option<Progress>>,
+    /// Told when a snapshot is stored, from which the node must start anew.
+    pub restart: watch::Sender<Option<u64>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -263,15 +310,21 @@ impl Sync {
         tokio::spawn(apply.run(waiting));
         let verifier = Arc::new(Ed25519::new(&self.identity.set));
         let mut fetching = Fetching::new(self.own_end(), runs);
+        let mut attempts = Attempts::new(self.state_sync_lag);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut fetching),
+                    Some(event) => self.on_event(event, &mut fetching, &attempts),
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
-                _ = look.tick() => fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach),
+                end = attempts.ended() => self.after_attempt(end),
+                _ = look.tick() => self.look(&mut fetching, &mut attempts),
+            }
+            // What is fetched is the state after blocks that are not fetched then.
+            if attempts.active() {
+                continue;
             }
             let own = self.own_end();
             if own.height > fetching.front.height {
@@ -279,6 +332,32 @@ impl Sync {
             }
             fetching.verify_next(&self.identity, &verifier);
             self.ask(&mut fetching);
+        }
+    }
+
+    fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts) {
+        let own = self.chain.borrow().head.height;
+        let out_of_reach = fetching.planner.out_of_reach(fetching.now_ms(), &self.identity.set).is_some();
+        if let Some(above) = attempts.due(own, self.best_height(own), out_of_reach) {
+            let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
+            attempts.begin(StateFetch { identity, storage, gossip, above, progress: self.progress.clone() });
+        } else if !attempts.active() {
+            fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach);
+        }
+    }
+
+    /// What more than the faulty say of the chain's height: one liar makes nobody give up blocks.
+    fn best_height(&self, own: u64) -> u64 {
+        let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
+        credible_height(&self.identity.set, told.chain([(self.index, own)]))
+    }
+
+    fn after_attempt(&self, end: Option<u64>) {
+        self.progress.send_replace(None);
+        let outcome = if end.is_some() { "stored" } else { "failed" };
+        self.metrics.state_syncs.with_label_values(&[outcome]).inc();
+        if end.is_some() {
+            self.restart.send_replace(end);
         }
     }
 
@@ -295,38 +374,68 @@ impl Sync {
         }
     }
 
-    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching) {
+    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts) {
         let planner = &mut fetching.planner;
+        let pass = |event: FetchEvent| {
+            if !attempts.pass(event) {
+                // It asks again after its time-out.
+                self.metrics.network_dropped.with_label_values(&["state_sync"]).inc();
+            }
+        };
         match event {
-            SyncEvent::Connected(_) => {}
+            SyncEvent::Connected(peer) => pass(FetchEvent::Connected(peer)),
             SyncEvent::Disconnected(peer) => {
                 self.heights.remove(peer);
                 planner.on_disconnected(peer);
+                pass(FetchEvent::Disconnected(peer));
             }
             SyncEvent::Height { peer, height } | SyncEvent::Behind { peer, height } => {
                 self.heights.set(peer, height);
                 planner.on_status(peer, height);
             }
             SyncEvent::Reply { peer, blocks } => planner.on_blocks(peer, blocks),
-            SyncEvent::Request { peer, from, count } => self.answer(peer, from, count, &fetching.answering),
+            SyncEvent::Headers { peer, headers } => pass(FetchEvent::Headers(peer, headers)),
+            SyncEvent::Snapshot { peer, snapshot } => pass(FetchEvent::Snapshot(peer, snapshot)),
+            SyncEvent::Request { peer, from, count } => {
+                let (storage, count) = (self.storage.clone(), u64::from(count).clamp(1, MAX_BLOCKS as u64));
+                let read = async move { read_answer(&*storage, from.max(1), count).await.map(Message::Blocks) };
+                self.answer("blocks_req", peer, &fetching.answering, read);
+            }
+            SyncEvent::HeadersRequest { peer, from, count } => {
+                let storage = self.storage.clone();
+                let read =
+                    async move { state_sync::headers(&*storage, from.max(1), count).await.map(Message::Headers) };
+                self.answer("headers_req", peer, &fetching.answering, read);
+            }
+            SyncEvent::SnapshotRequest { peer, height, from } => {
+                let part = state_sync::part(self.snapshots.clone(), height, from);
+                let read = async move { Ok(Message::Snapshot(Box::new(part.await))) };
+                self.answer("snapshot_req", peer, &fetching.answering, read);
+            }
         }
     }
 
     /// Reads beside this task; a peer that asks for more than can be read at once asks again after its time-out.
-    fn answer(&self, peer: Index, from: u64, count: u32, answering: &Arc<Semaphore>) {
+    fn answer(
+        &self,
+        request: &'static str,
+        peer: Index,
+        answering: &Arc<Semaphore>,
+        read: impl Future<Output = Result<Message, StorageError>> + Send + 'static,
+    ) {
         let Ok(permit) = answering.clone().try_acquire_owned() else {
-            self.metrics.network_dropped.with_label_values(&["blocks_req"]).inc();
+            self.metrics.network_dropped.with_label_values(&[request]).inc();
             return;
         };
-        let (storage, gossip) = (self.storage.clone(), self.gossip.clone());
+        let gossip = self.gossip.clone();
         tokio::spawn(async move {
-            match read_answer(&*storage, from.max(1), u64::from(count).clamp(1, MAX_BLOCKS as u64)).await {
-                Ok(blocks) => {
-                    if let Err(cause) = gossip.send(peer, &Message::Blocks(blocks)) {
-                        debug!(%cause, peer, "blocks not sent");
+            match read.await {
+                Ok(message) => {
+                    if let Err(cause) = gossip.send(peer, &message) {
+                        debug!(%cause, peer, request, "answer not sent");
                     }
                 }
-                Err(cause) => warn!(%cause, from, "blocks asked for could not be read"),
+                Err(cause) => warn!(%cause, request, "what was asked for could not be read"),
             }
             drop(permit);
         });

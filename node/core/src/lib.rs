@@ -40,8 +40,6 @@ pub mod evidence;
 
 pub mod block;
 
-pub mod message;
-
 // What transactions do, and where they wait.
 pub mod record;
 
@@ -51,9 +49,14 @@ pub mod ledger;
 
 pub mod mempool;
 
+// What validators tell each other.
+pub mod message;
+
 // How a block becomes final, how one that was away catches up, and what proves it to who trusts no node.
 pub mod consensus;
 
 pub mod light;
 
 pub mod sync;
+
+pub mod state_sync;

@@ -16,7 +16,7 @@ use crate::block::{Block, Header};
 use crate::consensus::verify::Verify;
 use crate::hash::Hash;
 use crate::light::{Anchor, LinkError, names};
-use crate::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
+use crate::message::{Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Cert, CertError};
 use std::collections::BTreeMap;
@@ -345,6 +345,27 @@ fn running_sums(sizes: impl Iterator<Item = std::io::Result<usize>>) -> Vec<usiz
     std::iter::once(0).chain(sizes.scan(0, add)).collect()
 }
 
+/// The answer to a request for headers: of those found, which begin at height `from`, as many as are consecutive and fit
+/// into one message, up to the last certified one.
+pub fn reply_headers(from: u64, found: Vec<(Header, Option<Cert>)>) -> Headers {
+    let mut room = MAX_MESSAGE_BYTES - REPLY_BYTES;
+    let fits = |(index, (header, _)): &(usize, &(Header, Option<Cert>))| {
+        let bytes = borsh::object_length(header).unwrap_or(MAX_MESSAGE_BYTES);
+        let next = from.checked_add(*index as u64) == Some(header.height) && bytes <= room;
+        room = room.saturating_sub(bytes);
+        next
+    };
+    let fitting = found.iter().enumerate().take(MAX_HEADERS).take_while(fits).count();
+    let end = found.iter().take(fitting).rposition(|(_, cert)| cert.is_some());
+    let mut headers: Vec<Header> = Vec::new();
+    let mut last = None;
+    for (header, cert) in found.into_iter().take(end.map_or(0, |end| end + 1)) {
+        headers.push(header);
+        last = cert;
+    }
+    Headers { headers, cert: last }
+}
+
 /// A final block, its digest and its batches with theirs.
 #[derive(Clone, Debug)]
 pub struct FinalBlock {
@@ -471,7 +492,7 @@ fn check_batches(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::block::VERSION;
     use crate::consensus::input::Roots;
@@ -485,7 +506,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    fn chain() -> Hash {
+    pub(crate) fn chain() -> Hash {
         plain(b"chain")
     }
 
@@ -495,12 +516,12 @@ mod tests {
         keys
     }
 
-    fn set() -> ValidatorSet {
+    pub(crate) fn set() -> ValidatorSet {
         let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
         ValidatorSet::new(members).expect("valid set")
     }
 
-    fn genesis() -> Tip {
+    pub(crate) fn genesis() -> Tip {
         let roots = Roots { state: Hash::ZERO, results: Hash::ZERO };
         Tip { digest: chain(), slot: 0, height: 0, time_ms: 0, roots }
     }
@@ -513,7 +534,7 @@ mod tests {
     }
 
     /// A block on `parent`; every third one has a batch, every fifth slot was skipped.
-    fn block(parent: &Tip) -> Block {
+    pub(crate) fn block(parent: &Tip) -> Block {
         let height = parent.height + 1;
         let batches = if height.is_multiple_of(3) { vec![batch(height)] } else { Vec::new() };
         let slot = parent.slot + if height.is_multiple_of(5) { 2 } else { 1 };
@@ -536,7 +557,7 @@ mod tests {
         Block { header, batches }
     }
 
-    fn tip_of(header: &Header) -> Tip {
+    pub(crate) fn tip_of(header: &Header) -> Tip {
         let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
         Tip { digest: header.digest(), slot, height, time_ms, ..genesis() }
     }
@@ -550,7 +571,7 @@ mod tests {
         out
     }
 
-    fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
+    pub(crate) fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
         let statement = Statement { epoch: 0, slot: header.slot, kind, digest: header.digest() };
         let keys = keys();
         let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
@@ -710,6 +731,23 @@ mod tests {
         assert_eq!(replied(&blocks, 6, &[8, 9]), (6, 2));
         assert_eq!(replied(&blocks, 1, &[9]), (1, 8));
         assert_eq!(replied(&blocks, 6, &[]), (0, 0), "newer than any certificate");
+    }
+
+    #[test]
+    fn s3_a_reply_of_headers_is_consecutive_from_the_asked_height_and_ends_at_a_certificate() {
+        let blocks = blocks(9);
+        let headers = |certified: &[u64]| headers_of(found(&blocks, certified));
+        let told = |from, found| {
+            let reply = reply_headers(from, found);
+            assert_eq!(reply.cert.is_some(), !reply.headers.is_empty());
+            reply.headers.iter().map(|header| header.height).collect::<Vec<_>>()
+        };
+        assert_eq!(told(1, headers(&[2, 5])), [1, 2, 3, 4, 5]);
+        assert_eq!(told(1, headers(&[])), [0; 0], "nothing makes them final");
+        assert_eq!(told(2, headers(&[9])), [0; 0], "another height was asked for");
+        let mut hole = headers(&[3, 4, 9]);
+        hole.remove(3);
+        assert_eq!(told(1, hole), [1, 2, 3]);
     }
 
     /// As large as V6 allows, nearly.

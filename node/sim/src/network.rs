@@ -134,7 +134,10 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
         Message::MarkQuery { .. } => 33,
         Message::MarkReply(_) => 500,
-        Message::BlocksReq { .. } => 13,
+        Message::BlocksReq { .. } | Message::HeadersReq { .. } => 13,
+        Message::SnapshotReq { .. } => 41,
+        // No node of the simulation prunes, so nobody asks for these.
+        Message::Headers(_) | Message::Snapshot(_) => 0,
         Message::Blocks(reply) => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;
             let header = |h: &Header| 300 + 46 * h.batches.len() as u64;

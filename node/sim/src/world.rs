@@ -877,6 +877,8 @@ impl World {
             }
             Message::BlocksReq { from: height, count } => self.answer_blocks(to, from, height, count),
             Message::Blocks(blocks) => self.heard_blocks(to, from, blocks),
+            // No node of the simulation prunes, so none fetches a snapshot.
+            Message::HeadersReq { .. } | Message::Headers(_) | Message::SnapshotReq { .. } | Message::Snapshot(_) => {}
             Message::MarkQuery { nonce } => self.give(to, Input::MarkQuery { from, nonce }),
             Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }

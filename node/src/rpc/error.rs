@@ -74,7 +74,7 @@ pub enum ApiError {
         /// What to try.
         hint: String,
     },
-    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says.
+    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says; or a snapshot was fetched instead of it.
     Pruned {
         /// What was looked for.
         what: String,
@@ -247,7 +247,7 @@ impl ApiError {
             ApiError::NotFound { what, hint } => format!("{what} is not known here; {hint}"),
             ApiError::NotProvable { what, hint, .. } => format!("{what} cannot be proven here; {hint}"),
             ApiError::Pruned { what, lowest } => {
-                format!("{what} was deleted here: blocks from height {lowest} on are kept; ask a node that keeps all")
+                format!("{what} is not kept here: blocks from height {lowest} on are kept; ask a node that keeps all")
             }
             ApiError::UnknownRoute { path, .. } => {
                 format!("there is no \"{path}\"; detail.routes lists what there is, docs/rpc.md explains it")

@@ -91,7 +91,15 @@ pub(super) async fn headers(State(api): State<Api>, uri: Uri) -> Result<Response
 /// Headers from `from` on. Readers are told of a block before it is in the database, so the last few may take a moment.
 pub(super) async fn read(api: &Api, from: u64, to: u64) -> Result<Vec<StoredBlock>, ApiError> {
     let found = within(WRITE_WAIT, || async {
-        let found = api.view.storage.headers(from, to).await?;
+        let mut found = api.view.storage.headers(from, to).await?;
+        // A node that fetched a snapshot has not got all: what is above the hole does not follow.
+        let follow =
+            (from..).zip(&found).take_while(|(height, block)| block.candidate.header.height == *height).count();
+        found.truncate(follow);
+        let lowest = api.view.storage.lowest();
+        if found.is_empty() && from < lowest {
+            return Err(ApiError::Pruned { what: format!("header {from}"), lowest });
+        }
         Ok(Some(found).filter(|found| !found.is_empty()))
     });
     found.await?.ok_or(ApiError::Busy("the block is final but not in the database yet"))

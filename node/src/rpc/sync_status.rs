@@ -40,6 +40,21 @@ pub struct SyncStatus {
     pub peers: u64,
     /// Why it is not ready; `None` where it is.
     pub reason: Option<String>,
+    /// The snapshot that is being fetched instead of blocks; `None` where none is.
+    pub state_sync: Option<StateSyncStatus>,
+}
+
+/// How far the fetch of a snapshot is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateSyncStatus {
+    /// `offers`, `headers`, `chunks` or `install`.
+    pub phase: String,
+    /// Height of the snapshot, 0 before one is chosen.
+    pub height: u64,
+    /// Chunks that came.
+    pub chunks: u64,
+    /// Thousandths of the state that are here.
+    pub permille: u64,
 }
 
 /// This node as a validator.
@@ -88,5 +103,11 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
         database_ready: status.database_ready,
         peers: status.peers.iter().filter(|peer| peer.connected).count() as u64,
         reason: status.not_ready.clone(),
+        state_sync: status.state_sync.map(|progress| StateSyncStatus {
+            phase: progress.phase.to_owned(),
+            height: progress.height,
+            chunks: progress.chunks,
+            permille: progress.permille,
+        }),
     }))
 }

@@ -10,7 +10,7 @@ use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
 use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
-use aitbc_core::message::{Blocks, Message, Status};
+use aitbc_core::message::{Blocks, Headers, Message, Snapshot, Status};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, AccountProof, RecordProof, State};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
@@ -162,7 +162,7 @@ pub fn transaction_proof(rng: &mut StdRng) -> TransactionProof {
 }
 
 /// Number of kinds of message, in the order of their tags.
-pub const MESSAGES: u8 = 15;
+pub const MESSAGES: u8 = 19;
 
 /// A message of the kind with this tag.
 pub fn message(rng: &mut StdRng, tag: u8) -> Message {
@@ -192,8 +192,21 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
             lowest: number(rng),
         }),
         13 => Message::MarkQuery { nonce: hash(rng) },
-        _ => Message::MarkReply(Box::new(mark_reply(rng))),
+        14 => Message::MarkReply(Box::new(mark_reply(rng))),
+        15 => Message::HeadersReq { from: number(rng), count: rng.random() },
+        16 => {
+            Message::Headers(Headers { headers: list(rng, 2, header), cert: rng.random_bool(0.5).then(|| cert(rng)) })
+        }
+        17 => Message::SnapshotReq { height: number(rng), from: hash(rng) },
+        _ => Message::Snapshot(Box::new(snapshot(rng))),
     }
+}
+
+fn snapshot(rng: &mut StdRng) -> Snapshot {
+    let accounts = list(rng, 20, |rng| (Address(rng.random()), Account { balance: number(rng), nonce: number(rng) }));
+    let (state, from) = (State::from_accounts(accounts), hash(rng));
+    let chunk = rng.random_bool(0.9).then(|| state.chunk(&from, 100));
+    Snapshot { heights: list(rng, 2, number), height: number(rng), from, chunk }
 }
 
 fn mark_reply(rng: &mut StdRng) -> MarkReply {

@@ -55,10 +55,16 @@ pub enum FetchEvent {
     Snapshot(Index, Box<message::Snapshot>),
 }
 
+/// A fetch under way.
+struct Running {
+    events: mpsc::Sender<FetchEvent>,
+    end: JoinHandle<Result<u64, FetchError>>,
+}
+
 /// When a snapshot is fetched, and the fetch under way.
 pub struct Attempts {
     lag: Option<u64>,
-    running: Option<(mpsc::Sender<FetchEvent>, JoinHandle<Result<u64, FetchError>>)>,
+    running: Option<Running>,
     retry_at: Instant,
     stored: bool,
 }
@@ -87,23 +93,21 @@ impl Attempts {
     /// Begins.
     pub fn begin(&mut self, fetch: StateFetch) {
         info!(above = fetch.above, "too far behind to take all blocks: looking for a snapshot");
-        let (sender, events) = mpsc::channel(QUEUE);
-        self.running = Some((sender, tokio::spawn(fetch.run(events))));
+        let (events, receiver) = mpsc::channel(QUEUE);
+        self.running = Some(Running { events, end: tokio::spawn(fetch.run(receiver)) });
     }
 
     /// Tells the fetch, if there is one. False where it has too much to do.
     pub fn pass(&self, event: FetchEvent) -> bool {
         // One that has just ended takes no more, which is no loss.
-        let full = |(sender, _): &(mpsc::Sender<FetchEvent>, _)| {
-            matches!(sender.try_send(event), Err(mpsc::error::TrySendError::Full(_)))
-        };
+        let full = |fetch: &Running| matches!(fetch.events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
         !self.running.as_ref().is_some_and(full)
     }
 
     /// Waits for the end of the fetch; gives the height of the snapshot that is stored now. May be cancelled at any time.
     pub async fn ended(&mut self) -> Option<u64> {
-        let Some((_, fetch)) = &mut self.running else { return std::future::pending().await };
-        let outcome = fetch.await.unwrap_or_else(|cause| Err(cause.into()));
+        let Some(fetch) = &mut self.running else { return std::future::pending().await };
+        let outcome = (&mut fetch.end).await.unwrap_or_else(|cause| Err(cause.into()));
         self.running = None;
         self.retry_at = Instant::now() + RETRY;
         match outcome {

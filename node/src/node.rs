@@ -16,7 +16,7 @@ use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
-use crate::prune::Prune;
+use crate::prune::{self, Prune};
 use crate::pulse::Pulse;
 use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
@@ -451,6 +451,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
 
+    tokio::spawn(prune::sweep(storage.clone(), stored.clone(), metrics.clone()));
     if let Some(keep) = config.keep_blocks {
         let (storage, metrics) = (storage.clone(), metrics.clone());
         tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());

@@ -139,13 +139,13 @@ async fn a1_memory(
 /// the ledger, and the blocks from which the tables could be made are not here.
 async fn applied(storage: &Arc<dyn Storage>) -> Result<Option<StateWrite>, RecoveryError> {
     let applied = storage.load_state().await?;
-    let Some(snapshot) = storage.snapshot().await? else { return Ok(applied) };
+    let Some(snapshot) = storage.snapshot(0).await? else { return Ok(applied) };
     let base = snapshot.height;
     let applied = match applied {
         Some(applied) if applied.height >= base => applied,
         _ => {
             info!(height = base, "putting the fetched state into its tables");
-            let write = restored(&snapshot)?;
+            let write = restored(storage, snapshot).await?;
             storage.reset_state(write.clone()).await?;
             write
         }
@@ -157,14 +157,18 @@ async fn applied(storage: &Arc<dyn Storage>) -> Result<Option<StateWrite>, Recov
     Ok(Some(applied))
 }
 
-/// A fetched state as it goes into its tables.
-fn restored(snapshot: &StoredSnapshot) -> Result<StateWrite, RecoveryError> {
-    let StoredSnapshot { height, state_root, results_root, ref parts } = *snapshot;
-    let mut leaves: Vec<ProvenLeaf> = Vec::new();
-    for part in parts {
-        let part: Vec<ProvenLeaf> = codec::decode(part)
-            .map_err(|cause| StorageError::Corrupt(format!("leaves of the state at height {height}: {cause}")))?;
-        leaves.extend(part);
+/// A fetched state as it goes into its tables, of which the first parts were read.
+async fn restored(storage: &Arc<dyn Storage>, first: StoredSnapshot) -> Result<StateWrite, RecoveryError> {
+    let StoredSnapshot { height, state_root, results_root, .. } = first;
+    let (mut leaves, mut read, mut page): (Vec<ProvenLeaf>, u64, _) = (Vec::new(), 0, Some(first));
+    while let Some(snapshot) = page {
+        for part in &snapshot.parts {
+            let part: Vec<ProvenLeaf> = codec::decode(part)
+                .map_err(|cause| StorageError::Corrupt(format!("leaves of the state at height {height}: {cause}")))?;
+            leaves.extend(part);
+        }
+        read += snapshot.parts.len() as u64;
+        page = storage.snapshot(read).await?;
     }
     let state = State::from_leaves(leaves);
     let found = state.root();

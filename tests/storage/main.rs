@@ -1,8 +1,8 @@
 //! Storage on both databases: each test of `suite` runs on SQLite and on a real Postgres server.
 
 mod fixture; // databases to open, and what is stored in them
-mod snapshot;
-mod suite; // what both must do // a fetched state as the base of the ledger
+mod snapshot; // a fetched state as the base of the ledger
+mod suite; // what both must do
 
 mod crash; // SIGKILL of the process that stores
 mod figures; // how fast it is; ignored unless asked for

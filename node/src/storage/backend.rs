@@ -16,6 +16,9 @@ pub const EPOCH: i64 = 0;
 /// columns, and a search without bound could be asked for by anybody.
 pub const SENDER_SCAN: i64 = 100_000;
 
+/// Parts of a fetched state read at once: about 8 MiB.
+pub const SNAPSHOT_PARTS: i64 = 16;
+
 /// A write somebody waits for before speaking: its lane never waits for bulk data.
 pub enum VoteJob {
     /// Own votes.
@@ -74,7 +77,10 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
-    fn snapshot(&self) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
+    /// Some parts of the fetched state, from one on.
+    fn snapshot(&self, from: u64) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
+    /// Digest and size of some batches of blocks below a height.
+    fn batches_below(&self, height: u64, limit: u32) -> impl Future<Output = Result<Vec<(Hash, u64)>>> + Send;
     /// Least height whose batches are in the ledger, 1 unless some were deleted.
     fn lowest(&self) -> impl Future<Output = Result<u64>> + Send;
     /// Makes the state as applied durable; gives its height, `None` where it cannot be told to be so now.

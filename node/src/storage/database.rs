@@ -29,6 +29,8 @@ const MAX_TRANSACTIONS: u32 = 1_000;
 const FORGET_BLOCKS: u32 = 64;
 const FORGET_BYTES: u64 = 1 << 20;
 const FORGET_TRANSACTIONS: u64 = 8_192;
+/// Most batches that one commit deletes, which no block names any more that is kept whole.
+const FORGET_BATCHES: u32 = 256;
 /// A database that does not answer for this long is not ready.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -147,6 +149,26 @@ impl<B: Backend> Database<B> {
         Ok(lowest)
     }
 
+    async fn forget_some_leftovers(&self) -> Result<usize> {
+        let lowest = self.lowest();
+        if lowest <= 1 {
+            return Ok(0);
+        }
+        let found = self.backend.batches_below(lowest, FORGET_BATCHES).await?;
+        let mut bytes = 0;
+        let fits = |(_, size): &&(Hash, u64)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= FORGET_BYTES
+        };
+        let digests: Vec<Hash> = found.iter().take_while(fits).map(|(digest, _)| *digest).collect();
+        let count = digests.len();
+        if count > 0 {
+            self.data.write(DataJob::Bodies { digests, lowest }).await?;
+        }
+        Ok(count)
+    }
+
     fn set_lowest(&self, lowest: u64) {
         self.lowest.store(lowest, Ordering::Release);
         self.metrics.lowest_height.set(lowest as i64);
@@ -248,12 +270,16 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("commit_snapshot", self.write_snapshot(headers, snapshot))
     }
 
-    fn snapshot(&self) -> BoxFuture<'_, Result<Option<StoredSnapshot>>> {
-        self.timed("snapshot", self.backend.snapshot())
+    fn snapshot(&self, from: u64) -> BoxFuture<'_, Result<Option<StoredSnapshot>>> {
+        self.timed("snapshot", self.backend.snapshot(from))
     }
 
     fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>> {
         self.timed("forget_snapshot", self.data.write(DataJob::ForgetSnapshot))
+    }
+
+    fn forget_leftovers(&self) -> BoxFuture<'_, Result<usize>> {
+        self.timed("forget_leftovers", self.forget_some_leftovers())
     }
 
     fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {

@@ -222,15 +222,20 @@ pub trait Storage: Send + Sync + 'static {
     fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>>;
 
     /// Makes a fetched state the base of the ledger, fenced by the lease, in one durable commit: the headers up to its height
-    /// are appended, batches of blocks are deleted, as nothing below the base is executed again, and the next start goes on
-    /// from the base. Votes stay as they are. Nothing happens where the ledger has a block of this height already.
+    /// are appended, `lowest` is the height above, as nothing below is executed again, and the next start goes on from the
+    /// base. Votes stay as they are. Nothing happens where the ledger has a block of this height already.
+    ///
+    /// [`StorageError::Corrupt`] where a header is not that of the own block.
     fn commit_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> BoxFuture<'_, Result<()>>;
 
-    /// The base, until [`Storage::forget_snapshot`].
-    fn snapshot(&self) -> BoxFuture<'_, Result<Option<StoredSnapshot>>>;
+    /// The base with a few of its parts, from part `from` on, until [`Storage::forget_snapshot`]; `None` where there are no more.
+    fn snapshot(&self, from: u64) -> BoxFuture<'_, Result<Option<StoredSnapshot>>>;
 
-    /// Deletes the base, and batches of blocks below it that were on their way when it was stored. The caller has its state, or a later one, durable in the state's tables.
+    /// Deletes the base. The caller has its state, or a later one, durable in the state's tables.
     fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Deletes, in one small commit, some batches of blocks below `lowest` that a base made needless; gives how many.
+    fn forget_leftovers(&self) -> BoxFuture<'_, Result<usize>>;
 
     /// Deletes votes, certificates and candidates at or below `slot` and raises the vote floor to it in the same
     /// transaction (P9); deletes batches in no block that expired below `height`.

@@ -60,12 +60,8 @@ const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE epoch = $1 AND slot <
     AND slot = (SELECT max(slot) FROM ledger.certs WHERE epoch = $1 AND kind = 'final'))";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
-/// Batches of blocks below a fetched state: none is executed again.
-const DELETE_ALL_BODIES: &str = "DELETE FROM ledger.batches WHERE height IS NOT NULL";
 const SNAPSHOT: &str = "INSERT INTO ledger.snapshot (part, height, state_root, results_root, leaves) \
     VALUES ($1, $2, $3, $4, $5)";
-/// Of blocks that were on their way when it was stored.
-const DELETE_LATE_BODIES: &str = "DELETE FROM ledger.batches WHERE height <= (SELECT max(height) FROM ledger.snapshot)";
 const DELETE_SNAPSHOT: &str = "DELETE FROM ledger.snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO ledger.meta AS old (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE old.value::bigint < excluded.value::bigint";
@@ -294,9 +290,7 @@ pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], 
         delete_bodies(&mut tx, digests, lowest).await?;
     }
     if forget_snapshot {
-        for delete in [DELETE_LATE_BODIES, DELETE_SNAPSHOT] {
-            sqlx::query(delete).execute(&mut *tx).await?;
-        }
+        sqlx::query(DELETE_SNAPSHOT).execute(&mut *tx).await?;
     }
     for (headers, snapshot) in snapshots {
         insert_snapshot(&mut tx, headers, snapshot).await?;
@@ -412,9 +406,7 @@ async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &Sto
     if head >= Some(height) {
         return Ok(());
     }
-    for delete in [DELETE_ALL_BODIES, DELETE_SNAPSHOT] {
-        sqlx::query(delete).execute(&mut **tx).await?;
-    }
+    sqlx::query(DELETE_SNAPSHOT).execute(&mut **tx).await?;
     insert_headers(tx, &headers.iter().collect::<Vec<_>>()).await?;
     raise_lowest(tx, snapshot.height + 1).await?;
     let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());

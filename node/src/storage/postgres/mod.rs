@@ -332,8 +332,12 @@ impl Backend for Postgres {
         .await
     }
 
-    async fn snapshot(&self) -> Result<Option<StoredSnapshot>> {
-        self.read(|| reads::snapshot(&self.reads)).await
+    async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
+        self.read(|| reads::snapshot(&self.reads, from)).await
+    }
+
+    async fn batches_below(&self, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+        self.read(|| reads::batches_below(&self.reads, height, limit)).await
     }
 
     async fn lowest(&self) -> Result<u64> {

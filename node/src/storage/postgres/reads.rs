@@ -1,11 +1,12 @@
 //! Reads, each on a connection of the readers' pool.
 
-use super::super::backend::{BlockId, SENDER_SCAN};
+use super::super::backend::{BlockId, SENDER_SCAN, SNAPSHOT_PARTS};
 use super::super::owner;
 use super::super::rows::{self, sql};
 use super::super::{Result, StoredBlock, StoredSnapshot, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::params::MAX_EXPIRY_AHEAD;
 use sqlx::postgres::PgPool;
 
 /// Of the lease, whoever holds it.
@@ -19,9 +20,20 @@ pub(super) async fn lowest(pool: &PgPool) -> Result<u64> {
     owner::lowest(value.as_deref())
 }
 
-pub(super) async fn snapshot(pool: &PgPool) -> Result<Option<StoredSnapshot>> {
-    let query = "SELECT height, state_root, results_root, leaves FROM ledger.snapshot ORDER BY part";
-    rows::snapshot(sqlx::query_as(query).fetch_all(pool).await?)
+pub(super) async fn snapshot(pool: &PgPool, from: u64) -> Result<Option<StoredSnapshot>> {
+    let query = "SELECT height, state_root, results_root, leaves FROM ledger.snapshot \
+        WHERE part >= $1 ORDER BY part LIMIT $2";
+    rows::snapshot(sqlx::query_as(query).bind(sql(from)).bind(SNAPSHOT_PARTS).fetch_all(pool).await?)
+}
+
+/// A batch expires at most so many blocks above its own: the index on that ends the search.
+const BATCHES_BELOW: &str = "SELECT digest, size FROM ledger.batches \
+    WHERE height IS NOT NULL AND expiry_height < $1 + $2 AND height < $1 ORDER BY expiry_height LIMIT $3";
+
+pub(super) async fn batches_below(pool: &PgPool, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+    let query = sqlx::query_as(BATCHES_BELOW).bind(sql(height)).bind(sql(MAX_EXPIRY_AHEAD)).bind(i64::from(limit));
+    let found: Vec<(String, i64)> = query.fetch_all(pool).await?;
+    found.into_iter().map(|(digest, size)| Ok((rows::hash(&digest)?, rows::number(size)))).collect()
 }
 
 pub(super) async fn block(pool: &PgPool, id: &BlockId) -> Result<Option<StoredBlock>> {

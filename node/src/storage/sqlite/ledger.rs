@@ -68,16 +68,8 @@ const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expir
 const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
 const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
-/// Batches of blocks below a fetched state: none is executed again.
-const DELETE_ALL_BODY_BYTES: &str =
-    "DELETE FROM batch_bytes WHERE id IN (SELECT id FROM batches WHERE height IS NOT NULL)";
-const DELETE_ALL_BODIES: &str = "DELETE FROM batches WHERE height IS NOT NULL";
 const SNAPSHOT: &str =
     "INSERT INTO snapshot (part, height, state_root, results_root, leaves) VALUES (?1, ?2, ?3, ?4, ?5)";
-/// Of blocks that were on their way when it was stored.
-const DELETE_LATE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
-    (SELECT id FROM batches WHERE height <= (SELECT max(height) FROM snapshot))";
-const DELETE_LATE_BODIES: &str = "DELETE FROM batches WHERE height <= (SELECT max(height) FROM snapshot)";
 const DELETE_SNAPSHOT: &str = "DELETE FROM snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO meta AS old (name, value) VALUES (?1, ?2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value \
@@ -193,7 +185,9 @@ impl Sqlite {
                 DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
                 DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
                 DataJob::Snapshot(headers, snapshot) => bytes += insert_snapshot(&mut tx, headers, snapshot).await?,
-                DataJob::ForgetSnapshot => forget_snapshot(&mut tx).await?,
+                DataJob::ForgetSnapshot => {
+                    sqlx::query(DELETE_SNAPSHOT).execute(&mut *tx).await?;
+                }
                 DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
             }
         }
@@ -305,13 +299,6 @@ async fn raise_lowest(tx: &mut Tx<'_>, lowest: u64) -> Result<()> {
     Ok(())
 }
 
-async fn forget_snapshot(tx: &mut Tx<'_>) -> Result<()> {
-    for delete in [DELETE_LATE_BODY_BYTES, DELETE_LATE_BODIES, DELETE_SNAPSHOT] {
-        sqlx::query(delete).execute(&mut **tx).await?;
-    }
-    Ok(())
-}
-
 /// Gives the bytes of the leaves.
 async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &StoredSnapshot) -> Result<usize> {
     let height = sql(snapshot.height);
@@ -319,9 +306,7 @@ async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &Sto
     if head >= Some(height) {
         return Ok(0);
     }
-    for delete in [DELETE_ALL_BODY_BYTES, DELETE_ALL_BODIES, DELETE_SNAPSHOT] {
-        sqlx::query(delete).execute(&mut **tx).await?;
-    }
+    sqlx::query(DELETE_SNAPSHOT).execute(&mut **tx).await?;
     insert_headers(tx, headers).await?;
     raise_lowest(tx, snapshot.height + 1).await?;
     let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());

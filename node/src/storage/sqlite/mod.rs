@@ -316,8 +316,12 @@ impl Backend for Sqlite {
         file.settle(outcome).await
     }
 
-    async fn snapshot(&self) -> Result<Option<StoredSnapshot>> {
-        reads::snapshot(&self.ledger_reads).await
+    async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
+        reads::snapshot(&self.ledger_reads, from).await
+    }
+
+    async fn batches_below(&self, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+        reads::batches_below(&self.ledger_reads, height, limit).await
     }
 
     async fn lowest(&self) -> Result<u64> {

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
-use crate::gossip::{Gossip, GossipConfig};
+use crate::gossip::{Gossip, GossipConfig, GossipHandle};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::prune::{self, Prune};
@@ -290,6 +290,7 @@ struct Running {
     /// Dropped when the executor's thread ends, also by a panic.
     execution: oneshot::Receiver<()>,
     servers: rpc::Servers,
+    gossip: GossipHandle,
     storage: Arc<dyn Storage>,
 }
 
@@ -312,6 +313,7 @@ impl Running {
     async fn stop(self) {
         let _ = self.inputs.send(Input::Ready(false)).await;
         self.servers.stopped().await;
+        self.gossip.closed().await;
         self.deciding.abort();
         finished(self.deciding).await;
         // Without the loop nobody sends to the executor, the signer and, through them, to commit.
@@ -560,6 +562,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         executing,
         execution,
         servers,
+        gossip,
         storage,
     })
 }

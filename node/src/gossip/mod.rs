@@ -211,6 +211,11 @@ impl GossipHandle {
         hello.generation == identity.generation && identity.bindings.may_contain(&hello.binding)
     }
 
+    /// Whether an answer of block or state sync with so many bytes could be queued for a peer: else making it is in vain.
+    pub fn has_room(&self, to: Index, bytes: usize) -> bool {
+        self.shared.channels.get(to).is_some_and(|channel| channel.outbound.has_room(bytes))
+    }
+
     /// Returns when the port is free again, after a stop: a later start in this process needs it.
     pub async fn closed(&self) {
         // Nothing is ever sent: an error is what is waited for.

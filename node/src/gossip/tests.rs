@@ -669,6 +669,23 @@ async fn the_port_is_free_once_gossip_has_closed() {
     bind(a.address()).expect("nobody listens there");
 }
 
+#[tokio::test]
+async fn there_is_room_for_an_answer_where_a_channel_is_open_and_its_queue_not_full() {
+    let keys = keys(2);
+    let a = Setup::new(&keys).start(0);
+    assert!(!a.gossip.has_room(1, 1), "nobody is connected");
+    let stuck = open_by_hand(a.address(), &identity(&keys, 1, 1)).await;
+    a.connected_to(&[1]).await;
+    assert!(a.gossip.has_room(1, MAX_MESSAGE_BYTES));
+    // The peer reads nothing: what does not fit into the sockets waits.
+    until("its queue is full", || {
+        a.gossip.send(1, &blocks(1)).expect("queued or dropped");
+        !a.gossip.has_room(1, MAX_MESSAGE_BYTES)
+    })
+    .await;
+    drop(stuck);
+}
+
 /// What the way costs: `cargo test --release -p aitbc-node --lib -- --ignored --nocapture a_vote_and_a_batch_cost`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]

@@ -16,8 +16,8 @@ pub const MAX_BLOCKS: usize = 256;
 /// Headers of one reply that lead from its last block up to the certified one. Bytes bound it first where headers are full:
 /// of the largest, 5.2 KiB each, more than 256 fit beside a block of 2 MiB.
 pub const MAX_HEADERS: usize = 4_096;
-/// Snapshots that a node keeps, and may offer.
-pub const MAX_SNAPSHOTS: usize = 2;
+/// Snapshots that a node keeps at most, and may offer.
+pub const MAX_SNAPSHOTS: usize = 4;
 /// Bytes of any encoded message (S4).
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 

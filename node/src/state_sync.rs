@@ -12,114 +12,145 @@ use crate::storage::{self, BlockWrite, Storage, StorageError, StoredSnapshot};
 use crate::view::Identity;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
+use aitbc_core::consensus::output::Halt;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::message::{self, Headers, MAX_HEADERS, MAX_MESSAGE_BYTES};
-use aitbc_core::params::MIN_KEEP_BLOCKS;
+use aitbc_core::params::{MAX_VALIDATORS, MIN_KEEP_BLOCKS};
 use aitbc_core::state::chunk::CHUNK_BYTES;
 use aitbc_core::state::{ProvenLeaf, State};
-use aitbc_core::state_sync::{Fetched, FinalHeader, GivenUp, Progress, StateSync};
+use aitbc_core::state_sync::{Ask, Bars, Fetched, FinalHeader, GivenUp, Progress, StateSync};
 use aitbc_core::sync::reply_headers;
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-/// Events waiting for the task: no more answers than a few MiB each are asked for at once, and what was not asked for must
-/// not fill the memory.
-const QUEUE: usize = 32;
-/// Pause between two looks at time-outs.
+/// Answers waiting for the task: one comes for each request, and a peer has one open.
+const QUEUE: usize = 2 * MAX_VALIDATORS;
+/// Pause between two looks at time-outs and channels.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Pause between two log lines about progress.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Pause after a failed fetch; blocks are fetched meanwhile.
 const RETRY: Duration = Duration::from_secs(60);
+/// How long the same block must be deleted everywhere before it is given up: a peer that keeps it may be starting.
+const DELETED_FOR: Duration = Duration::from_secs(30);
 /// Headers read at once.
 const HEADERS: u64 = 256;
 /// Leaves of a part as it is stored: about half a MiB of accounts.
 const PART_LEAVES: usize = 16_384;
 
-/// What concerns a fetch.
+/// What a peer sent for a fetch.
 #[derive(Debug)]
-pub enum FetchEvent {
-    /// A channel is up.
-    Connected(Index),
-    /// A channel is gone.
-    Disconnected(Index),
-    /// A peer sent headers.
+pub enum Answer {
+    /// Headers.
     Headers(Index, Headers),
-    /// A peer sent a part of a snapshot, or says which ones it has.
+    /// A part of a snapshot, or which ones there are.
     Snapshot(Index, Box<message::Snapshot>),
+}
+
+/// Requests that have no answer yet, by peer. Each lets one answer in.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<BTreeMap<Index, Ask>>>);
+
+impl Asked {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Index, Ask>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True where this is what the peer was asked for, once.
+    fn lets_in(&self, answer: &Answer) -> bool {
+        let mut asked = self.lock();
+        let (peer, fits) = match answer {
+            Answer::Headers(peer, reply) => (peer, asked.get(peer).is_some_and(|ask| ask.takes_headers(reply))),
+            Answer::Snapshot(peer, reply) => (peer, asked.get(peer).is_some_and(|ask| ask.takes_snapshot(reply))),
+        };
+        fits && asked.remove(peer).is_some()
+    }
 }
 
 /// A fetch under way.
 struct Running {
-    events: mpsc::Sender<FetchEvent>,
-    end: JoinHandle<Result<u64, FetchError>>,
+    answers: mpsc::Sender<Answer>,
+    asked: Asked,
+    end: JoinHandle<(Bars, Result<u64, FetchError>)>,
 }
 
 /// When a snapshot is fetched, and the fetch under way.
 pub struct Attempts {
     lag: Option<u64>,
     running: Option<Running>,
+    /// Begin of the times that the planners are told.
+    clock: Instant,
     retry_at: Instant,
-    stored: bool,
+    /// The next block, if it is deleted everywhere, and since when it is.
+    deleted: Option<(u64, Instant)>,
+    /// What earlier ones learned.
+    bars: Bars,
+    /// One is stored, or the node must stop.
+    over: bool,
 }
 
 impl Attempts {
     /// `lag`: blocks behind the others from which on a snapshot is fetched; `None`: never.
     pub fn new(lag: Option<u64>) -> Attempts {
-        Attempts { lag, running: None, retry_at: Instant::now(), stored: false }
+        let (now, bars) = (Instant::now(), Bars::default());
+        Attempts { lag, running: None, clock: now, retry_at: now, deleted: None, bars, over: false }
     }
 
     /// True while one is being fetched, or is stored and waits for the node to start anew.
     pub fn active(&self) -> bool {
-        self.running.is_some() || self.stored
+        self.running.is_some() || self.over
     }
 
-    /// Whether to begin one, by the own height, that of the others, and whether none of them has the next block: the height
-    /// above which a snapshot is worth it.
-    pub fn due(&self, own: u64, best: u64, out_of_reach: bool) -> Option<u64> {
-        let lag = self.lag.filter(|_| !self.active() && Instant::now() >= self.retry_at)?;
-        match best > own.saturating_add(lag) {
-            true => Some(own.saturating_add(MIN_KEEP_BLOCKS)),
-            false => out_of_reach.then_some(own),
+    /// Whether to begin one, by the own height, that of the others, and the next block if it is deleted everywhere: the height
+    /// above which a snapshot is worth it. To be called several times a second.
+    pub fn due(&mut self, now: Instant, own: u64, best: u64, deleted: Option<u64>) -> Option<u64> {
+        if self.deleted.map(|(height, _)| height) != deleted {
+            self.deleted = deleted.map(|height| (height, now));
         }
+        let lag = self.lag.filter(|_| !self.active() && now >= self.retry_at)?;
+        if best > own.saturating_add(lag) {
+            return Some(own.saturating_add(MIN_KEEP_BLOCKS));
+        }
+        self.deleted.filter(|(_, since)| now.saturating_duration_since(*since) >= DELETED_FOR).map(|_| own)
     }
 
     /// Begins.
     pub fn begin(&mut self, fetch: StateFetch) {
         info!(above = fetch.above, "too far behind to take all blocks: looking for a snapshot");
-        let (events, receiver) = mpsc::channel(QUEUE);
-        self.running = Some(Running { events, end: tokio::spawn(fetch.run(receiver)) });
+        let (answers, receiver) = mpsc::channel(QUEUE);
+        let (asked, bars) = (Asked::default(), self.bars.clone());
+        let end = tokio::spawn(fetch.run(receiver, asked.clone(), bars, self.clock));
+        self.running = Some(Running { answers, asked, end });
     }
 
-    /// Tells the fetch, if there is one. False where it has too much to do.
-    pub fn pass(&self, event: FetchEvent) -> bool {
+    /// Hands an answer to the fetch that asked for it. False where nobody did.
+    pub fn pass(&self, answer: Answer) -> bool {
+        let Some(fetch) = self.running.as_ref().filter(|fetch| fetch.asked.lets_in(&answer)) else { return false };
         // One that has just ended takes no more, which is no loss.
-        let full = |fetch: &Running| matches!(fetch.events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
-        !self.running.as_ref().is_some_and(full)
+        !matches!(fetch.answers.try_send(answer), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     /// Waits for the end of the fetch; gives the height of the snapshot that is stored now. May be cancelled at any time.
-    pub async fn ended(&mut self) -> Option<u64> {
+    ///
+    /// # Errors
+    /// Says why there is none. Another attempt follows later, unless the node must stop.
+    pub async fn ended(&mut self) -> Result<u64, FetchError> {
         let Some(fetch) = &mut self.running else { return std::future::pending().await };
-        let outcome = (&mut fetch.end).await.unwrap_or_else(|cause| Err(cause.into()));
-        self.running = None;
+        let (bars, outcome) = match (&mut fetch.end).await {
+            Ok(end) => end,
+            Err(cause) => (self.bars.clone(), Err(cause.into())),
+        };
+        (self.running, self.bars) = (None, bars);
         self.retry_at = Instant::now() + RETRY;
-        match outcome {
-            Ok(height) => {
-                self.stored = true;
-                Some(height)
-            }
-            Err(cause) => {
-                warn!(%cause, retry_seconds = RETRY.as_secs(), "no snapshot: taking blocks meanwhile");
-                None
-            }
-        }
+        self.over = outcome.as_ref().map_or_else(|cause| cause.halt().is_some(), |_| true);
+        outcome
     }
 }
 
@@ -131,7 +162,15 @@ pub enum FetchError {
     GivenUp(#[from] GivenUp),
     /// It could not be stored.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
+    /// Final headers that were fetched are not those of the own ledger (C21).
+    #[error("the fetched final headers up to slot {slot} contradict the own ledger: {cause}")]
+    Contradicts {
+        /// Slot of the last one.
+        slot: u64,
+        /// What the ledger has.
+        cause: String,
+    },
     /// The chunks, each of which was verified, do not make the state.
     #[error("the fetched leaves have root {found}, the header above says {expected}")]
     Root {
@@ -148,6 +187,25 @@ pub enum FetchError {
     Stopping,
 }
 
+impl FetchError {
+    /// What the commit of headers up to a slot came to.
+    fn of_commit(cause: StorageError, slot: u64) -> FetchError {
+        match cause {
+            StorageError::Corrupt(cause) => FetchError::Contradicts { slot, cause },
+            cause => FetchError::Storage(cause),
+        }
+    }
+
+    /// Where no other attempt would help: why the node must stop.
+    pub fn halt(&self) -> Option<Halt> {
+        match self {
+            FetchError::Contradicts { slot, .. } => Some(Halt::ContradictingCerts { slot: *slot }),
+            FetchError::Storage(StorageError::Fenced { .. }) => Some(Halt::Fenced),
+            _ => None,
+        }
+    }
+}
+
 /// What a fetch works with.
 pub struct StateFetch {
     /// Fixed facts.
@@ -158,43 +216,62 @@ pub struct StateFetch {
     pub gossip: GossipHandle,
     /// A snapshot at or below this height is of no use.
     pub above: u64,
+    /// What more than the faulty say of the chain's height.
+    pub best: watch::Receiver<u64>,
     /// For readers.
     pub progress: watch::Sender<Option<Progress>>,
 }
 
 impl StateFetch {
-    /// Fetches and stores; gives the height from which the next start of the node goes on.
-    ///
-    /// # Errors
-    /// Where nothing was stored, or nobody knows whether it was; another attempt may follow.
-    pub async fn run(self, mut events: mpsc::Receiver<FetchEvent>) -> Result<u64, FetchError> {
-        let started = Instant::now();
-        let now = || started.elapsed().as_millis() as u64;
-        let mut plan = StateSync::new(self.identity.chain, self.identity.set.clone(), self.above, now());
-        self.gossip.connected().into_iter().for_each(|peer| plan.on_connected(peer));
+    /// Fetches and stores; gives the height from which the next start of the node goes on. After an error nothing was stored, or
+    /// nobody knows whether it was.
+    async fn run(
+        self,
+        answers: mpsc::Receiver<Answer>,
+        asked: Asked,
+        bars: Bars,
+        clock: Instant,
+    ) -> (Bars, Result<u64, FetchError>) {
+        let started = clock.elapsed().as_millis() as u64;
+        let mut plan = StateSync::new(self.identity.chain, self.identity.set.clone(), self.above, bars, started);
+        let fetched = self.fetch(&mut plan, answers, &asked, clock).await;
+        let bars = plan.into_bars();
+        let outcome = match fetched {
+            Ok(fetched) => self.install(fetched).await,
+            Err(cause) => Err(cause),
+        };
+        (bars, outcome)
+    }
+
+    async fn fetch(
+        &self,
+        plan: &mut StateSync,
+        mut answers: mpsc::Receiver<Answer>,
+        asked: &Asked,
+        clock: Instant,
+    ) -> Result<Fetched, FetchError> {
+        let now = || clock.elapsed().as_millis() as u64;
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut told = Instant::now();
-        let fetched = loop {
-            for (peer, ask) in plan.next(now())? {
+        loop {
+            plan.on_channels(&self.gossip.connected());
+            let best = *self.best.borrow();
+            for (peer, ask) in plan.next(now(), best)? {
                 debug!(peer, ?ask, "asking for a part of a snapshot");
-                // A peer that left is told by `Disconnected`, and another one asked.
+                asked.lock().insert(peer, ask);
+                // A peer that left is seen at the next look, and another one asked.
                 let _ = self.gossip.send(peer, &ask.message());
             }
-            self.tell(&plan, &mut told);
+            self.tell(plan, &mut told);
             tokio::select! {
-                event = events.recv() => self.on_event(now(), event.ok_or(FetchError::Stopping)?, &mut plan).await?,
+                answer = answers.recv() => self.on_answer(now(), answer.ok_or(FetchError::Stopping)?, plan).await?,
                 _ = look.tick() => {}
             }
             if let Some(fetched) = plan.take() {
-                break fetched;
+                self.tell(plan, &mut told);
+                return Ok(fetched);
             }
-        };
-        self.tell(&plan, &mut told);
-        let (height, leaves) = (fetched.height(), fetched.leaves.len());
-        info!(height, leaves, seconds = started.elapsed().as_secs_f64(), "a snapshot is here and proven: storing it");
-        self.install(fetched).await?;
-        info!(height, seconds = started.elapsed().as_secs_f64(), "the snapshot is stored");
-        Ok(height)
+        }
     }
 
     fn tell(&self, plan: &StateSync, told: &mut Instant) {
@@ -207,19 +284,17 @@ impl StateFetch {
         }
     }
 
-    async fn on_event(&self, now: u64, event: FetchEvent, plan: &mut StateSync) -> Result<(), FetchError> {
-        match event {
-            FetchEvent::Connected(peer) => plan.on_connected(peer),
-            FetchEvent::Disconnected(peer) => plan.on_disconnected(peer),
-            FetchEvent::Headers(peer, headers) => {
+    async fn on_answer(&self, now: u64, answer: Answer, plan: &mut StateSync) -> Result<(), FetchError> {
+        match answer {
+            Answer::Headers(peer, headers) => {
                 if let Err(cause) = plan.on_headers(now, peer, headers) {
                     warn!(%cause, peer, "headers from a peer do not verify: it is asked no more");
                 }
             }
-            FetchEvent::Snapshot(peer, reply) => {
+            Answer::Snapshot(peer, reply) => {
                 let message::Snapshot { heights, height, from, chunk } = *reply;
                 let Some(chunk) = chunk else {
-                    plan.on_offers(now, peer, heights);
+                    plan.on_offers(peer, heights);
                     return Ok(());
                 };
                 let Some((root, from)) = plan.expected(peer, height, &from) else { return Ok(()) };
@@ -234,9 +309,11 @@ impl StateFetch {
     }
 
     /// One commit, after the whole root was compared (S3).
-    async fn install(&self, fetched: Fetched) -> Result<(), FetchError> {
-        let height = fetched.height();
+    async fn install(&self, fetched: Fetched) -> Result<u64, FetchError> {
+        let (height, started) = (fetched.height(), Instant::now());
+        let slot = fetched.headers.last().map_or(0, |last| last.header.slot);
         let Fetched { headers, state_root, results_root, leaves } = fetched;
+        info!(height, leaves = leaves.len(), "a snapshot is here and proven: storing it");
         let (found, parts) = tokio::task::spawn_blocking(move || {
             let state = State::from_leaves(leaves);
             (state.root(), parts(&state))
@@ -253,7 +330,9 @@ impl StateFetch {
         };
         let headers = headers.into_iter().map(write).collect();
         let snapshot = StoredSnapshot { height, state_root, results_root, parts };
-        Ok(self.storage.commit_snapshot(headers, snapshot).await?)
+        self.storage.commit_snapshot(headers, snapshot).await.map_err(|cause| FetchError::of_commit(cause, slot))?;
+        info!(height, seconds = started.elapsed().as_secs_f64(), "the snapshot is stored");
+        Ok(height)
     }
 }
 
@@ -295,8 +374,11 @@ pub async fn headers(storage: &dyn Storage, from: u64, count: u32) -> storage::R
     Ok(reply_headers(from, found))
 }
 
-/// The answer to a request for a part of a snapshot.
+/// The answer to a request for a part of a snapshot; height 0 asks which there are.
 pub async fn part(snapshots: Arc<Snapshots>, height: u64, from: Hash) -> message::Snapshot {
+    if height == 0 {
+        return message::Snapshot { heights: snapshots.offer(), height, from, chunk: None };
+    }
     let state = snapshots.get(height);
     let chunk = tokio::task::spawn_blocking(move || state.map(|state| state.chunk(&from, CHUNK_BYTES)));
     // A thread that fails has no chunk either.
@@ -309,17 +391,87 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_is_looked_for_where_the_lag_is_large_or_no_peer_has_the_next_block() {
-        let attempts = Attempts::new(Some(10_000));
-        assert_eq!(attempts.due(5, 10_005, false), None);
-        assert_eq!(attempts.due(5, 10_006, false), Some(5 + MIN_KEEP_BLOCKS));
-        assert_eq!(attempts.due(5, 20, true), Some(5));
-        assert_eq!(Attempts::new(None).due(5, 1_000_000, true), None);
+    fn a_snapshot_is_looked_for_where_the_lag_is_large() {
+        let now = Instant::now() + RETRY;
+        let mut attempts = Attempts::new(Some(10_000));
+        assert_eq!(attempts.due(now, 5, 10_005, None), None);
+        assert_eq!(attempts.due(now, 5, 10_006, None), Some(5 + MIN_KEEP_BLOCKS));
+        assert_eq!(Attempts::new(None).due(now, 5, 1_000_000, None), None);
         let mut failed = Attempts::new(Some(10_000));
-        failed.retry_at = Instant::now() + RETRY;
-        assert_eq!(failed.due(5, 1_000_000, true), None);
-        let stored = Attempts { stored: true, ..Attempts::new(Some(10_000)) };
-        assert!(stored.active() && stored.due(5, 1_000_000, false).is_none());
+        failed.retry_at = now + Duration::from_millis(1);
+        assert_eq!(failed.due(now, 5, 1_000_000, None), None);
+        assert!(failed.due(failed.retry_at, 5, 1_000_000, None).is_some());
+        let mut stored = Attempts { over: true, ..Attempts::new(Some(10_000)) };
+        assert!(stored.active() && stored.due(now, 5, 1_000_000, None).is_none());
+    }
+
+    #[test]
+    fn a_snapshot_is_looked_for_where_the_next_block_is_deleted_everywhere_for_half_a_minute_without_a_break() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut attempts = Attempts::new(Some(10_000));
+        assert_eq!(attempts.due(at(0), 5, 20, Some(6)), None, "not at once");
+        assert_eq!(attempts.due(at(29_999), 5, 20, Some(6)), None);
+        assert_eq!(attempts.due(at(30_000), 5, 20, Some(6)), Some(5));
+        assert_eq!(attempts.due(at(30_250), 5, 20, None), None, "somebody came who keeps it");
+        assert_eq!(attempts.due(at(30_500), 5, 20, Some(6)), None);
+        assert_eq!(attempts.due(at(60_499), 5, 20, Some(6)), None, "from the beginning");
+        assert_eq!(attempts.due(at(60_500), 6, 20, Some(7)), None, "it was another block");
+        assert_eq!(attempts.due(at(90_500), 6, 20, Some(7)), Some(6));
+        assert_eq!(Attempts::new(None).due(at(90_000), 5, 20, Some(6)), None);
+    }
+
+    #[test]
+    fn answers_nobody_asked_for_are_not_let_in_and_those_asked_for_once() {
+        let offers = |peer| {
+            let reply = message::Snapshot { heights: vec![5], height: 0, from: Hash::ZERO, chunk: None };
+            Answer::Snapshot(peer, Box::new(reply))
+        };
+        let asked = Asked::default();
+        assert!(!asked.lets_in(&offers(1)) && !asked.lets_in(&Answer::Headers(1, Headers::default())));
+        asked.lock().insert(1, Ask::Offers);
+        assert!(!asked.lets_in(&offers(2)), "another peer");
+        assert!(!asked.lets_in(&Answer::Headers(1, Headers::default())), "something else");
+        assert!(asked.lets_in(&offers(1)));
+        assert!(!asked.lets_in(&offers(1)), "once");
+        assert!(!Attempts::new(Some(1)).pass(offers(1)), "nothing is fetched");
+    }
+
+    /// Attempts whose fetch ends so.
+    async fn after(outcome: Result<u64, FetchError>) -> (Attempts, Result<u64, FetchError>) {
+        let mut attempts = Attempts::new(Some(1));
+        let end = tokio::spawn(async move { (Bars::default(), outcome) });
+        attempts.running = Some(Running { answers: mpsc::channel(1).0, asked: Asked::default(), end });
+        assert!(attempts.active());
+        let outcome = attempts.ended().await;
+        (attempts, outcome)
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_fetch_blocks_are_taken_and_a_minute_later_it_looks_again() {
+        let (mut attempts, outcome) = after(Err(GivenUp::NoOffer.into())).await;
+        assert!(matches!(outcome, Err(FetchError::GivenUp(GivenUp::NoOffer))) && !attempts.active());
+        assert_eq!(attempts.due(Instant::now(), 5, 100, None), None);
+        assert!(attempts.due(Instant::now() + RETRY, 5, 100, None).is_some());
+        assert!(after(Ok(9)).await.0.active(), "the node starts anew");
+    }
+
+    #[tokio::test]
+    async fn c21_headers_that_contradict_the_own_ledger_and_a_lost_lease_stop_the_node() {
+        let of_commit = |cause| FetchError::of_commit(cause, 7);
+        let contradiction = of_commit(StorageError::Corrupt("block 5 is 0x01, but the ledger has 0x02".to_owned()));
+        assert_eq!(contradiction.halt(), Some(Halt::ContradictingCerts { slot: 7 }));
+        let fenced = of_commit(StorageError::Fenced { ours: 1, found: 2 });
+        assert_eq!(fenced.halt(), Some(Halt::Fenced));
+        for cause in [contradiction, fenced] {
+            let (mut attempts, _) = after(Err(cause)).await;
+            assert!(
+                attempts.active() && attempts.due(Instant::now() + RETRY, 5, 100, None).is_none(),
+                "no other attempt"
+            );
+        }
+        assert_eq!(of_commit(StorageError::Foreign("gone".to_owned())).halt(), None);
+        assert_eq!(FetchError::from(GivenUp::NoOffer).halt(), None);
     }
 
     #[test]

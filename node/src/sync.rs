@@ -10,8 +10,9 @@ use crate::commit::MAX_LAG_ROWS;
 use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
+use crate::serving::Serving;
 use crate::snapshots::Snapshots;
-use crate::state_sync::{self, Attempts, FetchEvent, StateFetch};
+use crate::state_sync::{self, Answer, Attempts, FetchError, StateFetch};
 use crate::storage::{Storage, StorageError};
 use crate::view::{Identity, Snapshot};
 use aitbc_core::block::Header;
@@ -20,8 +21,9 @@ use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::hash::Hash;
 use aitbc_core::light::Anchor;
-use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, Message};
+use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES, Message};
 use aitbc_core::record::RecordKey;
+use aitbc_core::state::chunk::CHUNK_BYTES;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::{FinalBlock, Planner, credible_height, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
@@ -30,7 +32,7 @@ use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
@@ -40,8 +42,14 @@ pub const QUEUE: usize = 256;
 const ANSWER_BYTES: usize = 3 << 20;
 /// Headers read at once in search of a certificate above the blocks of an answer.
 const HEADERS: u64 = 256;
-/// Requests of peers answered at once.
+/// Requests for blocks answered at once.
 const ANSWERING: usize = 4;
+/// Requests for snapshots answered at once, apart from those.
+const ANSWERING_SNAPSHOTS: usize = 2;
+/// Bytes a second of headers and parts of snapshots for each peer: cutting them costs processor time.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 16 << 20;
+/// Room that a part of a snapshot takes at most.
+const PART_BYTES: usize = 2 * CHUNK_BYTES;
 /// Verified answers waiting to be executed; one more is being executed, and the blocks of one more being stored.
 const RUNS: usize = 1;
 /// Pause between two log lines about blocks that nobody keeps.
@@ -200,22 +208,13 @@ struct Fetching {
     front: Anchor,
     stage: Stage,
     runs: mpsc::Sender<Run>,
-    answering: Arc<Semaphore>,
     /// When it was last said that nobody keeps the next block.
     told_ms: Option<u64>,
 }
 
 impl Fetching {
     fn new(front: Anchor, runs: mpsc::Sender<Run>) -> Fetching {
-        Fetching {
-            planner: Planner::new(),
-            started: Instant::now(),
-            front,
-            stage: Stage::Idle,
-            runs,
-            answering: Arc::new(Semaphore::new(ANSWERING)),
-            told_ms: None,
-        }
+        Fetching { planner: Planner::new(), started: Instant::now(), front, stage: Stage::Idle, runs, told_ms: None }
     }
 
     fn now_ms(&self) -> u64 {
@@ -311,16 +310,19 @@ impl Sync {
         let verifier = Arc::new(Ed25519::new(&self.identity.set));
         let mut fetching = Fetching::new(self.own_end(), runs);
         let mut attempts = Attempts::new(self.state_sync_lag);
+        let (best, _) = watch::channel(0);
+        let blocks = Serving::new(ANSWERING, u64::MAX);
+        let snapshots = Serving::new(ANSWERING_SNAPSHOTS, SNAPSHOT_BYTES_PER_SECOND);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut fetching, &attempts),
+                    Some(event) => self.on_event(event, &mut fetching, &attempts, [&blocks, &snapshots]),
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
                 end = attempts.ended() => self.after_attempt(end),
-                _ = look.tick() => self.look(&mut fetching, &mut attempts),
+                _ = look.tick() => self.look(&mut fetching, &mut attempts, &best),
             }
             // What is fetched is the state after blocks that are not fetched then.
             if attempts.active() {
@@ -335,12 +337,14 @@ impl Sync {
         }
     }
 
-    fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts) {
+    fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts, best: &watch::Sender<u64>) {
         let own = self.chain.borrow().head.height;
-        let out_of_reach = fetching.planner.out_of_reach(fetching.now_ms(), &self.identity.set).is_some();
-        if let Some(above) = attempts.due(own, self.best_height(own), out_of_reach) {
+        let height = self.best_height(own);
+        best.send_replace(height);
+        if let Some(above) = attempts.due(Instant::now(), own, height, fetching.planner.deleted(&self.identity.set)) {
             let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
-            attempts.begin(StateFetch { identity, storage, gossip, above, progress: self.progress.clone() });
+            let (best, progress) = (best.subscribe(), self.progress.clone());
+            attempts.begin(StateFetch { identity, storage, gossip, above, best, progress });
         } else if !attempts.active() {
             fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach);
         }
@@ -352,12 +356,19 @@ impl Sync {
         credible_height(&self.identity.set, told.chain([(self.index, own)]))
     }
 
-    fn after_attempt(&self, end: Option<u64>) {
+    fn after_attempt(&self, end: Result<u64, FetchError>) {
         self.progress.send_replace(None);
-        let outcome = if end.is_some() { "stored" } else { "failed" };
+        let outcome = if end.is_ok() { "stored" } else { "failed" };
         self.metrics.state_syncs.with_label_values(&[outcome]).inc();
-        if end.is_some() {
-            self.restart.send_replace(end);
+        match end.map_err(|cause| (cause.halt(), cause)) {
+            Ok(height) => {
+                self.restart.send_replace(Some(height));
+            }
+            Err((None, cause)) => warn!(%cause, "no snapshot: taking blocks, looking again later"),
+            Err((halt, cause)) => {
+                error!(%cause, "the snapshot cannot be stored, and the node cannot go on");
+                self.halted.send_replace(halt);
+            }
         }
     }
 
@@ -374,70 +385,74 @@ impl Sync {
         }
     }
 
-    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts) {
-        let planner = &mut fetching.planner;
-        let pass = |event: FetchEvent| {
-            if !attempts.pass(event) {
-                // It asks again after its time-out.
+    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts, serving: [&Serving; 2]) {
+        let (planner, [blocks, snapshots]) = (&mut fetching.planner, serving);
+        let pass = |answer: Answer| {
+            if !attempts.pass(answer) {
                 self.metrics.network_dropped.with_label_values(&["state_sync"]).inc();
             }
         };
         match event {
-            SyncEvent::Connected(peer) => pass(FetchEvent::Connected(peer)),
+            SyncEvent::Connected(_) => {}
             SyncEvent::Disconnected(peer) => {
                 self.heights.remove(peer);
                 planner.on_disconnected(peer);
-                pass(FetchEvent::Disconnected(peer));
             }
             SyncEvent::Height { peer, height } | SyncEvent::Behind { peer, height } => {
                 self.heights.set(peer, height);
                 planner.on_status(peer, height);
             }
             SyncEvent::Reply { peer, blocks } => planner.on_blocks(peer, blocks),
-            SyncEvent::Headers { peer, headers } => pass(FetchEvent::Headers(peer, headers)),
-            SyncEvent::Snapshot { peer, snapshot } => pass(FetchEvent::Snapshot(peer, snapshot)),
+            SyncEvent::Headers { peer, headers } => pass(Answer::Headers(peer, headers)),
+            SyncEvent::Snapshot { peer, snapshot } => pass(Answer::Snapshot(peer, snapshot)),
             SyncEvent::Request { peer, from, count } => {
                 let (storage, count) = (self.storage.clone(), u64::from(count).clamp(1, MAX_BLOCKS as u64));
                 let read = async move { read_answer(&*storage, from.max(1), count).await.map(Message::Blocks) };
-                self.answer("blocks_req", peer, &fetching.answering, read);
+                self.answer("blocks_req", peer, blocks, MAX_MESSAGE_BYTES, read);
             }
             SyncEvent::HeadersRequest { peer, from, count } => {
                 let storage = self.storage.clone();
                 let read =
                     async move { state_sync::headers(&*storage, from.max(1), count).await.map(Message::Headers) };
-                self.answer("headers_req", peer, &fetching.answering, read);
+                self.answer("headers_req", peer, snapshots, MAX_MESSAGE_BYTES, read);
             }
             SyncEvent::SnapshotRequest { peer, height, from } => {
                 let part = state_sync::part(self.snapshots.clone(), height, from);
                 let read = async move { Ok(Message::Snapshot(Box::new(part.await))) };
-                self.answer("snapshot_req", peer, &fetching.answering, read);
+                self.answer("snapshot_req", peer, snapshots, PART_BYTES, read);
             }
         }
     }
 
-    /// Reads beside this task; a peer that asks for more than can be read at once asks again after its time-out.
+    /// Reads beside this task, `most` bytes at most. What cannot be answered now, or could not leave, the peer asks for again
+    /// after its time-out.
     fn answer(
         &self,
         request: &'static str,
         peer: Index,
-        answering: &Arc<Semaphore>,
+        serving: &Serving,
+        most: usize,
         read: impl Future<Output = Result<Message, StorageError>> + Send + 'static,
     ) {
-        let Ok(permit) = answering.clone().try_acquire_owned() else {
-            self.metrics.network_dropped.with_label_values(&[request]).inc();
-            return;
-        };
+        let dropped = self.metrics.network_dropped.with_label_values(&[request]);
+        let Some(turn) = serving.begin(peer) else { return dropped.inc() };
         let gossip = self.gossip.clone();
         tokio::spawn(async move {
-            match read.await {
+            let place = turn.come().await;
+            if !gossip.has_room(peer, most) {
+                return dropped.inc();
+            }
+            let answer = read.await;
+            drop(place);
+            match answer {
                 Ok(message) => {
+                    turn.end(borsh::object_length(&message).unwrap_or(most));
                     if let Err(cause) = gossip.send(peer, &message) {
                         debug!(%cause, peer, request, "answer not sent");
                     }
                 }
                 Err(cause) => warn!(%cause, request, "what was asked for could not be read"),
             }
-            drop(permit);
         });
     }
 }

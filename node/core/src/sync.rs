@@ -210,14 +210,28 @@ impl Planner {
     /// Where peers that are ahead have deleted the block after the own one, no block comes, and those that say they keep it
     /// are no heavier than the faulty: the least height that one of the former keeps.
     pub fn out_of_reach(&self, now_ms: u64, set: &ValidatorSet) -> Option<u64> {
-        let next = self.own + 1;
-        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
-        let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
-        let (keep, deleted): (Vec<_>, Vec<_>) = answered.partition(|(_, lowest)| *lowest <= next);
+        let [keep, deleted] = self.answered();
         let stands = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= OUT_OF_REACH_MS);
         // Of more weight than that one is honest, and sends the block.
         let lies = keep.iter().map(|(index, _)| set.weight(*index)).sum::<u64>() <= set.faulty_weight();
         deleted.into_iter().map(|(_, lowest)| lowest).min().filter(|_| stands && lies)
+    }
+
+    /// The height after the own one, where peers heavier than the faulty have deleted its block and none that is connected says
+    /// it keeps it. Nobody gives up blocks by the word of the faulty alone, or as long as somebody may have them.
+    pub fn deleted(&self, set: &ValidatorSet) -> Option<u64> {
+        let [keep, deleted] = self.answered();
+        let weight: u64 = deleted.iter().map(|(index, _)| set.weight(*index)).sum();
+        (keep.is_empty() && weight > set.faulty_weight()).then_some(self.own + 1)
+    }
+
+    /// Peers that are ahead and have said whether they keep the block after the own one, with the least height they keep: those
+    /// that do, and those that do not.
+    fn answered(&self) -> [Vec<(Index, u64)>; 2] {
+        let next = self.own + 1;
+        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
+        let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
+        answered.partition(|(_, lowest)| *lowest <= next).into()
     }
 
     /// Requests under way.
@@ -510,7 +524,7 @@ pub(crate) mod tests {
         plain(b"chain")
     }
 
-    fn keys() -> Vec<SecretKey> {
+    pub(crate) fn keys() -> Vec<SecretKey> {
         let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
         keys.sort_by_key(SecretKey::public);
         keys
@@ -942,6 +956,35 @@ pub(crate) mod tests {
         assert_eq!(out_of_reach(&[Some(300), Some(1), Some(1)]), None, "an honest one keeps it");
         assert_eq!(out_of_reach(&[None, None]), None);
         assert_eq!(out_of_reach(&[Some(1), None]), None, "nobody says that it is gone");
+    }
+
+    #[test]
+    fn a_block_is_deleted_where_more_than_the_faulty_say_so_and_nobody_says_that_it_keeps_it() {
+        let deleted = |answers: &[Option<u64>]| {
+            let mut planner = planner(&vec![1_000; answers.len()]);
+            planner.next(0, 0);
+            for (peer, lowest) in (0..).zip(answers).filter_map(|(peer, lowest)| Some((peer, (*lowest)?))) {
+                planner.on_blocks(peer, nothing(lowest));
+                planner.on_status(peer, 1_000);
+            }
+            planner.deleted(&set())
+        };
+        assert_eq!(deleted(&[Some(300), Some(u64::MAX)]), Some(1));
+        assert_eq!(
+            deleted(&[Some(300), Some(200), None]),
+            Some(1),
+            "one that has not answered does not say that it keeps it"
+        );
+        assert_eq!(deleted(&[Some(u64::MAX), None, None]), None, "one liar");
+        assert_eq!(deleted(&[Some(300), Some(300), Some(1)]), None, "one may have it");
+        assert_eq!(deleted(&[Some(1), None]), None);
+        assert_eq!(deleted(&[]), None);
+        let mut left = planner(&[1_000, 1_000]);
+        left.next(0, 10);
+        (0..2).for_each(|peer| left.on_blocks(peer, nothing(300)));
+        assert_eq!(left.deleted(&set()), Some(11));
+        left.on_disconnected(1);
+        assert_eq!(left.deleted(&set()), None, "what one that left has said does not count");
     }
 
     #[test]

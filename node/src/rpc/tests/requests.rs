@@ -288,6 +288,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
         "database_ready": true,
         "peers": 1,
         "reason": "catching up: height 1 of 9",
+        "state_sync": null,
     });
     assert_eq!(get(&chain, "/sync_status").await, expected);
     assert_eq!(get(&chain, "/rpc/peers").await["connected"], json!(1));

@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::storage::{BatchWrite, BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
-use aitbc_core::block::Candidate;
+use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
@@ -148,12 +148,12 @@ impl Commit {
                 return;
             }
             let Some(last) = group.last() else { continue };
-            let (slot, height) = (last.candidate.header.slot, last.candidate.header.height);
+            let (position, height) = (position(&last.candidate.header), last.candidate.header.height);
             self.unapplied.send_modify(|rows| *rows += group.iter().map(CommitJob::rows).sum::<usize>());
             self.stored.send_replace(height);
             if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
                 pruned = height;
-                self.prune(slot, height).await;
+                self.prune(position, height).await;
             }
             for mut job in group.drain(..) {
                 // They are in the ledger, and many blocks may wait for their state.
@@ -205,12 +205,17 @@ impl Commit {
         self.storage.commit_blocks(group.iter().map(write).collect()).await
     }
 
-    async fn prune(&self, slot: u64, height: u64) {
-        if let Err(cause) = self.storage.prune(slot.saturating_sub(KEEP_FINAL_SLOTS), height).await {
+    async fn prune(&self, (epoch, slot): (u64, u64), height: u64) {
+        let floor = (epoch, slot.saturating_sub(KEEP_FINAL_SLOTS));
+        if let Err(cause) = self.storage.prune(floor, height).await {
             error!(%cause, "old votes and certificates could not be deleted");
             self.metrics.database_errors.with_label_values(&["prune"]).inc();
         }
     }
+}
+
+fn position(header: &Header) -> (u64, u64) {
+    (header.epoch, header.slot)
 }
 
 /// Lengthens a group of fetched blocks by what is there.

@@ -80,7 +80,7 @@ pub fn consensus(subscriptions: &Subscriptions, set: &ValidatorSet, height: u64,
     }
     let base = ConsensusEvent { event: "", slot: 0, kind: None, block_hash: None, block_height: None, leader: None };
     let event = match *event {
-        Event::SlotStarted { slot, leader } => {
+        Event::SlotStarted { slot, leader, .. } => {
             ConsensusEvent { event: "slot_started", slot, leader: set.address(leader), ..base }
         }
         Event::Proposed { slot, height, digest } => {
@@ -100,7 +100,9 @@ pub fn consensus(subscriptions: &Subscriptions, set: &ValidatorSet, height: u64,
             block_hash: (!statement.digest.is_zero()).then_some(statement.digest),
             ..base
         },
-        Event::Missed { slot, leader } => ConsensusEvent { event: "missed", slot, leader: set.address(leader), ..base },
+        Event::Missed { slot, leader, .. } => {
+            ConsensusEvent { event: "missed", slot, leader: set.address(leader), ..base }
+        }
         Event::Dropped { .. } => return,
     };
     subscriptions.publish(Topic::ConsensusEvents, height, &event);

@@ -16,12 +16,15 @@ use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
+use aitbc_core::staking::next_set;
 use aitbc_core::state::State;
 use aitbc_core::sync;
 use aitbc_core::transaction::SignedTransaction;
+use aitbc_core::validators::ValidatorSet;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -164,7 +167,8 @@ impl Executor {
             // Block sync executed it and was faster than this order.
             let head = &self.chain.borrow().head;
             let roots = Roots { state: head.state_root, results: head.results_root };
-            let _ = self.core.blocking_send(Input::Executed { digest, roots });
+            let set = self.set_after(self.tip_height, &self.tip_state);
+            let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
             return;
         }
         let Some(state) = self.state_after(&candidate.header.parent) else {
@@ -177,9 +181,17 @@ impl Executor {
         };
         let executed = self.apply(&state, &candidate.header, &batches);
         let roots = Roots { state: executed.state_root, results: executed.results_root };
+        let set = self.set_after(candidate.header.height, &executed.state);
         self.done.insert(digest, Done { height: candidate.header.height, batches, executed });
         // Fails only while the node stops.
-        let _ = self.core.blocking_send(Input::Executed { digest, roots });
+        let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
+    }
+
+    /// **E1** What the state after the last block of an epoch decides.
+    fn set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
+        let epochs = Epochs::by(&self.identity.genesis.parameters);
+        let current = Arc::new(self.identity.set.clone());
+        epochs.is_boundary(height).then(|| next_set(state, epochs.of(height) + 2, &current))
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {

@@ -70,6 +70,8 @@ metrics! {
     sync_out_of_reach: gauge "blockchain_sync_out_of_reach";
     /// Least slot that is neither notarized nor skipped.
     frontier_slot: gauge "blockchain_frontier_slot";
+    /// Epoch whose slots these are; its validators are fixed.
+    epoch: gauge "blockchain_epoch";
     /// Slot of the highest Final certificate.
     final_slot: gauge "blockchain_final_slot";
     /// Height of the last block that this validator helped to finalize.

@@ -32,6 +32,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::{Config as CoreConfig, Core};
 use aitbc_core::env::exit;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
@@ -431,6 +432,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             chain: identity.chain,
             key: own.key.clone(),
             index: own.index,
+            epochs: Epochs::by(&identity.genesis.parameters),
             generation,
             pulse: pulse.clone(),
             snapshot: chain.clone(),
@@ -465,7 +467,12 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         .map_err(|cause| NodeError::Start { what: "get randomness from the system", cause: cause.to_string() })?;
     let (doctor, examined) = Doctor::new(metrics.clone());
     let parameters = identity.genesis.parameters.clone();
-    let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, u64::from_le_bytes(seed));
+    // The validators are the same in all epochs.
+    let epoch = Epochs::by(&parameters).after(start.recovered.tip.height);
+    let sets = Sets { epoch, ..Sets::genesis(set.clone()) };
+    let roster = set.members().iter().map(|member| member.key).collect();
+    let own_key = own.key.public();
+    let core_config = CoreConfig::at(identity.chain, own_key, sets, roster, parameters, u64::from_le_bytes(seed));
     let consensus = Consensus {
         core: Core::new(core_config, start.recovered, pulse.now()),
         identity: identity.clone(),

@@ -5,8 +5,9 @@ use crate::executor::tip;
 use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
-use aitbc_core::block::Block;
+use aitbc_core::block::{Block, Seal};
 use aitbc_core::consensus::input::Recovered;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
@@ -92,7 +93,8 @@ pub async fn recover(
     rules: &Rules,
     lease: Lease,
 ) -> Result<Start, RecoveryError> {
-    let ledger = storage.load_ledger().await?;
+    let mut ledger = storage.load_ledger().await?;
+    p10_seal(storage, identity, &mut ledger).await?;
     let memory = a1_memory(storage, ledger.memory.clone(), lease.first_start).await?;
     let head = ledger.head.as_ref().map_or(0, |b| b.candidate.header.height);
     let mut end = load_state(storage, identity).await?;
@@ -113,6 +115,25 @@ pub async fn recover(
     let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
     let recovered = recovered(ledger, &end, recent, memory, lease.generation);
     Ok(Start { snapshot: end, recovered })
+}
+
+/// **P10.** The end of the epoch before that of the next block, where its row is not there: the blocks are written by another
+/// lane, and with them its certificate.
+async fn p10_seal(
+    storage: &Arc<dyn Storage>,
+    identity: &Identity,
+    ledger: &mut LedgerSnapshot,
+) -> Result<(), StorageError> {
+    let epochs = Epochs::by(&identity.genesis.parameters);
+    let head = ledger.head.as_ref().map_or(0, |block| block.candidate.header.height);
+    let Some(before) = epochs.after(head).checked_sub(1) else { return Ok(()) };
+    if ledger.seals.iter().any(|seal| seal.header.epoch == before) {
+        return Ok(());
+    }
+    let block = storage.block(epochs.last(before)).await?;
+    let seal = block.and_then(|block| Some(Seal { header: block.candidate.header, cert: block.cert? }));
+    ledger.seals.extend(seal);
+    Ok(())
 }
 
 /// **A1.** The memory record; a new database gets its own before anything is voted for: clean if somebody asserted that the
@@ -223,6 +244,7 @@ fn recovered(
         candidates: ledger.candidates,
         batches: ledger.batches,
         included: ledger.included,
+        seals: ledger.seals,
         vote_floor: ledger.vote_floor,
         nullifiers: end.state.records().map(|(key, _)| key.clone()).collect(),
         recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),

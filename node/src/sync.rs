@@ -12,12 +12,14 @@ use crate::metrics::Metrics;
 use crate::storage::{Storage, StorageError};
 use crate::view::{Identity, Snapshot};
 use aitbc_core::block::Header;
-use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
 use aitbc_core::record::RecordKey;
+use aitbc_core::staking::next_set;
 use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
@@ -225,7 +227,10 @@ impl Fetching {
         let (identity, verifier, peer) = (identity.clone(), verifier.clone(), answer.peer);
         let verify = move || {
             let cert = answer.cert.clone();
-            let blocks = verify_blocks(&*verifier, &identity.chain, &identity.set, &front, answer);
+            let epochs = Epochs::by(&identity.genesis.parameters);
+            // The validators are the same in all epochs.
+            let sets = Sets { epoch: epochs.after(front.height), ..Sets::genesis(Arc::new(identity.set.clone())) };
+            let blocks = verify_blocks(&*verifier, &identity.chain, (&sets, epochs), &front, answer);
             Ok(Run { blocks: blocks.map_err(|cause| cause.to_string())?, cert })
         };
         self.stage = Stage::Verifying(peer, tokio::task::spawn_blocking(verify));
@@ -402,18 +407,35 @@ impl Apply {
         }
     }
 
+    /// Where a run ends its epoch: its last header, and what the state after it decides (E1). `None` where the chain went on
+    /// meanwhile: consensus has told the core by then.
+    fn boundary(&self, tip: &Tip, header: Header) -> Option<Box<Boundary>> {
+        let epochs = Epochs::by(&self.identity.genesis.parameters);
+        let snapshot = self.chain.borrow();
+        let ends =
+            epochs.is_boundary(header.height) && tip.digest == header.digest() && snapshot.head.hash == tip.digest;
+        let current = Arc::new(self.identity.set.clone());
+        ends.then(|| {
+            let set = next_set(&snapshot.state, epochs.of(header.height) + 2, &current);
+            Box::new(Boundary { header, set })
+        })
+    }
+
     async fn apply(&self, run: Run) -> Result<(), ApplyError> {
         let (first, count) = (run.blocks.first().map_or(0, |block| block.header.height), run.blocks.len());
         let batches = run.blocks.iter().flat_map(|block| &block.batches);
         let included = batches.map(|b| (b.digest, b.batch.expiry_height)).collect();
         let evidence = run.blocks.iter().map(|block| &block.header.evidence);
-        let nullifiers = evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, &self.identity.set)).collect();
+        let nullifiers =
+            evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, |_| Some(&self.identity.set))).collect();
+        let last = run.blocks.last().map(|block| block.header.clone());
         let (reply, done) = oneshot::channel();
         let command = Command::Sync { blocks: run.blocks, cert: run.cert.clone(), reply };
         self.executor.send(command).await.map_err(|_| ApplyError::Stopping)?;
         let tip = done.await.map_err(|_| ApplyError::Stopping)??;
         info!(first, count, height = tip.height, "blocks fetched");
-        let input = Input::Synced { tip, cert: run.cert, included, nullifiers };
+        let boundary = last.and_then(|header| self.boundary(&tip, header));
+        let input = Input::Synced { tip, cert: run.cert, included, nullifiers, boundary };
         self.core.send(input).await.map_err(|_| ApplyError::Stopping)
     }
 }

@@ -1,10 +1,11 @@
 //! What both databases must do, rule by rule.
 
 use crate::fixture::*;
+use aitbc_core::block::{Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::record::Record;
-use aitbc_core::vote::Kind;
+use aitbc_core::vote::{Cert, Kind, Statement};
 use aitbc_node::storage::{Owner, StateWrite, Storage, StorageError, VoteWrite};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ on_both_databases! {
     a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it,
     p8_another_chain_key_or_newer_schema_is_refused,
     p9_no_vote_at_or_below_the_floor,
+    p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
+    p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
     one_conflicting_vote_sinks_its_own_call_only,
     votes_of_one_call_are_all_there_or_none,
@@ -131,7 +134,7 @@ async fn p7_the_first_holder_is_fenced_once_a_second_takes_the_lease(site: Site)
     fenced(first.commit_cert(cert(Kind::Final, 2)).await);
     fenced(first.commit_batches(vec![batch_write(&batch(1, 9, 1))]).await);
     fenced(first.commit_blocks(vec![block_write(header(1, 1, vec![]), None)]).await);
-    fenced(first.prune(1, 1).await);
+    fenced(first.prune((0, 1), 1).await);
     fenced(first.apply_state(state(1)).await);
     fenced(first.reset_state(state(0)).await);
     second.commit_votes(vec![vote_write(Kind::Skip, 2)]).await.expect("the second goes on");
@@ -247,18 +250,48 @@ async fn a_database_from_before_records_keeps_its_state(site: Site) {
 async fn p9_no_vote_at_or_below_the_floor(site: Site) {
     let storage = site.ready().await;
     storage.commit_votes(vec![vote_write(Kind::Notar, 10), vote_write(Kind::Skip, 11)]).await.expect("votes");
-    storage.prune(10, 0).await.expect("prunes");
+    storage.prune((0, 10), 0).await.expect("prunes");
     // The row is gone, so only the floor can refuse another one.
     assert_eq!(conflict(storage.commit_votes(vec![other_block(10)]).await), Some((10, 0)));
     assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Skip, 3)]).await), Some((3, 1)));
     let mixed = vec![vote_write(Kind::Skip, 3), vote_write(Kind::Skip, 12)];
     assert_eq!(conflict(storage.commit_votes(mixed).await), Some((3, 1)));
-    storage.prune(4, 0).await.expect("prunes");
+    storage.prune((0, 4), 0).await.expect("prunes");
     let ledger = storage.load_ledger().await.expect("loads");
-    assert_eq!((ledger.vote_floor, ledger.votes), (10, vec![vote(Kind::Skip, 11)]));
-    storage.prune(20, 0).await.expect("prunes");
+    assert_eq!((ledger.vote_floor, ledger.votes), ((0, 10), vec![vote(Kind::Skip, 11)]));
+    storage.prune((0, 20), 0).await.expect("prunes");
     let highest = format!("SELECT highest_vote_slot FROM {}", site.ledger("lease"));
     assert_eq!(site.number(&highest).await, 11);
+}
+
+async fn p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10), vote_write(Kind::Skip, 11)]).await.expect("votes");
+    storage.prune((1, 0), 0).await.expect("prunes");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!((ledger.vote_floor, ledger.votes.len()), ((1, 0), 0));
+    assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Skip, 99)]).await), Some((99, 1)));
+    storage.prune((0, 50), 0).await.expect("prunes");
+    assert_eq!(storage.load_ledger().await.expect("loads").vote_floor, (1, 0), "never lower");
+    let highest = format!("SELECT highest_vote_slot FROM {}", site.ledger("lease"));
+    assert_eq!(site.number(&highest).await, 11);
+}
+
+async fn p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once(site: Site) {
+    let storage = site.ready().await;
+    let seal = |epoch: u64| {
+        let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
+        let cert = cert(Kind::Final, 1);
+        Seal {
+            cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert },
+            header,
+        }
+    };
+    for epoch in [0, 1, 2, 3, 3] {
+        storage.commit_seal(seal(epoch)).await.expect("seal");
+    }
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.seals, [seal(1), seal(2), seal(3)]);
 }
 
 async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {
@@ -269,7 +302,7 @@ async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certifica
     }
     storage.commit_cert(cert(Kind::Final, 1)).await.expect("cert");
     storage.commit_cert(cert(Kind::Final, 2)).await.expect("cert");
-    storage.prune(3, 0).await.expect("prunes");
+    storage.prune((0, 3), 0).await.expect("prunes");
     let ledger = storage.load_ledger().await.expect("loads");
     assert_eq!(ledger.votes, [vote(Kind::Notar, 4), vote(Kind::Final, 4)]);
     assert_eq!(ledger.certs, [cert(Kind::Notar, 4)]);
@@ -410,7 +443,7 @@ async fn batches_that_expired_outside_a_block_are_deleted(site: Site) {
     let (final_one, late, open) = (batch(1, 4, 1), batch(2, 4, 1), batch(3, 5, 1));
     storage.commit_batches([&final_one, &late, &open].map(batch_write).to_vec()).await.expect("batches");
     storage.commit_blocks(vec![block_write(header(1, 1, vec![&final_one]), None)]).await.expect("blocks");
-    storage.prune(0, 5).await.expect("prunes");
+    storage.prune((0, 0), 5).await.expect("prunes");
     let left = storage.batches(vec![final_one.digest(), late.digest(), open.digest()]).await.expect("reads");
     let left: Vec<Hash> = left.into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [final_one.digest(), open.digest()]);

@@ -21,6 +21,8 @@ pub mod env;
 // Who decides, and how it began.
 pub mod validators;
 
+pub mod epoch;
+
 pub mod genesis;
 
 // What is sent: transactions, and their JSON; batches of them; votes; blocks; messages.
@@ -48,6 +50,8 @@ pub mod record;
 pub mod state;
 
 pub mod ledger;
+
+pub mod staking;
 
 pub mod mempool;
 

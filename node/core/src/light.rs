@@ -12,7 +12,7 @@ use crate::block::{Header, VERSION};
 use crate::codec;
 use crate::consensus::input::Tip;
 use crate::hash::Hash;
-use crate::key::PublicKey;
+use crate::key::{PublicKey, Signature};
 use crate::ledger::TxResult;
 use crate::merkle;
 use crate::transaction::SignedTransaction;
@@ -250,22 +250,44 @@ impl Client {
     /// # Errors
     /// Names the height and what is wrong.
     pub fn advance(&mut self, header: &Header, cert: Option<&Cert>) -> Result<Hash, LightError> {
+        self.advance_by(header, cert, PublicKey::verifies)
+    }
+
+    /// The same, with signatures decided by `verifies`.
+    ///
+    /// # Errors
+    /// As [`Client::advance`].
+    pub fn advance_by(
+        &mut self,
+        header: &Header,
+        cert: Option<&Cert>,
+        verifies: impl Fn(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<Hash, LightError> {
         let next = self.head.follow(self.epoch, &self.set, &self.set_hash, header)?;
         equal(next.height, "proposer", self.set.leader(self.epoch, header.slot), header.proposer)?;
         if let Some(cert) = cert {
-            self.certify(header, &next, cert)?;
+            self.certify(header, &next, cert, verifies)?;
             self.trusted = Some((next, header.next_set_hash));
         }
         self.head = next;
         Ok(next.digest)
     }
 
-    fn certify(&self, header: &Header, next: &Anchor, cert: &Cert) -> Result<(), LightError> {
+    fn certify(
+        &self,
+        header: &Header,
+        next: &Anchor,
+        cert: &Cert,
+        verifies: impl Fn(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<(), LightError> {
         let (height, slot, expected) = (next.height, next.slot, next.digest);
         if !names(cert, header, &expected) {
             return Err(LightError::OtherCert { height, slot, expected, found: cert.statement });
         }
-        cert.verify(&self.chain, &self.set).map_err(|cause| LightError::Cert { height, cause })
+        let by = |signer, message: &[u8], signature: &Signature| {
+            self.set.get(signer).is_some_and(|member| verifies(&member.key, message, signature))
+        };
+        cert.verify_by(&self.chain, &self.set, by).map_err(|cause| LightError::Cert { height, cause })
     }
 
     /// Goes on with the next epoch's validators, after its last header was taken and is final (L2). No epoch can be left

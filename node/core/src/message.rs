@@ -1,7 +1,7 @@
 //! What validators send each other over an authenticated channel (protocol.md F8).
 
 use crate::batch::Batch;
-use crate::block::{Block, Candidate, Header, Proposal};
+use crate::block::{Block, Candidate, Header, Proposal, Reproposal, Seal};
 use crate::codec;
 use crate::hash::Hash;
 use crate::memory::MarkReply;
@@ -109,6 +109,15 @@ pub enum Message {
     },
     /// The answer.
     MarkReply(Box<MarkReply>),
+    /// A boundary block again (E4).
+    Reproposal(Box<Reproposal>),
+    /// Asks for the Seal of an epoch (E7).
+    SealReq {
+        /// Which.
+        epoch: u64,
+    },
+    /// The end of the receiver's epoch (C18, E7).
+    Seal(Box<Seal>),
 }
 
 impl Message {
@@ -130,6 +139,9 @@ impl Message {
             Message::Blocks(_) => "blocks",
             Message::MarkQuery { .. } => "mark_query",
             Message::MarkReply(_) => "mark_reply",
+            Message::Reproposal(_) => "reproposal",
+            Message::SealReq { .. } => "seal_req",
+            Message::Seal(_) => "seal",
         }
     }
 }

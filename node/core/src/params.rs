@@ -76,6 +76,8 @@ pub struct Parameters {
     pub drift_ms: u64,
     /// Least fee of a transaction in the smallest unit; faucet requests are free.
     pub min_fee: u64,
+    /// N: heights of an epoch; the validators of an epoch are fixed (M5).
+    pub epoch_blocks: u64,
 }
 
 impl Default for Parameters {
@@ -88,6 +90,7 @@ impl Default for Parameters {
             min_slot_ms: 5,
             drift_ms: 500,
             min_fee: 1,
+            epoch_blocks: 1_000,
         }
     }
 }
@@ -141,6 +144,13 @@ impl Parameters {
             ),
             ("drift_ms", self.drift_ms, (1..=60_000).contains(&self.drift_ms), "between 1 and 60000".to_owned()),
             ("min_fee", self.min_fee, self.min_fee <= MAX_SUPPLY, format!("at most {MAX_SUPPLY}")),
+            // A batch of the epoch before may still be included (E8), and an expiry is at most this far ahead.
+            (
+                "epoch_blocks",
+                self.epoch_blocks,
+                (1..=MAX_EXPIRY_AHEAD).contains(&self.epoch_blocks),
+                format!("between 1 and {MAX_EXPIRY_AHEAD}"),
+            ),
         ];
         for (name, value, holds, allowed) in rules {
             if !holds {
@@ -181,5 +191,7 @@ mod tests {
         assert_eq!(refused(|p| p.min_slot_ms = u64::MAX), "min_slot_ms");
         assert_eq!(refused(|p| p.drift_ms = u64::MAX), "drift_ms");
         assert_eq!(refused(|p| p.min_fee = u64::MAX), "min_fee");
+        assert_eq!(refused(|p| p.epoch_blocks = u64::MAX), "epoch_blocks");
+        assert_eq!(refused(|p| p.epoch_blocks = 0), "epoch_blocks", "an epoch without end is none");
     }
 }

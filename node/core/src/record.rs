@@ -12,6 +12,7 @@ use crate::key::PublicKey;
 use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 
 /// What a record is of. Its order is that of the encoded bytes only as far as the kind.
 #[derive(
@@ -41,9 +42,20 @@ impl RecordKey {
         RecordKey::Evidence { key: offence.key, epoch: offence.epoch, class: offence.class }
     }
 
-    /// Nullifiers that the evidence of a valid header leaves.
-    pub fn nullifiers(evidence: &[Evidence], set: &ValidatorSet) -> impl Iterator<Item = RecordKey> {
-        evidence.iter().filter_map(|evidence| evidence.offence(set)).map(|offence| RecordKey::nullifier(&offence))
+    /// Nullifiers that the evidence of a valid header leaves; `set_of` gives the sets of the epochs of what was signed.
+    pub fn nullifiers<S: Deref<Target = ValidatorSet>>(
+        evidence: &[Evidence],
+        set_of: impl Fn(u64) -> Option<S>,
+    ) -> impl Iterator<Item = RecordKey> {
+        let offences = evidence.iter().filter_map(move |evidence| evidence.offence(&*set_of(evidence.epoch())?));
+        offences.map(|offence| RecordKey::nullifier(&offence))
+    }
+
+    /// Epoch of the offence that a nullifier is of (X3); `None` of another record.
+    pub fn offence_epoch(&self) -> Option<u64> {
+        match self {
+            RecordKey::Evidence { epoch, .. } => Some(*epoch),
+        }
     }
 }
 

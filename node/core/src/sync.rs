@@ -14,6 +14,7 @@
 use crate::batch::{Batch, BatchError, VerifiedBatch};
 use crate::block::{Block, Header};
 use crate::consensus::verify::Verify;
+use crate::epoch::{Epochs, Sets};
 use crate::hash::Hash;
 use crate::light::{Anchor, LinkError, names};
 use crate::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
@@ -287,6 +288,7 @@ pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (In
 /// the blocks above, lead to the first one that is. Empty where not even that proves the first block: it is newer than
 /// any certificate, or more headers lead to one than fit.
 pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>)>, lowest: u64) -> Blocks {
+    let (found, after) = within_epoch(found, after);
     let sizes = Sizes::of(&found, &after);
     let cut = (1..=found.len()).rev().find_map(|most| sizes.cut(most));
     let Some((bodies, end)) = cut else { return Blocks { lowest, ..Blocks::default() } };
@@ -301,6 +303,18 @@ pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>
         headers.push(header);
     }
     Blocks { blocks, headers, cert, lowest }
+}
+
+/// What is of the epoch of the first block: the next one's validators are strange to who asks for it (E1).
+#[expect(clippy::type_complexity, reason = "what a reply is made of, in and out")]
+fn within_epoch(
+    mut found: Vec<(Block, Option<Cert>)>,
+    mut after: Vec<(Header, Option<Cert>)>,
+) -> (Vec<(Block, Option<Cert>)>, Vec<(Header, Option<Cert>)>) {
+    let Some(epoch) = found.first().map(|(block, _)| block.header.epoch) else { return (found, after) };
+    found.retain(|(block, _)| block.header.epoch == epoch);
+    after.retain(|(header, _)| header.epoch == epoch);
+    (found, after)
 }
 
 /// Encoded sizes of what a reply may hold, as running sums: each block and header is measured once, however many cuts are tried.
@@ -389,18 +403,19 @@ pub enum SyncError {
 }
 
 /// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
-/// headers above the blocks, the set is known, batches match what headers say, and the certificate is of the last header,
-/// which proves all below it (S1, L1).
+/// headers above the blocks, all are of the epoch of `sets`, batches match what headers say, and the certificate is of the
+/// last header, which proves all below it (S1, L1). Blocks of two epochs never come together: the set after the next is known
+/// only when the first of them is over and executed (E1), and a [`reply`] ends there.
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
-/// Roots are checked by executing: each header holds those of its parent. `verifier` decides the signatures of `set`.
+/// Roots are checked by executing: each header holds those of its parent.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn verify_blocks(
     verifier: &dyn Verify,
     chain: &Hash,
-    set: &ValidatorSet,
+    (sets, epochs): (&Sets, Epochs),
     front: &Anchor,
     answer: Answer,
 ) -> Result<Vec<FinalBlock>, SyncError> {
@@ -409,12 +424,15 @@ pub fn verify_blocks(
         return Err(SyncError::Count(blocks.len()));
     }
     let mut all = blocks.iter().map(|block| &block.header).chain(&headers);
-    let digests = check_links(set, front, &mut all)?;
+    let digests = check_links(sets, epochs, front, &mut all)?;
     let last = headers.last().or(blocks.last().map(|block| &block.header));
     check_cert(&cert, last, digests.last())?;
-    cert.verify_by(chain, set, |signer, message, signature| verifier.verifies(signer, message, signature))?;
+    let set = &sets.current;
+    cert.verify_by(chain, set, |signer, message, signature| {
+        set.get(signer).is_some_and(|member| verifier.verifies(&member.key, message, signature))
+    })?;
     let finish = |(block, digest): (Block, Hash)| {
-        let batches = check_batches(verifier, chain, &block.header, block.batches)?;
+        let batches = check_batches(verifier, chain, sets, &block.header, block.batches)?;
         Ok(FinalBlock { digest, header: block.header, batches })
     };
     blocks.into_iter().zip(digests).map(finish).collect()
@@ -428,16 +446,24 @@ fn check_cert(cert: &Cert, header: Option<&Header>, digest: Option<&Hash>) -> Re
 
 /// Digests of headers, each of which must follow from the one before it.
 fn check_links(
-    set: &ValidatorSet,
+    sets: &Sets,
+    epochs: Epochs,
     front: &Anchor,
     headers: &mut dyn Iterator<Item = &Header>,
 ) -> Result<Vec<Hash>, SyncError> {
-    let (mut end, mut epoch, set_hash) = (*front, None, set.hash());
+    let mut end = Anchor { slot: epochs.parent_slot(front.height, front.slot), ..*front };
+    let (set, set_hash, next_set_hash) = (&sets.current, sets.current.hash(), sets.next.hash());
     let mut digests = Vec::new();
     for header in headers {
-        let epoch = *epoch.get_or_insert(header.epoch);
+        let height = end.height.saturating_add(1);
         let wrong = |cause: LinkError| SyncError::Link { height: cause.height, field: cause.field };
-        end = end.follow(epoch, set, &set_hash, header).map_err(wrong)?;
+        end = end.follow(sets.epoch, set, &set_hash, header).map_err(wrong)?;
+        if epochs.of(header.height) != sets.epoch {
+            return Err(SyncError::Link { height, field: "epoch" });
+        }
+        if header.next_set_hash != next_set_hash {
+            return Err(SyncError::Link { height, field: "next_set_hash" });
+        }
         digests.push(end.digest);
     }
     Ok(digests)
@@ -447,6 +473,7 @@ fn check_links(
 fn check_batches(
     verifier: &dyn Verify,
     chain: &Hash,
+    sets: &Sets,
     header: &Header,
     batches: Vec<Batch>,
 ) -> Result<Vec<VerifiedBatch>, SyncError> {
@@ -461,8 +488,10 @@ fn check_batches(
         }
         let wrong_batch = |cause: BatchError| wrong(cause.to_string());
         batch.check_shape().map_err(wrong_batch)?;
+        let author = sets.of_batch(batch.epoch).and_then(|set| set.get(batch.author));
         // Nobody outside the set verifies.
-        if !verifier.verifies(batch.author, &Batch::sign_bytes(chain, &digest), &batch.signature) {
+        let bytes = Batch::sign_bytes(chain, &digest);
+        if !author.is_some_and(|author| verifier.verifies(&author.key, &bytes, &batch.signature)) {
             return Err(wrong_batch(BatchError::Signature));
         }
         Ok(VerifiedBatch::trusted(Arc::new(batch), digest, chain))
@@ -498,6 +527,10 @@ mod tests {
     fn set() -> ValidatorSet {
         let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
         ValidatorSet::new(members).expect("valid set")
+    }
+
+    fn sets() -> Sets {
+        Sets::genesis(Arc::new(set()))
     }
 
     fn genesis() -> Tip {
@@ -568,7 +601,7 @@ mod tests {
     fn verify_under(tip: &Tip, blocks: &[Block], above: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
         let headers = above.iter().map(|block| block.header.clone()).collect();
         let answer = Answer { peer: 0, blocks: blocks.to_vec(), headers, cert: cert.clone() };
-        verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &tip.into(), answer)
+        verify_blocks(&Ed25519::new(&set()), &chain(), (&sets(), Epochs::new(1_000)), &tip.into(), answer)
     }
 
     /// What a peer that has everything sends.
@@ -696,8 +729,14 @@ mod tests {
         assert!(encoded <= MAX_MESSAGE_BYTES, "{encoded} bytes");
         if let Some(cert) = reply.cert {
             let answer = Answer { peer: 0, blocks: reply.blocks, headers: reply.headers, cert };
-            verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&genesis()), answer)
-                .expect("proves itself");
+            verify_blocks(
+                &Ed25519::new(&set()),
+                &chain(),
+                (&sets(), Epochs::new(1_000)),
+                &Anchor::from(&genesis()),
+                answer,
+            )
+            .expect("proves itself");
         }
         counts
     }
@@ -988,7 +1027,13 @@ mod tests {
                 }
                 while let Some(answer) = planner.take(tip.height) {
                     let peer = answer.peer;
-                    match verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&tip), answer) {
+                    match verify_blocks(
+                        &Ed25519::new(&set()),
+                        &chain(),
+                        (&sets(), Epochs::new(1_000)),
+                        &Anchor::from(&tip),
+                        answer,
+                    ) {
                         Ok(done) => tip = tip_of(&done.last().expect("some").header),
                         Err(_) => planner.on_wrong(now, peer),
                     }

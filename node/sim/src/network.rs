@@ -46,6 +46,11 @@ impl Network {
         }
     }
 
+    /// Room for more nodes.
+    pub fn widen(&mut self, n: usize) {
+        self.sides.resize(n, 0);
+    }
+
     /// Chaos whose measure the seed decides.
     pub fn chaos(n: usize, heal_at: u64, random: &mut Random) -> Network {
         Network {
@@ -134,6 +139,9 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
         Message::MarkQuery { .. } => 33,
         Message::MarkReply(_) => 500,
+        Message::Reproposal(again) => 120 + again.proof.iter().map(cert).sum::<u64>(),
+        Message::SealReq { .. } => 9,
+        Message::Seal(seal) => 300 + 46 * seal.header.batches.len() as u64 + cert(&seal.cert),
         Message::BlocksReq { .. } => 13,
         Message::Blocks(reply) => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;

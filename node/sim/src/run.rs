@@ -32,6 +32,8 @@ pub struct Wanted {
     pub chaos_ms: Option<u64>,
     /// Keep the story.
     pub tell: bool,
+    /// Epochs of a few blocks, with sets that change: members join and leave, or only their weights change, by the seed.
+    pub epochs: bool,
 }
 
 /// What goes wrong besides network and crashes.
@@ -110,6 +112,9 @@ pub struct Verdict {
     /// Databases lost, and how often a validator recovered from it.
     pub losses: u64,
     pub recoveries: u64,
+    /// Epochs that have ended, and slots in which a last block was proposed again (E4).
+    pub epochs: u64,
+    pub reproposals: u64,
 }
 
 /// Runs it to its end. A checker that fails ends it, and is the verdict.
@@ -118,7 +123,10 @@ pub fn run(wanted: &Wanted) -> Verdict {
     // Drawn in any case, so that a seed is the same run whether its scenario is named or not.
     let drawn = random.choose(&Scenario::drawn());
     let scenario = wanted.scenario.unwrap_or(drawn);
-    let plan = plan(wanted, scenario, &mut random);
+    let mut plan = plan(wanted, scenario, &mut random);
+    if wanted.epochs {
+        shorten_epochs(&mut plan, &mut Random::new(wanted.seed ^ 0xe90c));
+    }
     let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
     let honest = plan.byzantine.is_none() && plan.clock_off.is_none();
     let limit = if honest { FIRST_FINAL_MS } else { FIRST_FINAL_MS + FAULTY_LEADER_MS };
@@ -132,6 +140,7 @@ pub fn run(wanted: &Wanted) -> Verdict {
         while world.safety.height() < wanted.slots && world.now < 600_000 {
             world.run_until(world.now + LOOK_MS);
         }
+        world.honest().into_iter().for_each(|node| world.audit(node));
     }));
     let violation = outcome.err().map(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -152,6 +161,8 @@ pub fn run(wanted: &Wanted) -> Verdict {
         first_final_ms,
         egress: world.egress.worst,
         synced_blocks: world.synced_blocks,
+        epochs: world.epochs.after(world.safety.height()),
+        reproposals: world.reproposals.len() as u64,
         story: std::mem::take(&mut world.story),
     }
 }
@@ -174,6 +185,52 @@ fn check_recovery(world: &mut World, heal_at: u64, limit: u64) -> u64 {
         let heights: Vec<u64> = world.honest().into_iter().map(|node| world.ledger_height(node)).collect();
         assert!(since <= limit + CATCH_UP_MS, "liveness: ledgers {heights:?} {since} ms after the heal, {goal} wanted");
     }
+}
+
+/// Epochs of 1 to 20 blocks. With a liar, or one that forgets, members and their numbers stay and weights change, so that no
+/// set has more than it may; else some join and leave, or all of them at once.
+fn shorten_epochs(plan: &mut Plan, random: &mut Random) {
+    plan.parameters.epoch_blocks = random.choose(&[1, 2, 3, 5, 5, 8, 20]);
+    plan.boundary_crashes = random.choose(&[0, 20, 50]);
+    let n = plan.weights.len();
+    let faulty = plan.byzantine.is_some() || plan.amnesic.is_some();
+    let (liar, amnesic) = (plan.byzantine.map(|(who, _)| who), plan.amnesic);
+    let light = |i: u16| liar == Some(i) || amnesic == Some(i);
+    let kind = if faulty { random.choose(&[0, 1]) } else { random.choose(&[0, 1, 2, 3]) };
+    let epochs = random.between(2, 6);
+    plan.schedule = match kind {
+        // For ever the same.
+        0 => Vec::new(),
+        // Other weights; who is faulty has the least.
+        1 => (0..epochs)
+            .map(|_| (0..n as u16).map(|i| if light(i) { 2 } else { random.between(2, 3) as u32 }).collect())
+            .collect(),
+        // Two more identities; of all, four or more at a time.
+        2 => {
+            plan.weights.extend([0, 0]);
+            (0..epochs).map(|_| some_of(n + 2, random)).collect()
+        }
+        // Another four in every other epoch, none of the first among them.
+        _ => {
+            plan.weights.extend([0; 4]);
+            let (first, others) = (vec![1; n], vec![0; n]);
+            let other = [others, vec![1; 4]].concat();
+            let same = [first, vec![0; 4]].concat();
+            vec![other.clone(), other, same.clone(), same]
+        }
+    };
+    plan.network.widen(plan.weights.len());
+}
+
+/// Weights of four members or more, drawn from so many.
+fn some_of(all: usize, random: &mut Random) -> Vec<u32> {
+    let mut weights: Vec<u32> = (0..all).map(|_| random.below(3) as u32).collect();
+    let mut at = random.below(all as u64) as usize;
+    while weights.iter().filter(|weight| **weight > 0).count() < 4 {
+        weights[at % all] = weights[at % all].max(1);
+        at += 1;
+    }
+    weights
 }
 
 fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
@@ -211,6 +268,8 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         forgetful: if scenario == Scenario::Forgetful { random.choose(&[100, 30, 10, 3]) } else { 0 },
         tell: wanted.tell,
         batch_every: 20,
+        schedule: Vec::new(),
+        boundary_crashes: 0,
         amnesic: Some((who + 1) % n as u16).filter(|_| scenario == Scenario::Amnesia),
         weights,
     }

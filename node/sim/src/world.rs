@@ -2,25 +2,27 @@
 
 use crate::adversary::{Adversary, Lie, Scene};
 use crate::checkers::{Egress, Pace, Safety};
-use crate::disk::{Disk, roots, sign};
+use crate::disk::{Disk, Signer, roots, sign};
 use crate::network::{Network, bytes_of};
 use crate::random::Random;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Header};
+use aitbc_core::block::{Candidate, Header, Reproposal};
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
 use aitbc_core::consensus::output::{Event as CoreEvent, Halt, Output, Rows, Write};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{Address, PublicKey, Signature};
+use aitbc_core::light::Client;
 use aitbc_core::memory::{Cause, MarkReply};
 use aitbc_core::message::Message;
 use aitbc_core::params::Parameters;
 use aitbc_core::sync::Planner;
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::validators::{Index, Validator, ValidatorSet};
-use aitbc_core::vote::{Cert, Kind, Vote};
+use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -58,6 +60,10 @@ pub struct Plan {
     pub tell: bool,
     /// A new batch every so many milliseconds, from a random live author; 0 for none.
     pub batch_every: u64,
+    /// Weights in epochs 2, 3, …, again from the first after the last; 0 is no member. Empty: as in `weights` for ever.
+    pub schedule: Vec<Vec<u32>>,
+    /// Percent of boundary blocks around whose proposal their leader dies, while there is chaos.
+    pub boundary_crashes: u64,
 }
 
 impl Plan {
@@ -67,12 +73,20 @@ impl Plan {
         self.weights.len() + usize::from(twin)
     }
 
-    fn set(&self) -> ValidatorSet {
+    /// E1: set(0) = set(1) is that of genesis.
+    fn weights_of(&self, epoch: u64) -> &[u32] {
+        let scheduled = epoch.checked_sub(2).filter(|_| !self.schedule.is_empty());
+        scheduled.map_or(&self.weights, |at| &self.schedule[at as usize % self.schedule.len()])
+    }
+
+    pub fn set(&self, epoch: u64) -> ValidatorSet {
         // Keys are names here: signatures are those of `sign`.
-        let member = |(i, weight): (usize, &u32)| Validator { key: PublicKey([i as u8 + 1; 32]), weight: *weight };
-        let members = self.weights.iter().enumerate().map(member).collect();
-        let set = ValidatorSet::new(members).expect("a plan has members of weight, with keys of their own");
-        let n = self.weights.len() as Index;
+        let member = |(i, weight): (usize, &u32)| Validator { key: key_of(i as Index), weight: *weight };
+        let weights = self.weights_of(epoch).iter().enumerate().filter(|(_, weight)| **weight > 0);
+        let set = ValidatorSet::new(weights.map(member).collect());
+        let set = set.expect("a plan has members of weight, with keys of their own");
+        let n = set.len() as Index;
+        // A liar is a member of every set, with the same index.
         match self.byzantine.filter(|_| self.leads_often) {
             None => set,
             Some((who, _)) => set.with_cycle((0..n).filter(|i| *i != who).flat_map(|i| [who, who, i]).collect()),
@@ -109,7 +123,7 @@ enum Pending {
 enum Event {
     Deliver { from: Index, to: Index, message: Box<Message> },
     Commit { node: Index, life: u64 },
-    Executed { node: Index, life: u64, digest: Hash },
+    Executed { node: Index, life: u64, digest: Hash, set: Option<Arc<ValidatorSet>> },
     Stored { node: Index, life: u64, batch: Box<Batch> },
     Told { node: Index, life: u64, input: Box<Input> },
     Look { node: Index, life: u64 },
@@ -121,13 +135,27 @@ enum Event {
     NewBatch,
 }
 
+/// The name of an identity.
+fn key_of(identity: Index) -> PublicKey {
+    PublicKey([identity as u8 + 1; 32])
+}
+
+/// Whose name a key is.
+pub fn identity_of(key: &PublicKey) -> Index {
+    Index::from(key.0[0]).wrapping_sub(1)
+}
+
 /// Signatures of [`sign`].
 #[derive(Debug)]
-struct Cheap;
+pub struct Cheap;
 
 impl Verify for Cheap {
-    fn verifies(&self, signer: Index, message: &[u8], signature: &Signature) -> bool {
-        sign(signer, message) == *signature
+    fn verifies(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        sign(identity_of(key), message) == *signature
+    }
+
+    fn prepared(&self, _: &ValidatorSet) -> Arc<dyn Verify> {
+        Arc::new(Cheap)
     }
 }
 
@@ -138,8 +166,9 @@ pub struct World {
     order: u64,
     events: BTreeMap<(u64, u64), Event>,
     nodes: Vec<Node>,
-    set: Arc<ValidatorSet>,
-    set_hash: Hash,
+    /// By epoch, as far as they were asked for.
+    sets: BTreeMap<u64, Arc<ValidatorSet>>,
+    pub epochs: Epochs,
     chain: Hash,
     pub safety: Safety,
     pub pace: Pace,
@@ -167,6 +196,8 @@ pub struct World {
     pub story: Vec<String>,
     /// Blocks that came by block sync.
     pub synced_blocks: u64,
+    /// Slots in which a boundary block was proposed again (E4).
+    pub reproposals: BTreeSet<(u64, u64)>,
     /// What the liar remembers.
     bases: Vec<Header>,
 }
@@ -192,7 +223,6 @@ impl Event {
 impl World {
     pub fn new(plan: Plan) -> World {
         let (n, processes) = (plan.weights.len(), plan.processes());
-        let set = Arc::new(plan.set());
         let mut random = Random::new(plan.seed);
         let node = |(clock_skew, clock_drift)| Node {
             core: None,
@@ -212,15 +242,15 @@ impl World {
             (off + random.below(40) as i64, random.between(0, 1_000) as i64 - 500)
         };
         let nodes = (0..processes as Index).map(|i| node(clock(i))).collect();
-        let safety = Safety::new(set.clone(), plan.byzantine.iter().map(|(who, _)| *who).collect());
+        let safety = Safety::new(plan.byzantine.iter().map(|(who, _)| *who).collect());
         let mut world = World {
             random,
             now: 0,
             order: 0,
             events: BTreeMap::new(),
             nodes,
-            set_hash: set.hash(),
-            set,
+            sets: BTreeMap::new(),
+            epochs: Epochs::by(&plan.parameters),
             chain: hash::plain(b"simulated chain"),
             safety,
             pace: Pace::default(),
@@ -239,6 +269,7 @@ impl World {
             steps: 0,
             story: Vec::new(),
             synced_blocks: 0,
+            reproposals: BTreeSet::new(),
             bases: Vec::new(),
             plan,
         };
@@ -279,19 +310,42 @@ impl World {
         self.at(self.now, Event::Start { node });
     }
 
-    /// A batch of this author, now.
+    /// The set of an epoch.
+    pub fn set_of(&mut self, epoch: u64) -> Arc<ValidatorSet> {
+        let plan = &self.plan;
+        self.sets.entry(epoch).or_insert_with(|| Arc::new(plan.set(epoch))).clone()
+    }
+
+    fn sets_of(&mut self, epoch: u64) -> Sets {
+        let (previous, current) = (self.set_of(epoch.saturating_sub(1)), self.set_of(epoch));
+        let (older, next) = (self.set_of(epoch.saturating_sub(2)), self.set_of(epoch + 1));
+        Sets { epoch, older, previous, current, next }
+    }
+
+    /// An identity's index in the set of an epoch; `None`: no member.
+    pub fn index_in(&mut self, epoch: u64, identity: Index) -> Option<Index> {
+        self.set_of(epoch).index_of(&key_of(identity))
+    }
+
+    /// A batch of this author, now; in the epoch that it is in, whose member it must be.
     pub fn make_batch(&mut self, author: Index) -> Hash {
+        self.try_batch(author).expect("the author runs, and is a member")
+    }
+
+    fn try_batch(&mut self, identity: Index) -> Option<Hash> {
+        let core = self.nodes[usize::from(identity)].core.as_ref();
+        let (epoch, author) = (core?.epoch(), core?.member()?);
         let seq = self.next_seq;
         self.next_seq += 1;
-        let expiry_height = self.ledger_height(author) + EXPIRY;
-        let txs = vec![transaction(author, seq, expiry_height)];
-        let mut batch = Batch { epoch: 0, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
+        let expiry_height = self.ledger_height(identity) + EXPIRY;
+        let txs = vec![transaction(identity, seq, expiry_height)];
+        let mut batch = Batch { epoch, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
         let digest = batch.digest();
-        batch.signature = sign(author, &Batch::sign_bytes(&self.chain, &digest));
+        batch.signature = sign(identity, &Batch::sign_bytes(&self.chain, &digest));
         self.made.insert(digest, self.now);
-        self.send_all(author, &Message::Batch(Box::new(batch.clone())));
-        self.store(author, batch);
-        digest
+        self.send_all(identity, &Message::Batch(Box::new(batch.clone())));
+        self.store(identity, batch);
+        Some(digest)
     }
 
     pub fn set_batch_every(&mut self, ms: u64) {
@@ -338,8 +392,8 @@ impl World {
         match event {
             Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Commit { node, life } if self.lives(node, life) => self.commit(node),
-            Event::Executed { node, life, digest } if self.lives(node, life) => {
-                self.give(node, Input::Executed { digest, roots: roots(digest) });
+            Event::Executed { node, life, digest, set } if self.lives(node, life) => {
+                self.give(node, Input::Executed { digest, roots: roots(digest), set });
             }
             Event::Stored { node, life, batch } if self.lives(node, life) => self.stored(node, *batch),
             Event::Told { node, life, input } if self.lives(node, life) => self.give(node, *input),
@@ -380,7 +434,7 @@ impl World {
         let live = self.live();
         if !live.is_empty() {
             let author = self.random.choose(&live);
-            self.make_batch(author);
+            let _ = self.try_batch(author);
         }
         let pause = self.random.between(1, 2 * self.plan.batch_every);
         self.at(self.now + pause, Event::NewBatch);
@@ -472,21 +526,21 @@ impl World {
     }
 
     fn new_core(&mut self, node: Index) {
+        let epoch = self.epochs.after(self.nodes[usize::from(node)].disk.height());
+        let (sets, roster) = (self.sets_of(epoch), (0..self.n as Index).map(key_of).collect());
+        let (key, parameters) = (key_of(self.identity(node)), self.plan.parameters.clone());
+        let seed = self.plan.seed + u64::from(node);
         let config = Config {
-            chain: self.chain,
-            set: self.set.clone(),
-            me: self.identity(node),
-            parameters: self.plan.parameters.clone(),
-            seed: self.plan.seed + u64::from(node),
             verifier: Arc::new(Cheap),
-            set_hash: self.set_hash,
             // Liars run altered code; whose memory goes at every step would never be done asking.
             watches_memory: self.liar(self.identity(node)).is_none() && self.plan.forgetful == 0,
-            accuses: true,
+            ..Config::at(self.chain, key, sets, roster, parameters, seed)
         };
-        let now = self.clock(node);
+        let (now, epochs) = (self.clock(node), self.epochs);
+        let plan = &self.plan;
         let state = &mut self.nodes[usize::from(node)];
-        let mut core = Core::new(config, state.disk.recover(self.chain, &self.set), now);
+        let recovered = state.disk.recover(self.chain, epochs, |epoch| Arc::new(plan.set(epoch)));
+        let mut core = Core::new(config, recovered, now);
         let mut out = Vec::new();
         core.start(now, &mut out);
         state.core = Some(core);
@@ -589,9 +643,8 @@ impl World {
                         self.send(node, to, &Message::Batch(Box::new(batch)));
                     }
                 }
-                Output::Mark { to, mark, seen } => {
-                    let Some(asker) = self.set.get(to) else { continue };
-                    let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker.key));
+                Output::Mark { to, asker, mark, seen } => {
+                    let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker));
                     self.send(node, to, &Message::MarkReply(Box::new(MarkReply { mark, signature, seen })));
                 }
                 Output::Timer(at) => {
@@ -601,6 +654,7 @@ impl World {
                     self.at(at, Event::Tick { node, life, at });
                 }
                 Output::Evidence(evidence) => {
+                    // A liar has the same index in every set.
                     let accused = evidence.signer();
                     let guilty = self.liar(accused).is_some_and(Adversary::votes_twice);
                     assert!(guilty || self.liar(node).is_some(), "validator {node} accuses an honest one: {accused}");
@@ -622,7 +676,15 @@ impl World {
                 Output::Halt(halt) => {
                     assert!(self.liar(self.identity(node)).is_some(), "validator {node} halts: {halt:?}");
                 }
-                Output::Event(event) => self.tell_event(node, &event),
+                Output::Entered { sets, .. } => {
+                    self.tell(|| format!("validator {node} enters epoch {}", sets.epoch));
+                }
+                Output::Event(event) => {
+                    self.tell_event(node, &event);
+                    if self.dies_at_boundary(node, &event) {
+                        return self.crash_and_start(node);
+                    }
+                }
             }
         }
     }
@@ -640,30 +702,34 @@ impl World {
 
     fn write(&mut self, node: Index, item: &Pending) -> Option<Signature> {
         let me = self.identity(node);
-        let disk = &mut self.nodes[usize::from(node)].disk;
+        let epochs = self.epochs;
         match item {
             Pending::Write(write) => {
-                let signature = disk.commit(&self.chain, me, &write.rows);
+                let epoch = statement_of(&write.rows).map_or(0, |statement| statement.epoch);
+                let index = self.index_in(epoch, me).unwrap_or(Index::MAX);
+                let disk = &mut self.nodes[usize::from(node)].disk;
+                let sealed = epoch.checked_sub(1).is_none_or(|before| disk.seal(before, epochs).is_some());
+                assert!(sealed, "P10: validator {me} votes in epoch {epoch} without the Seal of the one before");
+                let signature = disk.commit(&self.chain, Signer { identity: me, index }, &write.rows);
                 if self.liar(me).is_none() {
                     self.note_cast(me, &write.rows);
                 }
                 signature
             }
             Pending::Blocks(blocks, cert) => {
-                disk.append(blocks, cert);
+                self.nodes[usize::from(node)].disk.append(blocks, cert);
                 None
             }
         }
     }
 
     fn note_cast(&mut self, me: Index, rows: &Rows) {
-        match rows {
-            Rows::Notar { statement, candidate } => {
-                self.safety.candidate(statement.digest, &candidate.header);
-                self.safety.vote_cast(me, *statement);
-            }
-            Rows::Final { statement, .. } | Rows::Skip { statement } => self.safety.vote_cast(me, *statement),
-            Rows::FinalCert { .. } | Rows::Memory { .. } => {}
+        if let Rows::Notar { statement, candidate } = rows {
+            self.safety.candidate(statement.digest, &candidate.header);
+        }
+        if let Some(statement) = statement_of(rows) {
+            let set = self.set_of(statement.epoch);
+            self.safety.vote_cast(&set, me, statement);
         }
     }
 
@@ -699,13 +765,19 @@ impl World {
         self.give(node, Input::Durable { write: write.id, signature });
     }
 
+    /// E1: what the state after the last block of an epoch decides.
+    fn set_after(&mut self, height: u64) -> Option<Arc<ValidatorSet>> {
+        self.epochs.is_boundary(height).then(|| self.set_of(self.epochs.of(height) + 2))
+    }
+
     fn execute(&mut self, node: Index, digest: Hash, candidate: &Candidate) {
         let state = &self.nodes[usize::from(node)];
         for batch in &candidate.header.batches {
             assert!(state.disk.batches.contains_key(&batch.digest), "asked to execute without its batches");
         }
         let (life, pause) = (state.life, self.random.between(0, 3));
-        self.at(self.now + pause, Event::Executed { node, life, digest });
+        let set = self.set_after(candidate.header.height);
+        self.at(self.now + pause, Event::Executed { node, life, digest, set });
     }
 
     fn finalized(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
@@ -730,18 +802,24 @@ impl World {
         self.safety.block_final(&self.chain, node, header, digest);
     }
 
-    fn check_certificate(&self, node: Index, cert: &Cert) {
+    fn check_certificate(&mut self, node: Index, cert: &Cert) {
         if self.liar(self.identity(node)).is_none() {
-            self.safety.certificate(&self.chain, node, cert);
+            let set = self.set_of(cert.statement.epoch);
+            self.safety.certificate(&self.chain, &set, node, cert);
         }
     }
 
     /// Whatever an honest validator passes on.
-    fn check_certificates(&self, node: Index, message: &Message) {
+    fn check_certificates(&mut self, node: Index, message: &Message) {
         match message {
             Message::Cert(cert) => self.check_certificate(node, cert),
             Message::Certs { certs } => certs.iter().for_each(|cert| self.check_certificate(node, cert)),
             Message::Proposal(proposal) => proposal.proof.iter().for_each(|cert| self.check_certificate(node, cert)),
+            Message::Reproposal(again) => {
+                again.proof.iter().for_each(|cert| self.check_certificate(node, cert));
+                self.reproposals.insert((again.epoch, again.slot));
+            }
+            Message::Seal(seal) => self.check_certificate(node, &seal.cert),
             Message::Blocks(blocks) => blocks.cert.iter().for_each(|cert| self.check_certificate(node, cert)),
             _ => {}
         }
@@ -750,7 +828,7 @@ impl World {
     fn tell_event(&mut self, node: Index, event: &CoreEvent) {
         let me = self.identity(node);
         match event {
-            CoreEvent::Proposed { slot, height, .. } if self.set.leader(0, *slot) == me => {
+            CoreEvent::Proposed { slot, height, .. } if self.leads(node, *slot) => {
                 self.tell(|| format!("validator {me} proposes height {height} in slot {slot}"));
             }
             CoreEvent::Voted { statement } if statement.kind == Kind::Skip => {
@@ -763,6 +841,23 @@ impl World {
         }
     }
 
+    fn leads(&mut self, node: Index, slot: u64) -> bool {
+        let me = self.identity(node);
+        let Some(epoch) = self.nodes[usize::from(node)].core.as_ref().map(Core::epoch) else { return false };
+        self.index_in(epoch, me) == Some(self.set_of(epoch).leader(epoch, slot))
+    }
+
+    /// The leader of the last block of an epoch dies as it proposes, or when it has voted.
+    fn dies_at_boundary(&mut self, node: Index, event: &CoreEvent) -> bool {
+        let CoreEvent::Proposed { slot, height, .. } = event else { return false };
+        let chance = self.plan.boundary_crashes;
+        chance > 0
+            && self.in_chaos()
+            && self.epochs.is_boundary(*height)
+            && self.leads(node, *slot)
+            && self.random.percent(chance)
+    }
+
     fn store(&mut self, node: Index, batch: Batch) {
         let (life, pause) = (self.nodes[usize::from(node)].life, self.random.between(1, 5));
         self.at(self.now + pause, Event::Stored { node, life, batch: Box::new(batch) });
@@ -770,7 +865,9 @@ impl World {
 
     fn stored(&mut self, node: Index, batch: Batch) {
         let digest = batch.digest();
-        if sign(batch.author, &Batch::sign_bytes(&self.chain, &digest)) != batch.signature {
+        let set = self.set_of(batch.epoch);
+        let author = set.get(batch.author).map(|author| identity_of(&author.key));
+        if author.is_none_or(|author| sign(author, &Batch::sign_bytes(&self.chain, &digest)) != batch.signature) {
             return;
         }
         let input = Input::BatchDurable {
@@ -790,7 +887,37 @@ impl World {
         self.at(self.now + pause, Event::Told { node, life, input: Box::new(Input::Evidence(evidence)) });
     }
 
+    /// An independent light client goes through a ledger from genesis (L1, L2): no certificate of a set outside its epoch.
+    pub fn audit(&mut self, node: Index) {
+        let blocks = self.nodes[usize::from(node)].disk.blocks.clone();
+        let mut client = Client::at_genesis(self.chain, (*self.set_of(0)).clone());
+        let decide = |key: &PublicKey, message: &[u8], signature: &Signature| Cheap.verifies(key, message, signature);
+        for (_, candidate, cert) in blocks {
+            let header = &candidate.header;
+            if header.epoch != client.epoch() {
+                let set = self.set_of(header.epoch);
+                client.enter_epoch((*set).clone()).unwrap_or_else(|cause| panic!("L2 at validator {node}: {cause}"));
+            }
+            let taken = client.advance_by(header, cert.as_ref(), decide);
+            taken.unwrap_or_else(|cause| panic!("L1 at validator {node}: {cause}"));
+        }
+    }
+
     // ---- messages ----
+
+    /// Votes that a message carries in the open.
+    fn votes_in(&mut self, message: &Message) -> Vec<Vote> {
+        match message {
+            Message::Vote(vote) => vec![vote.clone()],
+            Message::Proposal(proposal) => vec![proposal.candidate.vote(proposal.candidate.header.digest())],
+            Message::Reproposal(again) => {
+                let Reproposal { epoch, slot, digest, signature, .. } = **again;
+                let statement = Statement { epoch, slot, kind: Kind::Notar, digest };
+                vec![Vote { statement, signer: self.set_of(epoch).leader(epoch, slot), signature }]
+            }
+            _ => Vec::new(),
+        }
+    }
 
     fn send_all(&mut self, from: Index, message: &Message) {
         let me = self.identity(from);
@@ -808,10 +935,13 @@ impl World {
             return self.lie(me, lies);
         }
         self.egress.sent(self.now, from, to, message);
-        for vote in votes_in(message).into_iter().filter(|vote| vote.signer == from) {
+        for vote in self.votes_in(message) {
+            if self.index_in(vote.statement.epoch, from) != Some(vote.signer) {
+                continue;
+            }
             let durable = self.nodes[usize::from(from)].disk.has_vote(&vote.statement);
             assert!(durable, "P5: a vote of {from} leaves before it is durable: {:?}", vote.statement);
-            self.safety.vote_left(&vote);
+            self.safety.vote_left(from, vote.statement);
             self.voted_at.push(self.now);
         }
         self.post(from, to, 0, message);
@@ -863,6 +993,9 @@ impl World {
             Message::Vote(vote) => self.give(to, Input::Vote { from, vote }),
             Message::Cert(cert) => self.give(to, Input::Cert { from, cert }),
             Message::Certs { certs } => certs.into_iter().for_each(|cert| self.give(to, Input::Cert { from, cert })),
+            Message::Reproposal(reproposal) => self.give(to, Input::Reproposal { from, reproposal: *reproposal }),
+            Message::SealReq { epoch } => self.give(to, Input::SealReq { from, epoch }),
+            Message::Seal(seal) => self.give(to, Input::Seal { from, seal: *seal }),
             Message::CandReq { digests } => self.give(to, Input::CandReq { from, digests }),
             Message::Cand(candidate) => self.give(to, Input::Cand { from, candidate: *candidate }),
             Message::CertReq { slots } => self.give(to, Input::CertReq { from, slots }),
@@ -890,11 +1023,10 @@ fn transaction(author: Index, nonce: u64, expiry_height: u64) -> SignedTransacti
     SignedTransaction { transaction, signature: Signature([0; 64]) }
 }
 
-/// Votes that a message carries in the open.
-fn votes_in(message: &Message) -> Vec<Vote> {
-    match message {
-        Message::Vote(vote) => vec![vote.clone()],
-        Message::Proposal(proposal) => vec![proposal.candidate.vote(proposal.candidate.header.digest())],
-        _ => Vec::new(),
+/// The vote that a commit holds.
+fn statement_of(rows: &Rows) -> Option<Statement> {
+    match rows {
+        Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => Some(*statement),
+        Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => None,
     }
 }

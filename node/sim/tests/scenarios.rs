@@ -54,6 +54,8 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         forgetful: 0,
         tell: false,
         batch_every: 0,
+        schedule: Vec::new(),
+        boundary_crashes: 0,
     }
 }
 
@@ -259,8 +261,15 @@ fn a_validator_alone_makes_blocks() {
 fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_comes_back() {
     let (mut losses, mut recoveries) = (0, 0);
     for seed in 1..=1_500 {
-        let wanted =
-            Wanted { seed, nodes: None, slots: 0, scenario: Some(Scenario::Amnesia), chaos_ms: None, tell: false };
+        let wanted = Wanted {
+            seed,
+            nodes: None,
+            slots: 0,
+            scenario: Some(Scenario::Amnesia),
+            chaos_ms: None,
+            tell: false,
+            epochs: false,
+        };
         let verdict = run(&wanted);
         assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario amnesia");
         losses += verdict.losses;

@@ -13,7 +13,14 @@ fn number(name: &str, default: u64) -> u64 {
 fn wanted(seed: u64) -> Wanted {
     let chaos_ms = Some(number("SIM_CHAOS_MS", 0)).filter(|ms| *ms > 0);
     let scenario = std::env::var("SIM_SCENARIO").ok().and_then(|name| Scenario::from_name(&name));
-    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false }
+    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false }
+}
+
+/// The same with epochs of a few blocks, and sets that change. The scenario that is run by name only is drawn too.
+fn with_epochs(seed: u64) -> Wanted {
+    let wanted = wanted(seed);
+    let amnesia = Some(Scenario::Amnesia).filter(|_| seed.is_multiple_of(8));
+    Wanted { scenario: wanted.scenario.or(amnesia), epochs: true, slots: 40, ..wanted }
 }
 
 /// What many runs come to.
@@ -28,17 +35,22 @@ struct Sums {
     worst_first_final_ms: u64,
     worst_egress: u64,
     synced_blocks: u64,
+    epochs: u64,
+    reproposals: u64,
+    recoveries: u64,
     failures: Vec<String>,
 }
 
 impl Sums {
-    fn of(seed: u64, verdict: Verdict) -> Sums {
+    fn of(wanted: &Wanted, verdict: Verdict) -> Sums {
+        let seed = wanted.seed;
         let Verdict { scenario, nodes, .. } = &verdict;
         let failure = verdict.violation.as_ref().map(|violation| {
-            let Wanted { scenario: chosen, chaos_ms, .. } = wanted(seed);
+            let Wanted { scenario: chosen, chaos_ms, epochs, .. } = wanted;
             let mut replay = format!("aitbc-node sim --seed {seed}");
             chosen.iter().for_each(|chosen| replay += &format!(" --scenario {}", chosen.name()));
             chaos_ms.iter().for_each(|ms| replay += &format!(" --chaos-ms {ms}"));
+            replay += if *epochs { " --epochs" } else { "" };
             format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}")
         });
         Sums {
@@ -52,6 +64,9 @@ impl Sums {
             worst_first_final_ms: verdict.first_final_ms,
             worst_egress: verdict.egress,
             synced_blocks: verdict.synced_blocks,
+            epochs: verdict.epochs,
+            reproposals: verdict.reproposals,
+            recoveries: verdict.recoveries,
         }
     }
 
@@ -65,13 +80,29 @@ impl Sums {
         self.worst_first_final_ms = self.worst_first_final_ms.max(other.worst_first_final_ms);
         self.worst_egress = self.worst_egress.max(other.worst_egress);
         self.synced_blocks += other.synced_blocks;
+        self.epochs += other.epochs;
+        self.reproposals += other.reproposals;
+        self.recoveries += other.recoveries;
         self.failures.extend(other.failures);
     }
 }
 
 #[test]
 fn no_seed_violates_anything() {
-    let (first, seeds) = (number("SIM_FIRST", 1), number("SIM_SEEDS", 10_000));
+    run_seeds(number("SIM_SEEDS", 10_000), wanted);
+}
+
+#[test]
+fn no_seed_with_short_epochs_violates_anything() {
+    let seeds = number("SIM_EPOCH_SEEDS", number("SIM_SEEDS", 10_000).div_ceil(5));
+    let sums = run_seeds(seeds, with_epochs);
+    println!("{} epochs, {} re-proposals, {} recoveries", sums.epochs, sums.reproposals, sums.recoveries);
+    assert!(seeds < 1_000 || sums.reproposals > 0, "no last block of an epoch was ever proposed again");
+}
+
+/// All of them, and that nothing was violated.
+fn run_seeds(seeds: u64, wanted: impl Fn(u64) -> Wanted + Sync + Copy) -> Sums {
+    let first = number("SIM_FIRST", 1);
     let (next, started, stop) = (AtomicU64::new(first), Instant::now(), number("SIM_STOP", 0) > 0);
     let work = || {
         let mut sums = Sums::default();
@@ -80,7 +111,8 @@ fn no_seed_violates_anything() {
             if seed >= first + seeds {
                 return sums;
             }
-            sums.merge(Sums::of(seed, run(&wanted(seed))));
+            let wanted = wanted(seed);
+            sums.merge(Sums::of(&wanted, run(&wanted)));
             if stop && !sums.failures.is_empty() {
                 // Seeds below this one are under way, so that the first of all is among those found.
                 next.store(first + seeds, Ordering::Relaxed);
@@ -89,7 +121,7 @@ fn no_seed_violates_anything() {
     };
     let mut sums = Sums::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..number("SIM_THREADS", 2)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..number("SIM_THREADS", 2)).map(|_| scope.spawn(&work)).collect();
         workers.into_iter().for_each(|worker| sums.merge(worker.join().expect("a run's panic is its verdict")));
     });
     println!("{seeds} seeds in {:.1} s: {:?}", started.elapsed().as_secs_f64(), sums.runs);
@@ -106,6 +138,7 @@ fn no_seed_violates_anything() {
     );
     sums.failures.iter().for_each(|failure| eprintln!("{failure}"));
     assert!(sums.failures.is_empty(), "{} of {seeds} seeds violate something", sums.failures.len());
+    sums
 }
 
 /// Seeds that once violated something, with what was wrong. A change of the world deals them other cards; they stay because they

@@ -71,7 +71,7 @@ const fn kind(name: &'static str, class: Class, max_bytes: usize) -> Kind {
 }
 
 /// By the borsh tag of [`Message`].
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 18] = [
     kind("status", Class::Consensus, 64),
     kind("proposal", Class::Consensus, MAX_HEADER_BYTES + MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
     kind("vote", Class::Consensus, 256),
@@ -87,6 +87,9 @@ pub const KINDS: [Kind; 15] = [
     kind("blocks", Class::Sync, MAX_MESSAGE_BYTES),
     kind("mark_query", Class::Consensus, 64),
     kind("mark_reply", Class::Consensus, FRAME_BYTES),
+    kind("reproposal", Class::Consensus, MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
+    kind("seal_req", Class::Consensus, 64),
+    kind("seal", Class::Consensus, MAX_HEADER_BYTES + CERT_BYTES + FRAME_BYTES),
 ];
 
 /// An encoded message, shared by all peers it is sent to.

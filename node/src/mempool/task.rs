@@ -12,6 +12,7 @@ use crate::verify::Verifier;
 use crate::view::Snapshot;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::consensus::VotingState;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::TxResult;
@@ -76,6 +77,8 @@ pub struct Parts {
     pub key: Arc<SecretKey>,
     /// Own index.
     pub index: Index,
+    /// Which heights make an epoch.
+    pub epochs: Epochs,
     /// Lease generation: the high half of batch numbers.
     pub generation: u32,
     /// Whether this validator votes: one that may have lost votes may have lost batch numbers too (A3).
@@ -337,10 +340,12 @@ impl Task {
         self.counter += 1;
         let seq = (u64::from(parts.generation) << 32) | u64::from(self.counter);
         let ids: Arc<[Hash]> = txs.iter().map(|tx| tx.id).collect();
-        let expiry_height = self.height + MAX_EXPIRY_AHEAD / 2;
+        let epoch = parts.epochs.after(self.height);
+        // Blocks of this epoch and the next may include it, and none after (V6, E8).
+        let expiry_height = (self.height + MAX_EXPIRY_AHEAD / 2).min(parts.epochs.last(epoch.saturating_add(1)));
         // Cloned: the pool keeps its own until they are final.
         let txs = txs.iter().map(|tx| (*tx.tx).clone()).collect();
-        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (0, parts.index), seq, expiry_height, txs));
+        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (epoch, parts.index), seq, expiry_height, txs));
         let digest = batch.digest();
         if let Err(cause) = parts.gossip.broadcast(&Message::Batch(Box::new((*batch).clone()))) {
             error!(%cause, "a batch of ours is over its cap");

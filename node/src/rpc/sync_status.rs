@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 
 /// Where the node is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct SyncStatus {
     pub chain_id: String,
     /// Height of the last final block here.
     pub height: u64,
+    /// Epoch of the next block; the validators of an epoch are fixed.
+    #[serde(default)]
+    pub epoch: u64,
     /// Highest height a peer told of, or the own one.
     pub best_peer_height: u64,
     /// Whether it is more than a few blocks behind.
@@ -77,6 +81,7 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
     Ok(Json(SyncStatus {
         chain_id: identity.genesis.chain_id.clone(),
         height: head.height,
+        epoch: api.view.pulse.epoch.load(Ordering::Relaxed),
         best_peer_height: status.best_peer_height.max(head.height),
         catching_up: status.catching_up,
         ready: status.not_ready.is_none(),

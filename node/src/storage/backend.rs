@@ -1,14 +1,12 @@
 //! What a database must do; queues, group commit, limits and metrics around it are the same for both.
 
 use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
+use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
 use aitbc_core::vote::Cert;
 use std::future::Future;
-
-/// The only epoch until validator sets change (E1-E9).
-pub const EPOCH: i64 = 0;
 
 /// Newest transactions searched for those of one sender. An index would cost each transaction more than all its other
 /// columns, and a search without bound could be asked for by anybody.
@@ -20,6 +18,8 @@ pub enum VoteJob {
     Votes(Vec<VoteWrite>),
     /// A certificate.
     Cert(Cert),
+    /// The end of an epoch.
+    Seal(Box<Seal>),
 }
 
 /// A write of bulk data.
@@ -35,10 +35,10 @@ pub enum DataJob {
         /// Least height whose batches are kept from now on.
         lowest: u64,
     },
-    /// Deletes votes up to a slot and expired batches.
+    /// Deletes votes up to a position and expired batches.
     Prune {
-        /// New vote floor.
-        slot: u64,
+        /// New vote floor: epoch and slot.
+        floor: (u64, u64),
         /// Batches that expired below it go.
         height: u64,
     },

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Block, Header};
+use aitbc_core::block::{Block, Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -223,6 +223,10 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("commit_cert", self.votes.write(VoteJob::Cert(cert)))
     }
 
+    fn commit_seal(&self, seal: Seal) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_seal", self.votes.write(VoteJob::Seal(Box::new(seal))))
+    }
+
     fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>> {
         self.timed("commit_memory", async move { self.backend.write_memory(&memory, generation).await })
     }
@@ -237,8 +241,8 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("commit_blocks", self.data.write(DataJob::Blocks(blocks)))
     }
 
-    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {
-        self.timed("prune", self.data.write(DataJob::Prune { slot, height }))
+    fn prune(&self, floor: (u64, u64), height: u64) -> BoxFuture<'_, Result<()>> {
+        self.timed("prune", self.data.write(DataJob::Prune { floor, height }))
     }
 
     fn lowest(&self) -> u64 {

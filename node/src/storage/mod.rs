@@ -1,7 +1,7 @@
 //! One database per validator: the ledger (truth, durable at commit) and the state (projection, may lag).
 //!
 //! ```text
-//! ledger: lease, votes, certs, candidates, batches, blocks     state: applied, accounts, transactions
+//! ledger: lease, votes, certs, candidates, seals, batches, blocks     state: applied, accounts, transactions
 //! ```
 //! SQLite keeps them in two files, Postgres in two schemas, so bulk writes of the state never delay a vote.
 
@@ -17,7 +17,7 @@ mod sqlite;
 
 use crate::metrics::Metrics;
 use aitbc_core::batch::{Batch, BatchRef};
-use aitbc_core::block::{Block, Candidate};
+use aitbc_core::block::{Block, Candidate, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
@@ -27,6 +27,9 @@ use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Seals that a start reads: those that the core keeps for stragglers (E7).
+pub const SEALS: i64 = 3;
 
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, StorageError>;
@@ -172,8 +175,10 @@ pub struct LedgerSnapshot {
     pub batches: Vec<(BatchRef, u64, u64)>,
     /// Batches in final blocks that are not expired, with expiry heights.
     pub included: Vec<(Hash, u64)>,
-    /// No vote at or below this slot (P9).
-    pub vote_floor: u64,
+    /// Ends of the last epochs (P10), oldest first, at most [`SEALS`].
+    pub seals: Vec<Seal>,
+    /// No vote at or below this position, epoch and slot (P9).
+    pub vote_floor: (u64, u64),
     /// What the database knows of the key's past (A1); `None`: it is new.
     pub memory: Option<Memory>,
 }
@@ -198,6 +203,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Stores the highest Final certificate, replacing a lower one, and any Notar certificates given; durable.
     fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>>;
 
+    /// Stores the end of an epoch (P10), fenced by the lease; durable. The same again is no error.
+    fn commit_seal(&self, seal: Seal) -> BoxFuture<'_, Result<()>>;
+
     /// Replaces the memory record, fenced by the lease, whose generation becomes `generation` in the same commit (A3, A6);
     /// durable.
     fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>>;
@@ -208,9 +216,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Appends final blocks in order and marks their batches as included, durable. Known ones are no error.
     fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>>;
 
-    /// Deletes votes, certificates and candidates at or below `slot` and raises the vote floor to it in the same
+    /// Deletes votes, certificates and candidates at or below a position, epoch and slot, and raises the vote floor to it in the same
     /// transaction (P9); deletes batches in no block that expired below `height`.
-    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>>;
+    fn prune(&self, floor: (u64, u64), height: u64) -> BoxFuture<'_, Result<()>>;
 
     /// Least height whose batches are kept; below it only headers and certificates are. 1 unless some were deleted.
     fn lowest(&self) -> u64;

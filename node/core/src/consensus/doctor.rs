@@ -5,7 +5,7 @@
 use super::diagnosis::diagnose;
 use super::input::Now;
 use super::resolve::Want;
-use super::state::{Core, EPOCH, Entry, Execution, Slot};
+use super::state::{Core, Entry, Execution, Slot};
 use super::validity::check_v5;
 use crate::hash::Hash;
 use crate::key::Address;
@@ -270,7 +270,7 @@ impl Core {
         let notarized = self.slots.iter().rev().find(|(_, slot)| slot.notar.is_some()).map(|(number, _)| *number);
         let all = 0..self.config.set.len() as Index;
         let mut report = Report {
-            epoch: EPOCH,
+            epoch: self.config.epoch(),
             slot: self.frontier.slot,
             slot_age_ms: now.mono_ms.saturating_sub(self.frontier.activated),
             height: self.tip.height,
@@ -407,11 +407,11 @@ impl Core {
             let (what, block) = match want {
                 Want::Candidate(digest) => ("candidate", *digest),
                 Want::Batches(digest) => ("batches", *digest),
-                Want::Proof(digest) => ("certificates", *digest),
+                Want::Proof(_, digest) => ("certificates", *digest),
             };
             let missing = self.candidates.get(&block).map(|entry| &entry.missing);
             let batches = missing.filter(|_| matches!(want, Want::Batches(_)));
-            let slots = matches!(want, Want::Proof(_)).then(|| self.missing_proof(&block)).flatten();
+            let slots = if let Want::Proof(slot, _) = want { self.missing_proof(*slot, &block) } else { None };
             FetchReport {
                 what,
                 block,

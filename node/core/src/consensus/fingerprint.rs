@@ -37,6 +37,13 @@ impl Core {
             finals_due,
             batches,
             accusations: _,
+            reproposals,
+            boundaries: _,
+            synced_boundary: _,
+            seals,
+            later,
+            ahead: _,
+            roster: _,
             writes,
             next_write: _,
             stopped,
@@ -62,6 +69,9 @@ impl Core {
             seen: _,
         } = self;
         let mut bytes = Vec::with_capacity(1_024);
+        put(&mut bytes, &(self.config.epoch(), reproposals.keys().collect::<Vec<_>>()));
+        put(&mut bytes, &seals.iter().map(|(epoch, sealed)| (*epoch, sealed.durable)).collect::<Vec<_>>());
+        put(&mut bytes, &later.votes.iter().map(|vote| vote.statement).collect::<Vec<_>>());
         put(&mut bytes, &(top.slot, top.digest, tip.slot, tip.digest, tip.roots.is_some()));
         put(&mut bytes, &(*stopped, halted.is_some(), *ready, *lagging, *vote_floor));
         put(&mut bytes, &(*voting_state as u8, &memory.floors));
@@ -75,7 +85,7 @@ impl Core {
         let wanted = wants.iter().filter(|(_, fetch)| fetch.certified).map(|(want, _)| match want {
             Want::Candidate(digest) => (0u8, *digest),
             Want::Batches(digest) => (1, *digest),
-            Want::Proof(digest) => (2, *digest),
+            Want::Proof(_, digest) => (2, *digest),
         });
         put(&mut bytes, &wanted.collect::<Vec<_>>());
         hash::plain(&bytes)

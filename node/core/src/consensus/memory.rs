@@ -11,7 +11,7 @@
 
 use super::input::WriteId;
 use super::output::{Halt, Output, Rows};
-use super::state::{Core, EPOCH};
+use super::state::Core;
 use crate::hash::Hash;
 use crate::hello::Heard;
 use crate::memory::{Cause, Mark, MarkReply, Memory, Seen, generation_above};
@@ -46,15 +46,29 @@ pub(super) struct Inquiry {
     rows: BTreeSet<Statement>,
     /// Who answered.
     heard: BTreeSet<Index>,
-    /// Marks of those who know all their votes, by signer.
-    marks: BTreeMap<Index, u64>,
+    /// Marks of those who know all their votes of this epoch or of the next, by signer.
+    marks: BTreeMap<Index, Counted>,
     /// Highest generation shown in own Hellos.
     newest_generation: u32,
     /// The write of A6.
     recovering: Option<WriteId>,
 }
 
+/// A mark that counts (A4).
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    slot: u64,
+    clean_from: u64,
+}
+
 impl Inquiry {
+    /// **A5** A proven higher epoch restarts the round: validators have other numbers, and marks are of its slots.
+    pub(super) fn enter_epoch(&mut self, now: u64) {
+        self.heard.clear();
+        self.marks.clear();
+        self.due = now;
+    }
+
     pub(super) fn new(votes: &[Vote], random: &mut super::random::Random, now: u64) -> Inquiry {
         let mut nonce = [0; 32];
         nonce.chunks_mut(8).for_each(|part| part.copy_from_slice(&random.number().to_le_bytes()));
@@ -134,7 +148,7 @@ impl Core {
     /// Remembers the vote in the highest slot of each validator, of one slot rather the outcome (A2). It need not be verified: its signer will be shown it.
     pub(super) fn a2_note_vote(&mut self, vote: &Vote) {
         let Some(state) = self.peers.get_mut(usize::from(vote.signer)) else { return };
-        let position = |vote: &Vote| (vote.statement.slot, vote.statement.kind.class());
+        let position = |vote: &Vote| (vote.statement.epoch, vote.statement.slot, vote.statement.kind.class());
         if state.vote.as_ref().is_none_or(|known| position(known) <= position(vote)) {
             state.vote = Some(vote.clone());
         }
@@ -147,28 +161,33 @@ impl Core {
         let Some(peer) = self.peers.get_mut(usize::from(from)).filter(|peer| now >= peer.mark_due) else { return };
         peer.mark_due = now + REPAIR_EVERY_MS;
         let (noted, hello) = (peer.vote.clone(), peer.hello.clone());
-        let mark = Mark {
-            nonce,
-            epoch: EPOCH,
-            clean_from: self.memory.clean_from,
-            quarantined: !self.may_vote(),
-            slot: self.a4_mark(),
-        };
+        let Some(asker) = self.roster.key(from).copied() else { return };
+        let (epoch, slot) = self.a4_mark();
+        let mark = Mark { nonce, epoch, clean_from: self.memory.clean_from, quarantined: !self.may_vote(), slot };
         let votes = noted.into_iter().chain(self.certified_vote_of(from));
-        let seen = Seen { vote: votes.max_by_key(|vote| vote.statement.slot), hello };
-        self.emit(Output::Mark { to: from, mark, seen });
+        let highest = votes.max_by_key(|vote| (vote.statement.epoch, vote.statement.slot));
+        self.emit(Output::Mark { to: from, asker, mark, seen: Seen { vote: highest, hello } });
     }
 
-    /// No own vote is above it; rows at or below the vote floor are deleted (P9).
-    fn a4_mark(&self) -> u64 {
-        let floor = self.memory.floors.get(&EPOCH).copied().unwrap_or(0);
-        self.last_voted.max(self.vote_floor).max(floor)
+    /// The highest epoch proven started, and a slot of it above which is no own vote; rows at or below the vote floor are
+    /// deleted (P9). An epoch whose Seal is durable has started even where its blocks are not in the ledger yet: own votes
+    /// of it may be.
+    fn a4_mark(&self) -> (u64, u64) {
+        let epoch = self.config.epoch();
+        let started = self.seals.get(&epoch).is_some_and(|sealed| sealed.durable);
+        let epoch = if started { epoch + 1 } else { epoch };
+        let later = self.later.votes.iter().filter(|vote| vote.statement.epoch == epoch);
+        let last = if started { later.map(|vote| vote.statement.slot).max().unwrap_or(0) } else { self.last_voted };
+        let floor = self.memory.floors.get(&epoch).copied().unwrap_or(0);
+        let vote_floor = if self.vote_floor.0 == epoch { self.vote_floor.1 } else { 0 };
+        (epoch, last.max(vote_floor).max(floor))
     }
 
     /// After a restart the certificate of s* still holds votes of others.
-    fn certified_vote_of(&self, signer: Index) -> Option<Vote> {
-        let votes = super::certs::votes_of(self.top.cert.as_ref()?);
-        votes.into_iter().find(|vote| vote.signer == signer)
+    fn certified_vote_of(&self, peer: Index) -> Option<Vote> {
+        let cert = self.top.cert.as_ref()?;
+        let signer = self.config.sets.of(cert.statement.epoch)?.index_of(self.roster.key(peer)?)?;
+        super::certs::votes_of(cert).into_iter().find(|vote| vote.signer == signer)
     }
 
     /// **A2, A5.** An answer: does it show something the database lacks, are there enough to vote, enough to recover?
@@ -176,10 +195,9 @@ impl Core {
         if self.inquiry.recovering.is_some() {
             return;
         }
-        let Some(own) = self.config.set.get(self.config.me) else { return };
-        let message = reply.mark.sign_bytes(&self.config.chain, &own.key);
+        let message = reply.mark.sign_bytes(&self.config.chain, &self.config.key);
         let fresh = reply.mark.nonce == self.inquiry.nonce && from != self.config.me;
-        if !fresh || !self.config.verifier.verifies(from, &message, &reply.signature) {
+        if !fresh || !self.is_signed_by(from, &message, &reply.signature) {
             return self.dropped("mark");
         }
         self.inquiry.heard.insert(from);
@@ -211,22 +229,32 @@ impl Core {
     /// A5: the highest mark of each. A mark far beyond the own frontier waits until that is there, where every honest mark is
     /// once the others have helped (C18): a liar's would forbid every vote to come.
     fn a5_note_mark(&mut self, from: Index, mark: &Mark) {
-        let slot = if mark.epoch == EPOCH { mark.slot } else { 0 };
-        if !mark.counts_toward(EPOCH) {
+        let epoch = self.config.epoch();
+        let slot = if mark.epoch == epoch { mark.slot } else { 0 };
+        // Of a later epoch: its Seal will come (C18), and the round begins again.
+        if mark.epoch > epoch || !mark.counts_toward(epoch + 1) {
             self.inquiry.marks.remove(&from);
         } else if slot <= self.frontier.slot + VOTE_WINDOW {
             let highest = self.inquiry.marks.entry(from).or_default();
-            *highest = slot.max(*highest);
+            *highest = Counted { slot: slot.max(highest.slot), clean_from: mark.clean_from };
         }
+    }
+
+    /// A4: weight in this epoch's set, or in the next one's, of those whose marks count toward it.
+    fn a5_weight(&self, epoch: u64) -> u64 {
+        let Some(set) = self.config.sets.of(epoch) else { return 0 };
+        let counting = self.inquiry.marks.iter().filter(|(_, mark)| mark.clean_from <= epoch);
+        let index = |peer: &Index| set.index_of(self.roster.key(*peer)?);
+        counting.filter_map(|(peer, _)| index(peer)).map(|index| set.weight(index)).sum()
     }
 
     /// A2: a Hello of the own key, by another process, with a generation not below ours. Only the signature makes it count:
     /// nobody can lie a validator into quarantine.
     fn a2_missing_generation(&mut self, heard: Option<Heard>) -> Option<Cause> {
         let Heard { role, hello } = heard?;
-        let own = self.config.set.get(self.config.me)?.key;
+        let own = self.config.key;
         let ours = hello.chain == self.config.chain && hello.key == own;
-        if !ours || !self.config.verifier.verifies(self.config.me, &hello.sign_bytes(role), &hello.signature) {
+        if !ours || !self.config.verifier.verifies(&own, &hello.sign_bytes(role), &hello.signature) {
             return None;
         }
         let generation = hello.generation;
@@ -234,16 +262,16 @@ impl Core {
         (generation >= self.generation).then_some(Cause::NewerGeneration { generation })
     }
 
-    /// A2: a vote of the own key above vote floor and floors that is in no row.
+    /// A2: a vote of the own key above vote floor and floors that is in no row, in whatever epoch: the signature says whose it
+    /// is.
     fn a2_missing_vote(&self, vote: &Vote) -> Option<Cause> {
         let Statement { epoch, slot, .. } = vote.statement;
-        let missing = vote.signer == self.config.me
-            && vote.statement.well_formed()
-            && epoch == EPOCH
-            && slot > self.vote_floor
+        let message = vote.statement.sign_bytes(&self.config.chain);
+        let missing = vote.statement.well_formed()
+            && (epoch, slot) > self.vote_floor
             && self.memory.allows(epoch, slot)
             && !self.inquiry.rows.contains(&vote.statement)
-            && self.verify_vote(vote);
+            && self.config.verifier.verifies(&self.config.key, &message, &vote.signature);
         missing.then_some(Cause::VoteMissing { slot })
     }
 
@@ -264,21 +292,23 @@ impl Core {
         }
     }
 
-    /// **A5, A6.** With marks of others of weight ≥ q: no own vote can be above the highest by more than one slot (Lemma 5),
+    /// **A5, A6.** With marks of others of weight ≥ q in the sets of this epoch and of the next: no own vote can be above the highest by more than one slot (Lemma 5),
     /// so votes may begin above that. In one commit with a generation above all that were shown, or the next start would
     /// find them missing again, and above all that may have been: others forget Hellos when they start, but batches of a lost
     /// generation stay in ledgers, and a number used twice is an offence (X2 e).
     fn a5_recover(&mut self) {
-        let weight: u64 = self.inquiry.marks.keys().map(|peer| self.config.set.weight(*peer)).sum();
-        if self.voting_state != VotingState::Quarantined || weight < self.config.set.quorum() {
+        let epoch = self.config.epoch();
+        let enough = self.a5_weight(epoch) >= self.config.set.quorum()
+            && self.a5_weight(epoch + 1) >= self.config.sets.next.quorum();
+        if self.voting_state != VotingState::Quarantined || !enough {
             return;
         }
-        let highest = self.inquiry.marks.values().copied().max().unwrap_or(0);
+        let highest = self.inquiry.marks.values().map(|mark| mark.slot).max().unwrap_or(0);
         let memory = Memory {
             first_start: self.memory.first_start,
             assumed_clean: false,
-            clean_from: EPOCH + 2,
-            floors: BTreeMap::from([(EPOCH, highest.saturating_add(1)), (EPOCH + 1, 1)]),
+            clean_from: epoch + 2,
+            floors: BTreeMap::from([(epoch, highest.saturating_add(1)), (epoch + 1, 1)]),
             quarantine: None,
         };
         let known = self.inquiry.newest_generation.max(self.generation);
@@ -301,8 +331,9 @@ impl Core {
         let judged = self.config.watches_memory
             && vote.signer == self.config.me
             && vote.statement.well_formed()
-            && epoch == EPOCH
-            && slot > self.top.slot.max(self.vote_floor)
+            && epoch == self.config.epoch()
+            && slot > self.top.slot
+            && (epoch, slot) > self.vote_floor
             && self.memory.allows(epoch, slot);
         if !judged || self.has_own(&vote.statement) {
             return;

@@ -1,7 +1,7 @@
 //! Random valid values of each format. Signatures are noise: decoders do not look at them.
 
 use aitbc_core::batch::{Batch, BatchHead, BatchRef};
-use aitbc_core::block::{Block, Candidate, Header, Proposal};
+use aitbc_core::block::{Block, Candidate, Header, Proposal, Reproposal, Seal};
 use aitbc_core::codec::encode;
 use aitbc_core::evidence::{Class, Evidence, SealedHead};
 use aitbc_core::hash::Hash;
@@ -162,7 +162,7 @@ pub fn transaction_proof(rng: &mut StdRng) -> TransactionProof {
 }
 
 /// Number of kinds of message, in the order of their tags.
-pub const MESSAGES: u8 = 15;
+pub const MESSAGES: u8 = 18;
 
 /// A message of the kind with this tag.
 pub fn message(rng: &mut StdRng, tag: u8) -> Message {
@@ -192,7 +192,16 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
             lowest: number(rng),
         }),
         13 => Message::MarkQuery { nonce: hash(rng) },
-        _ => Message::MarkReply(Box::new(mark_reply(rng))),
+        14 => Message::MarkReply(Box::new(mark_reply(rng))),
+        15 => Message::Reproposal(Box::new(Reproposal {
+            epoch: number(rng),
+            slot: number(rng),
+            digest: hash(rng),
+            signature: signature(rng),
+            proof: list(rng, 3, cert),
+        })),
+        16 => Message::SealReq { epoch: number(rng) },
+        _ => Message::Seal(Box::new(Seal { header: header(rng), cert: cert(rng) })),
     }
 }
 

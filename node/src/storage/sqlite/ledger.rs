@@ -1,12 +1,12 @@
 //! Writes of the ledger, and what a start reads of it.
 
-use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::backend::{DataJob, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
-use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, SEALS, StorageError, VoteWrite};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
-use aitbc_core::block::Candidate;
+use aitbc_core::block::{Candidate, Seal};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
@@ -53,14 +53,19 @@ static BLOCKS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
 const INCLUDE: &str = "UPDATE batches SET height = named.value ->> 1 FROM json_each(?1) AS named \
     WHERE batches.digest = named.value ->> 0";
 
-const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_slot = max(vote_floor_slot, ?2), \
-    highest_vote_slot = max(highest_vote_slot, (SELECT coalesce(max(slot), 0) FROM votes WHERE epoch = ?3)) \
-    WHERE id = 1 AND generation = ?1";
-const DELETE_VOTES: &str = "DELETE FROM votes WHERE epoch = ?1 AND slot <= ?2";
-const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE epoch = ?1 AND slot <= ?2";
+const SEAL: &str = "INSERT INTO seals (epoch, height, digest, seal) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+
+/// Before rows are deleted: the highest vote among them is kept here.
+const RAISE_HIGHEST: &str = "UPDATE lease SET (highest_vote_epoch, highest_vote_slot) = \
+    (SELECT epoch, slot FROM votes ORDER BY epoch DESC, slot DESC LIMIT 1) \
+    WHERE id = 1 AND generation = ?1 AND EXISTS (SELECT 1 FROM votes)";
+const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_epoch = ?2, vote_floor_slot = ?3 \
+    WHERE id = 1 AND generation = ?1 AND (vote_floor_epoch, vote_floor_slot) < (?2, ?3)";
+const DELETE_VOTES: &str = "DELETE FROM votes WHERE (epoch, slot) <= (?1, ?2)";
+const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE (epoch, slot) <= (?1, ?2)";
 /// The highest Final certificate stays whatever the floor.
-const DELETE_CERTS: &str = "DELETE FROM certs WHERE epoch = ?1 AND slot <= ?2 AND NOT (kind = 'final' \
-    AND slot = (SELECT max(slot) FROM certs WHERE epoch = ?1 AND kind = 'final'))";
+const DELETE_CERTS: &str = "DELETE FROM certs WHERE (epoch, slot) <= (?1, ?2) AND NOT (kind = 'final' \
+    AND (epoch, slot) = (SELECT epoch, slot FROM certs WHERE kind = 'final' ORDER BY epoch DESC, slot DESC LIMIT 1))";
 const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
@@ -129,6 +134,10 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .bind(height)
             .fetch_all(&mut *tx)
             .await?;
+    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM seals ORDER BY epoch DESC LIMIT ?1")
+        .bind(SEALS)
+        .fetch_all(&mut *tx)
+        .await?;
     let memory: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1")
         .bind(owner::MEMORY)
         .fetch_optional(&mut *tx)
@@ -146,7 +155,8 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .into_iter()
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
-        vote_floor: rows::number(floor_slot),
+        seals: seals.iter().rev().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
+        vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,
     })
 }
@@ -165,6 +175,10 @@ impl Sqlite {
                     self.check_lease(&mut tx).await?;
                     insert_cert(&mut tx, cert).await?;
                 }
+                VoteJob::Seal(seal) => {
+                    self.check_lease(&mut tx).await?;
+                    insert_seal(&mut tx, seal).await?;
+                }
             }
         }
         tx.commit().await?;
@@ -181,7 +195,7 @@ impl Sqlite {
                 DataJob::Batches(batches) => bytes += insert_batches(&mut tx, batches).await?,
                 DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
                 DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
-                DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
+                DataJob::Prune { floor, height } => self.delete_old(&mut tx, *floor, *height).await?,
             }
         }
         tx.commit().await?;
@@ -263,14 +277,13 @@ impl Sqlite {
         }
     }
 
-    async fn delete_old(&self, tx: &mut Tx<'_>, slot: u64, height: u64) -> Result<()> {
-        let (slot, height) = (sql(slot), sql(height));
-        let floor = sqlx::query(RAISE_FLOOR).bind(self.generation()).bind(slot).bind(EPOCH).execute(&mut **tx).await?;
-        if floor.rows_affected() == 0 {
-            self.check_lease(tx).await?;
-        }
+    async fn delete_old(&self, tx: &mut Tx<'_>, floor: (u64, u64), height: u64) -> Result<()> {
+        let (epoch, slot, height) = (sql(floor.0), sql(floor.1), sql(height));
+        self.check_lease(tx).await?;
+        sqlx::query(RAISE_HIGHEST).bind(self.generation()).execute(&mut **tx).await?;
+        sqlx::query(RAISE_FLOOR).bind(self.generation()).bind(epoch).bind(slot).execute(&mut **tx).await?;
         for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
-            sqlx::query(delete).bind(EPOCH).bind(slot).execute(&mut **tx).await?;
+            sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
         }
         for delete in [DELETE_BYTES, DELETE_BATCHES] {
             sqlx::query(delete).bind(height).execute(&mut **tx).await?;
@@ -297,6 +310,17 @@ async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) 
         .bind(sql(header.height))
         .bind(i64::from(header.proposer))
         .bind(codec::encode(candidate))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_seal(tx: &mut Tx<'_>, seal: &Seal) -> Result<()> {
+    sqlx::query(SEAL)
+        .bind(sql(seal.header.epoch))
+        .bind(sql(seal.header.height))
+        .bind(seal.cert.statement.digest.to_string())
+        .bind(codec::encode(seal))
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -200,7 +200,7 @@ impl Peer {
                     self.certs.push(cert);
                 }
                 Rows::Skip { statement } => self.votes.push(self.rig.sign(me, statement)),
-                Rows::FinalCert { .. } | Rows::Memory { .. } => {}
+                Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => {}
             }
         }
         let sent = self.rig.out.iter().filter_map(|o| match o {

@@ -211,7 +211,7 @@ fn h2_the_parent_must_be_executed() {
     let digest = rig.propose(child);
     assert_eq!(rig.core.state_of(&digest), State::Held(Hold::Parent));
     assert_eq!(rig.asked_to_execute(), [parent.header.digest()]);
-    rig.give(Input::Executed { digest: parent.header.digest(), roots: roots(parent.header.digest()) });
+    rig.give(Input::Executed { digest: parent.header.digest(), roots: roots(parent.header.digest()), set: None });
     assert!(rig.persisted_kinds().contains(&(Kind::Notar, 2)));
     assert_eq!(rig.asked_to_execute().len(), 2);
 }

@@ -121,7 +121,7 @@ fn run_seeds(seeds: u64, wanted: impl Fn(u64) -> Wanted + Sync + Copy) -> Sums {
     };
     let mut sums = Sums::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..number("SIM_THREADS", 2)).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..number("SIM_THREADS", 2)).map(|_| scope.spawn(work)).collect();
         workers.into_iter().for_each(|worker| sums.merge(worker.join().expect("a run's panic is its verdict")));
     });
     println!("{seeds} seeds in {:.1} s: {:?}", started.elapsed().as_secs_f64(), sums.runs);

@@ -82,14 +82,18 @@ impl Core {
 
     /// The floor is the sealed block, F = 1; what is known of slots belongs to the old epoch and goes (E5, M4).
     fn enter_epoch(&mut self, after: Arc<ValidatorSet>) {
+        let before = self.config.set.clone();
         self.config.enter(after);
         self.renumber_peers();
+        // Who is gone is gone in the new epoch too (C11).
+        let old = std::mem::take(&mut self.missing_since);
+        let missing = |key| before.index_of(key).and_then(|index| old.get(usize::from(index)).copied().flatten());
+        self.missing_since = self.config.set.members().iter().map(|member| missing(&member.key)).collect();
         let (n, now, epoch) = (self.config.set.len(), self.now.mono_ms, self.config.epoch());
         self.tip.slot = 0;
         let cert = self.seals.get(&(epoch - 1)).map(|sealed| sealed.seal.cert.clone());
         self.top = Top { slot: 0, digest: self.tip.digest, cert, since: now };
         self.forget_slots();
-        self.missing_since = vec![None; n];
         self.seen.enter_epoch(n, now);
         self.batches.enter(epoch);
         self.accusations.enter_epoch(epoch);

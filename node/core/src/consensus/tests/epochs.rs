@@ -340,6 +340,14 @@ fn e5_the_next_epoch_begins_at_slot_1_on_the_sealed_block() {
 }
 
 #[test]
+fn e5_who_was_missing_is_missing_still() {
+    let (rig, _) = sealed(4);
+    let missing: Vec<bool> = rig.core.missing_since.iter().map(Option::is_some).collect();
+    // The certificates are of the others' votes: the own ones came too late for them.
+    assert_eq!(missing, [false, false, false, false, true]);
+}
+
+#[test]
 fn e5_a_first_block_on_anything_but_the_floor_is_refused() {
     let (mut rig, floor) = sealed(4);
     rig.take();

@@ -47,6 +47,9 @@ pub(super) struct Build {
     /// Longest pause between blocks, such as 1s or 500ms.
     #[arg(long, value_parser = time)]
     block_time: Option<Duration>,
+    /// Blocks of an epoch, for which the validators are fixed; 1,000 if absent.
+    #[arg(long)]
+    epoch_blocks: Option<u64>,
     /// Least fee of a transaction.
     #[arg(long)]
     min_fee: Option<u64>,
@@ -114,7 +117,12 @@ fn build(build: Build) -> Result<()> {
         validators: build.validators,
         accounts: build.accounts,
         faucet: build.faucet,
-        parameters: Parameters { block_time_ms, min_fee: build.min_fee.unwrap_or(defaults.min_fee), ..defaults },
+        parameters: Parameters {
+            block_time_ms,
+            min_fee: build.min_fee.unwrap_or(defaults.min_fee),
+            epoch_blocks: build.epoch_blocks.unwrap_or(defaults.epoch_blocks),
+            ..defaults
+        },
     };
     genesis.check()?;
     let Some(path) = build.out else {

@@ -270,6 +270,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
     let expected = json!({
         "chain_id": "test",
         "height": 1,
+        "epoch": 0,
         "best_peer_height": 9,
         "catching_up": true,
         "ready": false,

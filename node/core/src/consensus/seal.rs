@@ -22,9 +22,7 @@ use std::sync::Arc;
 impl Core {
     /// **E5** A Final certificate of the boundary block is held and its header is here: no vote in this epoch any more.
     pub(super) fn e5_sealed(&self) -> bool {
-        let known = self.facts(&self.top.digest).is_some_and(|facts| facts.height == self.config.last_height());
-        // After a start its Seal may be here, and votes of the next epoch, before the block itself is.
-        known || self.seals.contains_key(&self.config.epoch())
+        self.facts(&self.top.digest).is_some_and(|facts| facts.height == self.config.last_height())
     }
 
     /// **P10** The Seal of the epoch before is durable: what lets the first vote of this one leave.
@@ -171,7 +169,7 @@ impl Core {
         votes.iter().for_each(|vote| self.c3_certify(vote.statement));
     }
 
-    /// Of the epoch that goes on: what a Seal says of its last block.
+    /// After a start the Seal of the epoch may be here, and votes of the next one, before its last block is in the ledger (P8).
     pub(super) fn recover_boundary(&mut self) {
         let Some(sealed) = self.seals.get(&self.config.epoch()) else { return };
         let (header, digest) = (sealed.seal.header.clone(), sealed.seal.cert.statement.digest);

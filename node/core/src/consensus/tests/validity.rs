@@ -32,6 +32,8 @@ fn v1_version_epoch_slots_and_leader() {
     assert_eq!(broken_by(|_| {}), None);
     assert_eq!(broken_by(|h| h.version = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.epoch = 1), Some(Invalid::Position));
+    // Of four equal validators the same one leads there.
+    assert_eq!(broken_by(|h| h.epoch = 4), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.parent_slot = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.proposer = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.slot = 3), Some(Invalid::Position));

@@ -21,9 +21,13 @@ pub mod env;
 // Who decides, and how it began.
 pub mod validators;
 
+pub mod terms;
+
 pub mod genesis;
 
-// What is sent: transactions, and their JSON; batches of them; votes; blocks; messages.
+// What is sent: receipts in transactions, and their JSON; batches of them; votes; blocks; messages.
+pub mod receipt;
+
 pub mod transaction;
 
 pub mod json;

@@ -112,6 +112,7 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
         validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1 }).collect(),
         accounts: vec![GenesisAccount { address: account.public().address(), balance: FUNDS }],
         faucet: Some(Faucet { balance: FUNDS, max_amount: FAUCET_MAX }),
+        receipts: None,
         parameters: Parameters { block_time_ms: options.block_time_ms, ..Parameters::default() },
     };
     genesis.check()?;

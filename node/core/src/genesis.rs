@@ -4,6 +4,7 @@ use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::{Address, PublicKey};
 use crate::params::{MAX_GENESIS_ACCOUNTS, MAX_SUPPLY, ParameterError, Parameters};
+use crate::terms::{Terms, TermsError};
 use crate::validators::{SetError, Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ pub struct Genesis {
     /// Absent: no faucet, `Faucet` transactions fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faucet: Option<Faucet>,
+    /// Absent: receipts neither mint nor release anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<Terms>,
     /// Consensus parameters.
     #[serde(default)]
     pub parameters: Parameters,
@@ -94,6 +98,9 @@ pub enum GenesisError {
     /// Balances are over the bound.
     #[error("balances add up to more than {MAX_SUPPLY}")]
     Supply,
+    /// A term of receipts is out of range.
+    #[error(transparent)]
+    Receipts(#[from] TermsError),
     /// A parameter is out of range.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -129,7 +136,7 @@ impl Genesis {
         ValidatorSet::new(self.validators.iter().map(member).collect())
     }
 
-    /// All units at height 0; they are never created or destroyed by transfers.
+    /// All units at height 0; transfers neither create nor destroy any, receipts mint more.
     pub fn supply(&self) -> Option<u64> {
         let faucet = self.faucet.as_ref().map_or(0, |f| f.balance);
         self.accounts.iter().try_fold(faucet, |sum, a| sum.checked_add(a.balance))
@@ -154,6 +161,7 @@ impl Genesis {
         if self.supply().is_none_or(|supply| supply > MAX_SUPPLY) {
             return Err(GenesisError::Supply);
         }
+        self.receipts.as_ref().map_or(Ok(()), Terms::check)?;
         Ok(self.parameters.check()?)
     }
 }
@@ -179,6 +187,7 @@ fn valid_chain_id(id: &str) -> bool {
 mod tests {
     use super::*;
     use crate::key::SecretKey;
+    use crate::terms::Coordinator;
 
     fn genesis() -> Genesis {
         let public_key = SecretKey::from_seed([1; 32]).public();
@@ -188,6 +197,7 @@ mod tests {
             validators: vec![GenesisValidator { public_key, weight: 1 }],
             accounts: vec![GenesisAccount { address: public_key.address(), balance: 5 }],
             faucet: None,
+            receipts: None,
             parameters: Parameters::default(),
         }
     }
@@ -209,6 +219,18 @@ mod tests {
         let mut wrong = genesis();
         wrong.accounts[0].balance = MAX_SUPPLY + 1;
         assert!(matches!(wrong.check(), Err(GenesisError::Supply)));
+        let mut wrong = genesis();
+        let coordinators = vec![Coordinator { public_key: wrong.validators[0].public_key }];
+        wrong.receipts = Some(Terms {
+            mint_per_unit: 1,
+            coordinator_parts_per_million: 0,
+            coordinators,
+            coordinator_threshold: 2,
+            epoch_cap: 1,
+            provider_epoch_cap: 1,
+            expiry_seconds: 1,
+        });
+        assert!(wrong.check().expect_err("two of one").to_string().contains("receipts.coordinator_threshold"));
         let mut wrong = genesis();
         wrong.parameters.block_time_ms = 0;
         assert!(wrong.check().expect_err("zero").to_string().contains("block_time_ms"));

@@ -44,6 +44,10 @@ pub enum Domain {
     RecordKey,
     /// Leaf of the state trie that holds a record.
     Record,
+    /// A provider's name of a receipt: what mints once.
+    Receipt,
+    /// A client's name of a job: what is paid once.
+    Job,
 }
 
 impl Domain {
@@ -60,12 +64,14 @@ impl Domain {
             Domain::StateNode => "aitbc/state-node/v1",
             Domain::RecordKey => "aitbc/record-key/v1",
             Domain::Record => "aitbc/record/v1",
+            Domain::Receipt => "aitbc/receipt/v1",
+            Domain::Job => "aitbc/job/v1",
         }
     }
 
     /// The keyed state of this domain; deriving it costs a compression, so each thread keeps its own copy.
     fn hasher(self) -> blake3::Hasher {
-        const COUNT: usize = 11;
+        const COUNT: usize = 13;
         thread_local! {
             static HASHERS: [std::cell::OnceCell<blake3::Hasher>; COUNT] = const { [const { std::cell::OnceCell::new() }; COUNT] };
         }

@@ -22,10 +22,13 @@ pub mod env;
 pub mod validators;
 
 pub mod epoch;
+pub mod terms;
 
 pub mod genesis;
 
-// What is sent: transactions, and their JSON; batches of them; votes; blocks; messages.
+// What is sent: receipts in transactions, and their JSON; batches of them; votes; blocks; messages.
+pub mod receipt;
+
 pub mod transaction;
 
 pub mod json;

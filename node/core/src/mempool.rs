@@ -17,7 +17,7 @@
 
 use crate::hash::Hash;
 use crate::key::Address;
-use crate::ledger::{Rules, TxResult};
+use crate::ledger::{ResultCode, Rules, TxResult};
 use crate::params::MAX_EXPIRY_AHEAD;
 use crate::state::Account;
 use crate::transaction::{Action, SignedTransaction};
@@ -196,6 +196,12 @@ pub enum Rejected {
         /// What genesis allows.
         max: u64,
     },
+    /// A receipt or escrow that every block would refuse.
+    #[error("{}", code.explanation())]
+    Receipt {
+        /// With this result.
+        code: ResultCode,
+    },
 }
 
 impl Rejected {
@@ -215,6 +221,7 @@ impl Rejected {
             Rejected::ExpiryTooFar { .. } => "EXPIRY_TOO_FAR",
             Rejected::FaucetDisabled => "FAUCET_DISABLED",
             Rejected::FaucetLimit { .. } => "FAUCET_LIMIT",
+            Rejected::Receipt { code } => code.name(),
         }
     }
 
@@ -227,7 +234,7 @@ impl Rejected {
     pub fn detail(&self) -> serde_json::Value {
         use serde_json::json;
         match self {
-            Rejected::Duplicate | Rejected::FaucetDisabled => json!({}),
+            Rejected::Duplicate | Rejected::FaucetDisabled | Rejected::Receipt { .. } => json!({}),
             Rejected::NonceTooLow { expected, found } => json!({ "expected": expected, "found": found }),
             Rejected::NonceGap { expected, found, allowed } => {
                 json!({ "expected": expected, "found": found, "allowed": allowed })
@@ -487,17 +494,29 @@ impl Mempool {
             return Err(Rejected::ExpiryTooFar { found, max });
         }
         let min = self.rules.min_fee;
+        if tx.fee() < min && !matches!(tx.tx.transaction.action, Action::Faucet(_)) {
+            return Err(Rejected::FeeTooLow { found: tx.fee(), min });
+        }
+        self.check_receipt(&tx.tx.transaction.action)?;
         match (&tx.tx.transaction.action, self.rules.faucet) {
             (Action::Faucet(_), None) => Err(Rejected::FaucetDisabled),
             (Action::Faucet(payment), Some(max)) if payment.amount > max => {
                 Err(Rejected::FaucetLimit { found: payment.amount, max })
             }
-            (Action::Faucet(_), Some(_)) => Ok(()),
-            (Action::Transfer(_) | Action::TransferMany { .. }, _) if tx.fee() < min => {
-                Err(Rejected::FeeTooLow { found: tx.fee(), min })
-            }
-            (Action::Transfer(_) | Action::TransferMany { .. }, _) => Ok(()),
+            _ => Ok(()),
         }
+    }
+
+    /// What of a receipt or escrow no block can change, so that nobody pays a fee for it.
+    fn check_receipt(&self, action: &Action) -> Result<(), Rejected> {
+        let (terms, receipt) = (self.rules.receipts.as_ref(), action.receipt());
+        let code = match (terms, receipt) {
+            (Some(terms), Some(receipt)) => terms.admit(receipt).err(),
+            (None, Some(_)) => Some(ResultCode::ReceiptsDisabled),
+            (None, None) if matches!(action, Action::LockEscrow(_)) => Some(ResultCode::ReceiptsDisabled),
+            _ => None,
+        };
+        code.map_or(Ok(()), |code| Err(Rejected::Receipt { code }))
     }
 
     /// What of a sender goes once its account's nonce is known to be `nonce`.
@@ -767,9 +786,11 @@ impl Mempool {
 mod tests {
     use super::*;
     use crate::hash::plain;
-    use crate::key::{PublicKey, Signature};
-    use crate::ledger::ResultCode;
-    use crate::transaction::{Payment, Transaction};
+    use crate::key::{PublicKey, SecretKey, Signature};
+    use crate::ledger::ReceiptRules;
+    use crate::receipt::{AttestedReceipt, Receipt, Text};
+    use crate::terms::{Coordinator, Terms};
+    use crate::transaction::{Lock, Payment, Transaction};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
@@ -777,7 +798,7 @@ mod tests {
     const RICH: Account = Account { balance: 1_000_000, nonce: 0 };
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50) }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
     }
 
     fn verified(transaction: Transaction) -> VerifiedTx {
@@ -836,6 +857,69 @@ mod tests {
 
     fn dropped(tx: &VerifiedTx, reason: Reason) -> Dropped {
         Dropped { id: tx.id, reason }
+    }
+
+    fn attested(coordinators: &[u8], chain_id: &str) -> Box<AttestedReceipt> {
+        let key = |n| SecretKey::from_seed([n; 32]);
+        let receipt = Receipt {
+            receipt_id: Text::new("r").expect("text"),
+            job_id: Text::new("j").expect("text"),
+            provider: key(7).public(),
+            client: Address([9; 20]),
+            units: 1,
+            unit_type: Text::new("gpu_seconds").expect("text"),
+            price: None,
+            model: None,
+            prompt_hash: None,
+            started_at: 1,
+            completed_at: 2,
+            duration_ms: None,
+            artifact_hash: None,
+            coordinator_id: None,
+            nonce: None,
+            chain_id: Text::new(chain_id),
+            metadata: None,
+        };
+        let keys: Vec<SecretKey> = coordinators.iter().map(|n| key(*n)).collect();
+        Box::new(receipt.attest(&rules().chain, &key(7), &keys.iter().collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn a_receipt_that_every_block_would_refuse_is_refused_before_it_costs_a_fee() {
+        let coordinators = [11, 12].map(|n| Coordinator { public_key: SecretKey::from_seed([n; 32]).public() });
+        let terms = Terms {
+            mint_per_unit: 1,
+            coordinator_parts_per_million: 0,
+            coordinators: coordinators.to_vec(),
+            coordinator_threshold: 2,
+            epoch_cap: 0,
+            provider_epoch_cap: 0,
+            expiry_seconds: 1,
+        };
+        let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 0, terms };
+        let with_terms = Rules { receipts: Some(receipts), ..rules() };
+        let code = |rules: &Rules, action| {
+            let mut pool = Mempool::new(rules.clone(), Limits::default());
+            let tx = verified(Transaction { action, ..transfer(1, 0, 5) });
+            pool.admit(0, tx, Account { balance: 1_000, nonce: 0 }).map_err(|rejected| rejected.code())
+        };
+        let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id));
+        let lock = || {
+            let job_id = Text::new("j").expect("text");
+            Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height: 9 })
+        };
+        assert!(code(&with_terms, claim(&[11, 12], "devnet")).is_ok());
+        assert!(code(&with_terms, Action::ReleaseEscrow(attested(&[11, 12], "devnet"))).is_ok());
+        assert!(code(&with_terms, lock()).is_ok());
+        assert_eq!(code(&with_terms, claim(&[11, 12], "other")).err(), Some("RECEIPT_WRONG_CHAIN"));
+        assert_eq!(code(&with_terms, claim(&[11], "devnet")).err(), Some("TOO_FEW_ATTESTATIONS"));
+        assert_eq!(code(&with_terms, claim(&[11, 12, 13], "devnet")).err(), Some("UNKNOWN_COORDINATOR"));
+        assert_eq!(code(&rules(), claim(&[11, 12], "devnet")).err(), Some("RECEIPTS_DISABLED"));
+        assert_eq!(code(&rules(), lock()).err(), Some("RECEIPTS_DISABLED"));
+        let free = Action::RefundEscrow { job_id: Text::new("j").expect("text") };
+        let tx = verified(Transaction { action: free, ..transfer(1, 0, 1) });
+        let refused = Mempool::new(rules(), Limits::default()).admit(0, tx, Account { balance: 9, nonce: 0 });
+        assert_eq!(refused.err().map(|rejected| rejected.code()), Some("FEE_TOO_LOW"));
     }
 
     #[test]

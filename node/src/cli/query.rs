@@ -4,6 +4,7 @@ use super::{Format, output};
 use crate::client::Client;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::receipt::Name;
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -45,6 +46,24 @@ enum Question {
         /// Its id.
         id: Hash,
     },
+    /// What a receipt minted.
+    Receipt {
+        /// Its provider.
+        #[arg(long)]
+        provider: Address,
+        /// Its receipt_id.
+        #[arg(value_parser = super::tx::name)]
+        id: Name,
+    },
+    /// What a client locked for a job.
+    Escrow {
+        /// The client.
+        #[arg(long)]
+        client: Address,
+        /// The job's name.
+        #[arg(value_parser = super::tx::name)]
+        job: Name,
+    },
     /// The validator set.
     Validators,
     /// The other validators, as this node sees them.
@@ -70,6 +89,8 @@ pub(super) async fn run(args: Args, format: Format) -> Result<()> {
         Question::Block { height, full } => output::print(format, &client.get_block(height, full).await?),
         Question::Balance { address, proof } => output::print(format, &client.get_balance(&address, proof).await?),
         Question::Tx { id } => output::print(format, &client.transaction(&id).await?),
+        Question::Receipt { provider, id } => output::print(format, &client.receipt(&provider, &id).await?),
+        Question::Escrow { client: who, job } => output::print(format, &client.escrow(&who, &job).await?),
         Question::Validators => output::print(format, &client.validators().await?),
         Question::Peers => output::print(format, &client.peers().await?),
         Question::Doctor => output::print(format, &client.doctor().await?),

@@ -384,6 +384,7 @@ fn json_code(error: &JsonError) -> &'static str {
         JsonError::Field { field, found, .. } if is_number(found) => match field.rsplit('.').next() {
             Some("amount") => "AMOUNT_OUT_OF_RANGE",
             Some("fee") => "FEE_OUT_OF_RANGE",
+            Some("units") => "UNITS_OUT_OF_RANGE",
             _ => error.code(),
         },
         _ => error.code(),
@@ -403,6 +404,8 @@ pub fn submit_code(error: &SubmitError) -> &'static str {
         SubmitError::Invalid(TransactionError::AmountOutOfRange { .. }) => "AMOUNT_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => "TOTAL_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::NoPayments) => "NO_PAYMENTS",
+        SubmitError::Invalid(TransactionError::NoJob) => "NO_JOB",
+        SubmitError::Invalid(TransactionError::Receipt(error)) => error.code(),
         SubmitError::InvalidSignature => "INVALID_SIGNATURE",
         SubmitError::Rejected(rejected) => rejected.code(),
         SubmitError::Busy => "BUSY",
@@ -415,9 +418,10 @@ fn submit_status(error: &SubmitError) -> StatusCode {
         SubmitError::Invalid(TransactionError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
         SubmitError::Invalid(_) | SubmitError::InvalidSignature => StatusCode::UNPROCESSABLE_ENTITY,
         SubmitError::Rejected(rejected) => match rejected {
-            Rejected::FeeTooLow { .. } | Rejected::FaucetDisabled | Rejected::FaucetLimit { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Rejected::FeeTooLow { .. }
+            | Rejected::FaucetDisabled
+            | Rejected::FaucetLimit { .. }
+            | Rejected::Receipt { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Rejected::SenderFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejected::MempoolFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Rejected::Duplicate
@@ -441,7 +445,7 @@ fn submit_detail(error: &SubmitError) -> Value {
         }
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => json!({ "max": MAX_SUPPLY }),
         SubmitError::Rejected(rejected) => rejected.detail(),
-        SubmitError::Invalid(TransactionError::NoPayments)
+        SubmitError::Invalid(TransactionError::NoPayments | TransactionError::NoJob | TransactionError::Receipt(_))
         | SubmitError::InvalidSignature
         | SubmitError::Busy
         | SubmitError::Stopping => json!({}),

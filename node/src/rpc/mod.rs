@@ -19,6 +19,7 @@ pub mod peers;
 pub mod proof;
 mod query;
 pub mod ready;
+pub mod receipts;
 pub mod send_tx;
 pub mod send_txs;
 mod server;
@@ -70,6 +71,8 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/headers",
     "GET /rpc/proof/account/{address}",
     "GET /rpc/proof/transaction/{id}",
+    "GET /rpc/receipt/{provider}",
+    "GET /rpc/escrow/{client}",
     "GET /rpc/peers",
     "GET /rpc/validators",
     "GET /rpc/evidence",
@@ -210,6 +213,8 @@ fn router(api: Api) -> Router {
         .route("/rpc/headers", get(headers::headers))
         .route("/rpc/proof/account/{address}", get(proof::account))
         .route("/rpc/proof/transaction/{id}", get(proof::transaction))
+        .route("/rpc/receipt/{provider}", get(receipts::receipt))
+        .route("/rpc/escrow/{client}", get(receipts::escrow))
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
         .route("/rpc/evidence", get(evidence::evidence))

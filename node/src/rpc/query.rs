@@ -67,6 +67,16 @@ impl Parameters {
         number.map(Some).ok_or_else(|| self.wrong(name, allowed()))
     }
 
+    /// A value that must be there and that `read` takes.
+    pub(super) fn parsed<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ApiError> {
+        self.get(name).and_then(read).ok_or_else(|| self.wrong(name, allowed.to_owned()))
+    }
+
     /// One of some words.
     pub(super) fn word<'a>(&self, name: &str, words: &[&'a str]) -> Result<Option<&'a str>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };

@@ -6,8 +6,11 @@ use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::params::{MAX_SUPPLY, Parameters};
+use aitbc_core::terms::{Coordinator, Terms};
+use aitbc_core::transaction::{Action, SignedTransaction};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 
 const MUTATIONS: usize = 100;
 /// Pieces that parsers stumble over.
@@ -55,12 +58,20 @@ pub fn read_transaction(text: &str) -> bool {
             return false;
         }
     };
-    let inner = &tx.transaction;
     // The raw form can hold numbers that JSON must not; no chain takes these.
-    if tx.check().is_ok() && inner.nonce <= MAX_SUPPLY && inner.expiry_height <= MAX_SUPPLY {
+    if tx.check().is_ok() && greatest(&tx) <= MAX_SUPPLY {
         assert_eq!(json::from_value(&json::to_value(&tx, &chain()), &chain()).as_ref(), Ok(&tx));
     }
     true
+}
+
+/// Of the numbers that no check bounds.
+fn greatest(tx: &SignedTransaction) -> u64 {
+    let timeout = match &tx.transaction.action {
+        Action::LockEscrow(lock) => lock.timeout_height,
+        _ => 0,
+    };
+    tx.transaction.nonce.max(tx.transaction.expiry_height).max(timeout)
 }
 
 /// Reads a genesis; what reads must have one text and one hash.
@@ -79,21 +90,28 @@ fn genesis(rng: &mut StdRng) -> Genesis {
     let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
     let accounts = (0..4).map(account).collect();
     let faucet = rng.random_bool(0.5).then_some(Faucet { balance: 1_000, max_amount: 10 });
+    let receipts = rng.random_bool(0.5).then(|| Terms {
+        mint_per_unit: rng.random_range(0..1_000),
+        coordinator_parts_per_million: rng.random_range(0..=1_000_000),
+        coordinators: (0..3).map(|_| Coordinator { public_key: PublicKey(rng.random()) }).collect(),
+        coordinator_threshold: rng.random_range(1..=3),
+        epoch_cap: rng.random_range(0..=MAX_SUPPLY),
+        provider_epoch_cap: rng.random_range(0..=MAX_SUPPLY),
+        expiry_seconds: rng.random_range(1..1_000),
+    });
     let parameters = Parameters::default();
-    Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, parameters }
+    Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, receipts, parameters }
 }
 
 #[test]
 fn mutated_transaction_json_never_panics_and_what_reads_comes_back() {
     seed::cases("transaction json", |rng| {
-        let tx = loop {
-            let tx = samples::transaction(rng);
-            if tx.check().is_ok() && tx.transaction.nonce.max(tx.transaction.expiry_height) <= MAX_SUPPLY {
-                break tx;
-            }
-        };
-        let raw = format!("{{\"transaction\": \"0x{}\"}}", hex::encode(aitbc_core::codec::encode(&tx)));
-        for text in [json::to_value(&tx, &chain()).to_string(), raw] {
+        let mut all = samples::receipt_transactions(rng).to_vec();
+        all.push(samples::transaction(rng));
+        all.retain(|tx| tx.check().is_ok() && greatest(tx) <= MAX_SUPPLY);
+        let Some(tx) = all.choose(rng) else { return };
+        let raw = format!("{{\"transaction\": \"0x{}\"}}", hex::encode(aitbc_core::codec::encode(tx)));
+        for text in [json::to_value(tx, &chain()).to_string(), raw] {
             assert!(read_transaction(&text), "{text}");
             for _ in 0..MUTATIONS {
                 read_transaction(&mutated(rng, &text));

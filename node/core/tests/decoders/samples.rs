@@ -6,14 +6,16 @@ use aitbc_core::codec::encode;
 use aitbc_core::evidence::{Class, Evidence, SealedHead};
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
+use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
 use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{Blocks, Message, Status};
+use aitbc_core::receipt::{Attestation, AttestedReceipt, Extra, Receipt, Text};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, AccountProof, RecordProof, State};
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -48,6 +50,19 @@ pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
         1 => Action::TransferMany { payments: list(rng, 8, payment) },
         _ => Action::Faucet(payment(rng)),
     };
+    with_action(rng, action)
+}
+
+/// Of the kinds that have to do with receipts, in the order of their tags.
+pub fn receipt_transactions(rng: &mut StdRng) -> [SignedTransaction; 4] {
+    let claim = Action::ClaimReceipt(Box::new(attested(rng)));
+    let lock = Action::LockEscrow(lock(rng));
+    let release = Action::ReleaseEscrow(Box::new(attested(rng)));
+    let refund = Action::RefundEscrow { job_id: text(rng) };
+    [claim, lock, release, refund].map(|action| with_action(rng, action))
+}
+
+fn with_action(rng: &mut StdRng, action: Action) -> SignedTransaction {
     let transaction = Transaction {
         sender: PublicKey(rng.random()),
         nonce: number(rng),
@@ -56,6 +71,57 @@ pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
         action,
     };
     SignedTransaction { transaction, signature: signature(rng) }
+}
+
+/// 1 to 16 of the characters that receipts have.
+fn text<const MAX: usize>(rng: &mut StdRng) -> Text<MAX> {
+    let characters: Vec<char> = (' '..='~').filter(|c| *c != '"' && *c != '\\').collect();
+    let text: String = (0..rng.random_range(1..=16)).map(|_| *characters.choose(rng).expect("some")).collect();
+    Text::new(&text).expect("a text")
+}
+
+fn optional<T>(rng: &mut StdRng, item: impl FnOnce(&mut StdRng) -> T) -> Option<T> {
+    rng.random_bool(0.5).then(|| item(rng))
+}
+
+fn receipt(rng: &mut StdRng) -> Receipt {
+    let extra = |rng: &mut StdRng| if rng.random() { Extra::Text(text(rng)) } else { Extra::Number(number(rng)) };
+    let mut metadata = list(rng, 4, |rng| (text(rng), extra(rng)));
+    metadata.sort_by(|(a, _), (b, _)| a.cmp(b));
+    metadata.dedup_by(|(a, _), (b, _)| a == b);
+    let started_at = rng.random_range(0..1_000);
+    Receipt {
+        receipt_id: text(rng),
+        job_id: text(rng),
+        provider: PublicKey(rng.random()),
+        client: Address(rng.random()),
+        units: number(rng),
+        unit_type: text(rng),
+        price: optional(rng, number),
+        model: optional(rng, text),
+        prompt_hash: optional(rng, text),
+        started_at,
+        completed_at: started_at + number(rng) / 2,
+        duration_ms: optional(rng, number),
+        artifact_hash: optional(rng, text),
+        coordinator_id: optional(rng, text),
+        nonce: optional(rng, text),
+        chain_id: optional(rng, text),
+        metadata: rng.random_bool(0.5).then_some(metadata),
+    }
+}
+
+pub fn attested(rng: &mut StdRng) -> AttestedReceipt {
+    let attestation =
+        |rng: &mut StdRng| Attestation { coordinator: PublicKey(rng.random()), signature: signature(rng) };
+    let mut attestations = list(rng, 4, attestation);
+    attestations.sort_by_key(|attestation| attestation.coordinator);
+    AttestedReceipt { receipt: receipt(rng), signature: signature(rng), attestations }
+}
+
+fn lock(rng: &mut StdRng) -> Lock {
+    let provider = optional(rng, |rng| Address(rng.random()));
+    Lock { job_id: text(rng), provider, amount: number(rng), timeout_height: number(rng) }
 }
 
 pub fn batch(rng: &mut StdRng) -> Batch {
@@ -250,5 +316,10 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
     }
     out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
     out.push(("record-proof".into(), encode(&record_proof(rng))));
+    out.push(("attested-receipt".into(), encode(&attested(rng))));
+    for transaction in receipt_transactions(rng) {
+        let name = json::type_name(&transaction.transaction.action).to_lowercase();
+        out.push((format!("transaction-{name}"), encode(&transaction)));
+    }
     out
 }

@@ -5,8 +5,9 @@ use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Limits, Mempool, Place, Reason, Rejected, VerifiedTx};
+use aitbc_core::receipt::Text;
 use aitbc_core::state::Account;
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -45,7 +46,8 @@ fn cost(tx: &Transaction) -> u128 {
     let amounts: u128 = match &tx.action {
         Action::Transfer(payment) => payment.amount.into(),
         Action::TransferMany { payments } => payments.iter().map(|payment| u128::from(payment.amount)).sum(),
-        Action::Faucet(_) => 0,
+        Action::LockEscrow(lock) => lock.amount.into(),
+        _ => 0,
     };
     amounts + u128::from(tx.fee)
 }
@@ -168,6 +170,7 @@ impl Model {
             (Action::Faucet(payment), Some(most)) if payment.amount > most => Err("FAUCET_LIMIT"),
             (Action::Faucet(_), _) => Ok(()),
             _ if tx.fee < self.rules.min_fee => Err("FEE_TOO_LOW"),
+            (Action::LockEscrow(_), _) => Err("RECEIPTS_DISABLED"),
             _ => Ok(()),
         }
     }
@@ -230,14 +233,16 @@ impl Model {
         let mut drops = Drops::new();
         for result in results {
             let Some(entry) = self.find(&result.id).cloned() else { continue };
-            match result.code {
-                ResultCode::NonceTooHigh => self.requeue(&result.id),
-                ResultCode::Ok | ResultCode::InsufficientBalance => {
+            match result.code.name() {
+                "NONCE_TOO_HIGH" => self.requeue(&result.id),
+                "EXPIRED" | "NONCE_TOO_LOW" | "FEE_TOO_LOW" | "FEE_NOT_COVERED" | "FAUCET_DISABLED"
+                | "FAUCET_LIMIT" | "FAUCET_EMPTY" => assert!(self.remove(&result.id)),
+                // All others take fee and nonce.
+                _ => {
                     let known = self.known.get_mut(&entry.tx.sender).expect("has an entry");
                     known.nonce = known.nonce.max(entry.inner().nonce + 1);
                     self.remove(&result.id);
                 }
-                _ => assert!(self.remove(&result.id)),
             }
         }
         for (address, account) in changed {
@@ -275,7 +280,8 @@ fn some_key(rng: &mut StdRng) -> PublicKey {
 
 impl World {
     fn new(rng: &mut StdRng) -> World {
-        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50) };
+        let rules =
+            Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50), receipts: None };
         let limits = Limits {
             bytes: rng.random_range(1_500..6_000),
             count: rng.random_range(4..30),
@@ -318,6 +324,12 @@ impl World {
         let action = match rng.random_range(0..8) {
             0 => Action::Faucet(payment(rng.random_range(1..60))),
             1 => Action::TransferMany { payments: vec![payment(1); rng.random_range(1..=64)] },
+            2 if rng.random_bool(0.2) => Action::LockEscrow(Lock {
+                job_id: Text::new("job").expect("text"),
+                provider: None,
+                amount: 1,
+                timeout_height: 9,
+            }),
             _ => Action::Transfer(payment(rng.random_range(1..100))),
         };
         let fee = if rng.random_bool(0.1) { rng.random_range(0..3) } else { rng.random_range(2..60) };
@@ -475,7 +487,7 @@ fn random_use_of_the_pool_ends_as_in_a_plain_list_and_nothing_leaves_it_unsaid()
     });
     if count >= 100 {
         // Every answer but none came up, so that none went unchecked.
-        assert_eq!(seen.len(), 14, "{seen:?}");
+        assert_eq!(seen.len(), 15, "{seen:?}");
         let all = [Reason::Expired, Reason::NonceUsed, Reason::Replaced, Reason::Evicted];
         assert_eq!(reasons, all.iter().map(|reason| reason.name()).collect());
     }

@@ -3,6 +3,7 @@
 //! Written from docs/rpc.md ("code of a result"), design.md §5 and the tables and drawings atop the core's files, not from
 //! their code. It shares types of input with the core, no function that computes.
 
+use crate::receipts::Receipts;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::transaction::{Action, Payment, Transaction};
@@ -23,6 +24,8 @@ pub struct Model {
     pub min_fee: u128,
     /// Account of the faucet and most units of one request.
     pub faucet: Option<(Address, u128)>,
+    /// What receipts minted and escrows hold.
+    pub receipts: Receipts,
 }
 
 /// First 20 bytes of SHA-256 of the key.
@@ -40,12 +43,18 @@ impl Model {
         self.accounts.entry(*address).or_default()
     }
 
+    /// All units, those that are locked among them.
     pub fn supply(&self) -> u128 {
-        self.accounts.values().map(|entry| entry.balance).sum()
+        let locked: u128 = self.receipts.escrows.values().map(|escrow| escrow.amount).sum();
+        self.accounts.values().map(|entry| entry.balance).sum::<u128>() + locked
+    }
+
+    pub fn take(&mut self, from: &Address, amount: u128) {
+        self.at(from).balance -= amount;
     }
 
     /// Runs one transaction; answers the name of its result and the fee it cost.
-    pub fn apply(&mut self, height: u64, tx: &Transaction) -> (&'static str, u128) {
+    pub fn apply(&mut self, height: u64, time_ms: u64, tx: &Transaction) -> (&'static str, u128) {
         let sender = address(&tx.sender);
         let had = self.entry(&sender);
         let fee = u128::from(tx.fee);
@@ -69,6 +78,18 @@ impl Model {
             Action::Transfer(payment) => self.pay(&sender, fee, std::slice::from_ref(payment)),
             Action::TransferMany { payments } => self.pay(&sender, fee, payments),
             Action::Faucet(payment) => self.draw(&sender, fee, payment),
+            action => {
+                self.at(&sender).nonce += 1;
+                self.take(&sender, fee);
+                let done = match action {
+                    Action::ClaimReceipt(receipt) => self.claim(height, time_ms, receipt),
+                    Action::ReleaseEscrow(receipt) => self.release(height, time_ms, receipt),
+                    Action::LockEscrow(lock) => self.lock(height, sender, lock),
+                    Action::RefundEscrow { job_id } => self.refund(height, sender, job_id.as_str()),
+                    Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) => unreachable!("above"),
+                };
+                (done.err().unwrap_or("OK"), fee)
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::mempool::{Limits, Mempool as Pool, Place, Reason, VerifiedTx};
 use aitbc_core::params::Parameters;
 use aitbc_core::state::State;
+use aitbc_core::terms::{Coordinator, Terms};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use futures_util::future::BoxFuture;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Header time of block 1; each block is a second later.
-const START_MS: u64 = 1_700_000_000_000;
+pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 /// A test's chain with its listeners.
 pub(super) struct Chain {
@@ -72,7 +73,22 @@ fn genesis(validator: &SecretKey) -> Genesis {
         validators: vec![GenesisValidator { public_key: validator.public(), weight: 1 }],
         accounts: (2..10).map(rich).collect(),
         faucet: Some(Faucet { balance: 1_000, max_amount: 100 }),
+        receipts: Some(terms()),
         parameters: Parameters::default(),
+    }
+}
+
+/// What a unit of work earns on the fixture's chain.
+fn terms() -> Terms {
+    let coordinator = |n| Coordinator { public_key: SecretKey::from_seed([n; 32]).public() };
+    Terms {
+        mint_per_unit: 10,
+        coordinator_parts_per_million: 200_000,
+        coordinators: vec![coordinator(40), coordinator(41)],
+        coordinator_threshold: 2,
+        epoch_cap: 1_000,
+        provider_epoch_cap: 1_000,
+        expiry_seconds: 604_800,
     }
 }
 

@@ -6,6 +6,7 @@ mod fixture;
 mod fuzz;
 mod limits;
 mod proofs;
+mod receipts;
 mod requests;
 mod transactions;
 mod websocket;

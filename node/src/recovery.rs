@@ -234,6 +234,8 @@ fn recovered(
     memory: Memory,
     generation: u32,
 ) -> Recovered {
+    let keys = end.state.records().map(|(key, _)| key);
+    let nullifiers = keys.filter(|key| key.offence_epoch().is_some()).cloned().collect();
     Recovered {
         memory,
         generation,
@@ -246,7 +248,7 @@ fn recovered(
         included: ledger.included,
         seals: ledger.seals,
         vote_floor: ledger.vote_floor,
-        nullifiers: end.state.records().map(|(key, _)| key.clone()).collect(),
+        nullifiers,
         recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),
     }
 }

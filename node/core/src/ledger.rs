@@ -316,6 +316,8 @@ pub struct TxResult {
 /// What a header says that execution depends on, beside its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
+    /// Epoch of the block, by which caps of receipts begin anew.
+    pub epoch: u64,
     /// Height of the block.
     pub height: u64,
     /// Who earns the fees.
@@ -332,12 +334,12 @@ impl Context {
     pub fn of(header: &Header, set: &ValidatorSet) -> Context {
         let proposer = set.address(header.proposer).unwrap_or(Address([0; 20]));
         let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(set)).collect();
-        Context { height: header.height, proposer, offences, time_ms: header.time_ms }
+        Context { epoch: header.epoch, height: header.height, proposer, offences, time_ms: header.time_ms }
     }
 
-    /// Of a block at time 0 that has nothing but transactions.
+    /// Of a block of epoch 0 at time 0 that has nothing but transactions.
     pub fn plain(height: u64, proposer: Address) -> Context {
-        Context { height, proposer, offences: Vec::new(), time_ms: 0 }
+        Context { epoch: 0, height, proposer, offences: Vec::new(), time_ms: 0 }
     }
 }
 
@@ -377,7 +379,8 @@ pub fn execute<'a>(
     context: &Context,
     batches: impl IntoIterator<Item = &'a VerifiedBatch>,
 ) -> Executed {
-    let mut block = Block { rules, height: context.height, time_ms: context.time_ms, accounts: Touched::new(parent) };
+    let (epoch, height, time_ms) = (context.epoch, context.height, context.time_ms);
+    let mut block = Block { rules, epoch, height, time_ms, accounts: Touched::new(parent) };
     for offence in &context.offences {
         block.x5_record(offence);
     }
@@ -469,6 +472,7 @@ impl<'a> Touched<'a> {
 
 struct Block<'a> {
     rules: &'a Rules,
+    epoch: u64,
     height: u64,
     time_ms: u64,
     accounts: Touched<'a>,

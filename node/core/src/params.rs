@@ -55,8 +55,6 @@ pub const REPAIR_EVERY_MS: u64 = 50;
 /// Bytes of candidates and certificates that a peer gets within a second for asking (C14, C15): a request of 2 KiB may name 64
 /// candidates of 64 KiB, and nothing else limits how often it comes. An honest peer has 16 requests under way, each for 100 ms.
 pub const ANSWER_BYTES: usize = 1 << 20;
-/// Heights of an epoch, N (M5, §9).
-pub const EPOCH_BLOCKS: u64 = 1_000;
 /// Coordinators a genesis may name, and attestations of a receipt.
 pub const MAX_COORDINATORS: usize = 16;
 /// Entries of a receipt's metadata.

@@ -76,9 +76,8 @@ impl RecordKey {
 
     /// Epoch of the offence that a nullifier is of (X3); `None` of another record.
     pub fn offence_epoch(&self) -> Option<u64> {
-        match self {
-            RecordKey::Evidence { epoch, .. } => Some(*epoch),
-        }
+        let RecordKey::Evidence { epoch, .. } = self else { return None };
+        Some(*epoch)
     }
 }
 

@@ -27,7 +27,7 @@
 
 use super::{Block, ResultCode};
 use crate::key::Address;
-use crate::params::{EPOCH_BLOCKS, MAX_ESCROW_AHEAD, MAX_SUPPLY};
+use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY};
 use crate::receipt::{self, AttestedReceipt, Name, Receipt};
 use crate::record::{Record, RecordKey};
 use crate::terms::{Mint, Terms};
@@ -125,7 +125,7 @@ impl Block<'_> {
             return Err(ResultCode::ProviderCapReached);
         }
         if mint.total > 0 {
-            let epoch = epoch_of(self.height);
+            let epoch = self.epoch;
             self.accounts.set_record(all, Some(Record::ReceiptCap { epoch, minted: by_all }));
             self.accounts.set_record(own, Some(Record::ReceiptCap { epoch, minted: by_provider }));
             let supply = Record::Supply { minted: minted.saturating_add(mint.total), burnt };
@@ -144,7 +144,7 @@ impl Block<'_> {
 
     fn minted_in_epoch(&self, key: &RecordKey) -> u64 {
         match self.accounts.record(key) {
-            Some(Record::ReceiptCap { epoch, minted }) if *epoch == epoch_of(self.height) => *minted,
+            Some(Record::ReceiptCap { epoch, minted }) if *epoch == self.epoch => *minted,
             _ => 0,
         }
     }
@@ -222,11 +222,6 @@ impl Block<'_> {
         self.accounts.set_record(key, None);
         Ok(())
     }
-}
-
-/// Epoch of a height (M5).
-fn epoch_of(height: u64) -> u64 {
-    height.saturating_sub(1) / EPOCH_BLOCKS
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Random blocks through the ledger and the model: every result, account, fee and root must agree.
 
-use crate::model::{Model, Records, address, merkle_root, state_root_with};
+use crate::model::{Model, Moment, Records, address, merkle_root, state_root_with};
 use crate::receipts::Receipts;
 use crate::seed;
 use aitbc_core::batch::{Batch, VerifiedBatch};
@@ -78,8 +78,7 @@ struct Chain {
     state: State,
     model: Model,
     supply: u128,
-    height: u64,
-    time_ms: u64,
+    now: Moment,
     /// Transactions of earlier blocks and batches, to come again.
     sent: Vec<Transaction>,
     seen: BTreeSet<&'static str>,
@@ -108,8 +107,8 @@ impl Chain {
             model.reward(&faucet_address(), faucet.balance.into());
         }
         let (rules, state, supply) = (Rules::of(&genesis), State::from_genesis(&genesis), model.supply());
-        let time_ms = 1_000_000_000;
-        Chain { rules, state, model, supply, height: 0, time_ms, sent: Vec::new(), seen: BTreeSet::new() }
+        let now = Moment { epoch: 0, height: 0, time_ms: 1_000_000_000 };
+        Chain { rules, state, model, supply, now, sent: Vec::new(), seen: BTreeSet::new() }
     }
 
     fn anybody(&self, rng: &mut StdRng) -> Address {
@@ -130,9 +129,9 @@ impl Chain {
         let fee = fee(rng, self.rules.min_fee, balance);
         let nonce = nonce(rng, u64::try_from(had.nonce).expect("small"));
         let expiry_height = match rng.random_range(0..10) {
-            0 => self.height.saturating_sub(rng.random_range(0..2)),
+            0 => self.now.height.saturating_sub(rng.random_range(0..2)),
             1 => u64::MAX,
-            _ => self.height + rng.random_range(0..5),
+            _ => self.now.height + rng.random_range(0..5),
         };
         let action = self.action(rng, balance.saturating_sub(fee));
         Transaction { sender, nonce, fee, expiry_height, action }
@@ -158,7 +157,7 @@ impl Chain {
     /// By a player, of few names, so that they come again; mostly as it should be.
     fn receipt(&self, rng: &mut StdRng) -> AttestedReceipt {
         let terms = self.rules.receipts.as_ref().map(|rules| &rules.terms);
-        let now = self.time_ms / 1_000;
+        let now = self.now.time_ms / 1_000;
         let completed_at = match rng.random_range(0..12) {
             0 => now.saturating_sub(rng.random_range(0..200)),
             1 => MAX_SUPPLY,
@@ -197,9 +196,9 @@ impl Chain {
 
     fn lock(&self, rng: &mut StdRng, free: u64) -> Lock {
         let timeout_height = match rng.random_range(0..10) {
-            0 => self.height.saturating_sub(rng.random_range(0..2)),
-            1 => self.height + 100_000_000 + rng.random_range(0..3),
-            _ => self.height + rng.random_range(1..8),
+            0 => self.now.height.saturating_sub(rng.random_range(0..2)),
+            1 => self.now.height + 100_000_000 + rng.random_range(0..3),
+            _ => self.now.height + rng.random_range(1..8),
         };
         let provider = rng.random_bool(0.4).then(|| key(rng.random_range(1..=PLAYERS)).address());
         let most = if rng.random_bool(0.8) { free.min(400) } else { free };
@@ -226,14 +225,16 @@ impl Chain {
 
     /// One block through both; answers how many transactions it had.
     fn block(&mut self, rng: &mut StdRng) -> usize {
-        self.height += if rng.random_bool(0.05) { 700 } else { 1 };
-        self.time_ms += rng.random_range(1..20_000);
+        // Whatever a header says is its epoch: nothing is derived from its height.
+        self.now.epoch += u64::from(rng.random_bool(0.05));
+        self.now.height += if rng.random_bool(0.05) { 700 } else { 1 };
+        self.now.time_ms += rng.random_range(1..20_000);
         let (mut batches, mut expected, mut fees) = (Vec::new(), Vec::new(), 0);
         for author in 0..rng.random_range(0..4) {
             let mut txs: Vec<Transaction> = Vec::new();
             for _ in 0..rng.random_range(0..25) {
                 let tx = self.transaction(rng);
-                let (code, fee) = self.model.apply(self.height, self.time_ms, &tx);
+                let (code, fee) = self.model.apply(self.now, &tx);
                 expected.push((code, fee));
                 fees += fee;
                 self.sent.push(tx.clone());
@@ -244,7 +245,8 @@ impl Chain {
         let proposer = self.anybody(rng);
         self.model.reward(&proposer, fees);
         let before = self.state.root();
-        let context = Context { time_ms: self.time_ms, ..Context::plain(self.height, proposer) };
+        let Moment { epoch, height, time_ms } = self.now;
+        let context = Context { epoch, time_ms, ..Context::plain(height, proposer) };
         let executed = execute(&self.state, &self.rules, &context, &batches);
         assert_eq!(self.state.root(), before, "the parent's state stays");
         self.compare(rng, &executed, &expected, fees);
@@ -257,13 +259,13 @@ impl Chain {
     fn batch(&self, author: u16, txs: Vec<Transaction>) -> VerifiedBatch {
         let signature = Signature([0; 64]);
         let txs = txs.into_iter().map(|transaction| SignedTransaction { transaction, signature }).collect();
-        let batch = Batch { epoch: 0, author, seq: self.height, expiry_height: self.height, txs, signature };
+        let batch = Batch { epoch: 0, author, seq: self.now.height, expiry_height: self.now.height, txs, signature };
         let digest = batch.digest();
         VerifiedBatch::trusted(Arc::new(batch), digest, &self.rules.chain)
     }
 
     fn compare(&mut self, rng: &mut StdRng, executed: &Executed, expected: &[(&'static str, u128)], fees: u128) {
-        let height = self.height;
+        let height = self.now.height;
         assert_eq!(executed.results.len(), expected.len(), "height {height}");
         for (i, (result, (code, fee))) in executed.results.iter().zip(expected).enumerate() {
             assert_eq!((result.code.name(), u128::from(result.fee)), (*code, *fee), "height {height}, transaction {i}");
@@ -299,7 +301,7 @@ impl Chain {
             .map(|address| (*address, after.get(address).copied().unwrap_or_default()))
             .collect();
         let changed: Vec<_> = changed.iter().map(|(address, a)| (*address, (a.balance, a.nonce))).collect();
-        assert_eq!(changed, differing.into_iter().collect::<Vec<_>>(), "height {}", self.height);
+        assert_eq!(changed, differing.into_iter().collect::<Vec<_>>(), "height {}", self.now.height);
     }
 
     /// As [`Self::compare_changed`], of records.
@@ -307,7 +309,7 @@ impl Chain {
         let keys = self.state.records().chain(after.records()).map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
         let differing = keys.into_iter().filter(|key| self.state.record(key) != after.record(key));
         let differing: Vec<_> = differing.map(|key| (key.clone(), after.record(&key).cloned())).collect();
-        assert_eq!(changed, differing, "height {}", self.height);
+        assert_eq!(changed, differing, "height {}", self.now.height);
     }
 }
 

@@ -17,6 +17,15 @@ pub struct Entry {
     pub nonce: u128,
 }
 
+/// What a block says of its place in the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub epoch: u64,
+    pub height: u64,
+    /// Milliseconds since 1970.
+    pub time_ms: u64,
+}
+
 /// Every account that was ever touched, also those that are empty.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -54,11 +63,11 @@ impl Model {
     }
 
     /// Runs one transaction; answers the name of its result and the fee it cost.
-    pub fn apply(&mut self, height: u64, time_ms: u64, tx: &Transaction) -> (&'static str, u128) {
+    pub fn apply(&mut self, now: Moment, tx: &Transaction) -> (&'static str, u128) {
         let sender = address(&tx.sender);
         let had = self.entry(&sender);
         let fee = u128::from(tx.fee);
-        if height > tx.expiry_height {
+        if now.height > tx.expiry_height {
             return ("EXPIRED", 0);
         }
         if u128::from(tx.nonce) < had.nonce {
@@ -82,10 +91,10 @@ impl Model {
                 self.at(&sender).nonce += 1;
                 self.take(&sender, fee);
                 let done = match action {
-                    Action::ClaimReceipt(receipt) => self.claim(height, time_ms, receipt),
-                    Action::ReleaseEscrow(receipt) => self.release(height, time_ms, receipt),
-                    Action::LockEscrow(lock) => self.lock(height, sender, lock),
-                    Action::RefundEscrow { job_id } => self.refund(height, sender, job_id.as_str()),
+                    Action::ClaimReceipt(receipt) => self.claim(now, receipt),
+                    Action::ReleaseEscrow(receipt) => self.release(now, receipt),
+                    Action::LockEscrow(lock) => self.lock(now.height, sender, lock),
+                    Action::RefundEscrow { job_id } => self.refund(now.height, sender, job_id.as_str()),
                     Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) => unreachable!("above"),
                 };
                 (done.err().unwrap_or("OK"), fee)

@@ -1,6 +1,6 @@
 //! Receipts and escrows as docs/rpc.md and the drawings atop the core's files have them: maps, u128, line by line.
 
-use crate::model::{Model, Records, address};
+use crate::model::{Model, Moment, Records, address};
 use aitbc_core::key::Address;
 use aitbc_core::receipt::{AttestedReceipt, Extra, Receipt};
 use aitbc_core::terms::Terms;
@@ -91,8 +91,8 @@ impl Model {
         Ok(terms)
     }
 
-    pub fn claim(&mut self, height: u64, time_ms: u64, attested: &AttestedReceipt) -> Result<(), &'static str> {
-        let terms = self.attested(time_ms, attested)?;
+    pub fn claim(&mut self, now: Moment, attested: &AttestedReceipt) -> Result<(), &'static str> {
+        let terms = self.attested(now.time_ms, attested)?;
         let receipt = &attested.receipt;
         let provider = address(&receipt.provider);
         let name = (provider, receipt.receipt_id.as_str().to_owned());
@@ -103,9 +103,8 @@ impl Model {
         if self.receipts.genesis_supply + self.receipts.minted + mint > MAX_SUPPLY {
             return Err("SUPPLY_EXHAUSTED");
         }
-        let epoch = (height - 1) / 1_000;
         let so_far = |who| match self.receipts.minted_by.get(&who) {
-            Some((of, minted)) if *of == epoch => *minted,
+            Some((of, minted)) if *of == now.epoch => *minted,
             _ => 0,
         };
         let (all, own) = (so_far(None) + mint, so_far(Some(provider)) + mint);
@@ -116,8 +115,8 @@ impl Model {
             return Err("PROVIDER_CAP_REACHED");
         }
         if mint > 0 {
-            self.receipts.minted_by.insert(None, (epoch, all));
-            self.receipts.minted_by.insert(Some(provider), (epoch, own));
+            self.receipts.minted_by.insert(None, (now.epoch, all));
+            self.receipts.minted_by.insert(Some(provider), (now.epoch, own));
         }
         let count = attested.attestations.len() as u128;
         let each = mint * u128::from(terms.coordinator_parts_per_million) / 1_000_000 / count;
@@ -127,7 +126,7 @@ impl Model {
         self.reward(&provider, mint - each * count);
         self.receipts.minted += mint;
         let digest = Sha256::digest(canonical(receipt)).into();
-        self.receipts.claimed.insert(name, (digest, height, mint));
+        self.receipts.claimed.insert(name, (digest, now.height, mint));
         Ok(())
     }
 
@@ -154,8 +153,8 @@ impl Model {
         Ok(())
     }
 
-    pub fn release(&mut self, height: u64, time_ms: u64, attested: &AttestedReceipt) -> Result<(), &'static str> {
-        self.attested(time_ms, attested)?;
+    pub fn release(&mut self, now: Moment, attested: &AttestedReceipt) -> Result<(), &'static str> {
+        self.attested(now.time_ms, attested)?;
         let receipt = &attested.receipt;
         let (client, provider) = (receipt.client, address(&receipt.provider));
         let job = (client, receipt.job_id.as_str().to_owned());
@@ -163,7 +162,7 @@ impl Model {
         if escrow.amount == 0 {
             return Err("ESCROW_PAID");
         }
-        if height > escrow.timeout {
+        if now.height > escrow.timeout {
             return Err("ESCROW_TIMED_OUT");
         }
         if escrow.provider.is_some_and(|named| named != provider) {

@@ -170,14 +170,16 @@ impl Core {
     }
 
     /// The highest epoch proven started, and a slot of it above which is no own vote; rows at or below the vote floor are
-    /// deleted (P9). An epoch whose Seal is durable has started even where its blocks are not in the ledger yet: own votes
-    /// of it may be.
+    /// deleted (P9). An epoch has started where the Seal of the one before is durable or an own vote of it is, though blocks
+    /// of several epochs may still be missing in the ledger, which are written by another lane.
     fn a4_mark(&self) -> (u64, u64) {
-        let epoch = self.config.epoch();
-        let started = self.seals.get(&epoch).is_some_and(|sealed| sealed.durable);
-        let epoch = if started { epoch + 1 } else { epoch };
+        let own = self.config.epoch();
+        let sealed = self.seals.iter().filter(|(_, sealed)| sealed.durable).map(|(epoch, _)| epoch.saturating_add(1));
+        let voted = self.later.votes.iter().map(|vote| vote.statement.epoch);
+        let epoch = sealed.chain(voted).chain([own]).max().unwrap_or(own);
         let later = self.later.votes.iter().filter(|vote| vote.statement.epoch == epoch);
-        let last = if started { later.map(|vote| vote.statement.slot).max().unwrap_or(0) } else { self.last_voted };
+        let later = later.map(|vote| vote.statement.slot).max().unwrap_or(0);
+        let last = if epoch > own { later } else { self.last_voted };
         let floor = self.memory.floors.get(&epoch).copied().unwrap_or(0);
         let vote_floor = if self.vote_floor.0 == epoch { self.vote_floor.1 } else { 0 };
         (epoch, last.max(vote_floor).max(floor))

@@ -638,9 +638,7 @@ fn p8_votes_of_the_next_epoch_count_though_its_floor_is_not_in_the_ledger() {
     let own = old.sign(4, in_epoch(1, Kind::Notar, 1, Hash([8; 32])));
     let mut rig = restarted(Recovered { seals: vec![seal.clone()], votes: vec![own], ..nothing() }, 0);
     assert_eq!((rig.core.epoch(), rig.core.final_slot()), (0, 2), "the Seal is known");
-    rig.give(Input::MarkQuery { from: 2, nonce: Hash([1; 32]) });
-    let mark = |o: &Output| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None };
-    let mark = rig.out.iter().find_map(mark).expect("an answer");
+    let mark = mark_of(&mut rig);
     assert_eq!((mark.epoch, mark.slot), (1, 1), "A4: the highest epoch proven started, and the vote in it");
     rig.pass(20_000);
     rig.serve();
@@ -682,6 +680,45 @@ fn p9_a_vote_floor_of_a_later_epoch_covers_all_earlier_ones() {
 }
 
 // ---- A4, A5 ----
+
+/// What number 4 answers to a question about marks.
+fn mark_of(rig: &mut Rig) -> Mark {
+    rig.give(Input::MarkQuery { from: 2, nonce: Hash([1; 32]) });
+    let mark = |o: &Output| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None };
+    rig.out.iter().find_map(mark).expect("an answer")
+}
+
+/// The end of an epoch as the ledger has it; only its epoch and height matter to who is far below it.
+fn row_of(rig: &Rig, epoch: u64) -> Seal {
+    let header = Header { epoch, height: 2 * (epoch + 1), ..rig.header(2, &genesis()) };
+    let cert = others_cert(rig, in_epoch(epoch, Kind::Final, 2, header.digest()));
+    Seal { header, cert }
+}
+
+#[test]
+fn a4_the_mark_is_of_the_highest_epoch_that_has_started_however_far_the_blocks_lag() {
+    let rig = rig(4);
+    for lag in [2, 4] {
+        let seals = (0..lag).map(|epoch| row_of(&rig, epoch)).collect();
+        let own = |epoch, slot| rig.sign(4, in_epoch(epoch, Kind::Skip, slot, Hash::ZERO));
+        let votes = vec![own(0, 9), own(1, 8), own(lag, 3), own(lag, 5)];
+        let mut started = restarted(Recovered { seals, votes, ..nothing() }, 0);
+        let mark = mark_of(&mut started);
+        assert_eq!((mark.epoch, mark.slot), (lag, 5), "blocks lag {lag} epochs behind votes");
+    }
+}
+
+#[test]
+fn a4_the_mark_is_of_the_epoch_of_the_newest_vote_or_after_the_newest_seal_whichever_is_later() {
+    let rig = rig(4);
+    let voted = vec![rig.sign(4, in_epoch(2, Kind::Skip, 6, Hash::ZERO))];
+    let mut started = restarted(Recovered { votes: voted, ..nothing() }, 0);
+    let mark = mark_of(&mut started);
+    assert_eq!((mark.epoch, mark.slot), (2, 6), "a vote of epoch 2 proves that it has started");
+    let mut started = restarted(Recovered { seals: vec![row_of(&rig, 0), row_of(&rig, 1)], ..nothing() }, 0);
+    let mark = mark_of(&mut started);
+    assert_eq!((mark.epoch, mark.slot), (2, 0), "it may vote in epoch 2 next");
+}
 
 #[test]
 fn a5_a_quorum_of_the_next_set_must_answer_too_and_marks_of_later_epochs_wait() {

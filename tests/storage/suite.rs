@@ -35,7 +35,7 @@ on_both_databases! {
     p8_another_chain_key_or_newer_schema_is_refused,
     p9_no_vote_at_or_below_the_floor,
     p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
-    p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once,
+    p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_older_ones_are_deleted,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
     one_conflicting_vote_sinks_its_own_call_only,
     votes_of_one_call_are_all_there_or_none,
@@ -277,7 +277,7 @@ async fn p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones(site: Site
     assert_eq!(site.number(&highest).await, 11);
 }
 
-async fn p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once(site: Site) {
+async fn p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_older_ones_are_deleted(site: Site) {
     let storage = site.ready().await;
     let seal = |epoch: u64| {
         let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
@@ -291,7 +291,18 @@ async fn p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once(site: Si
         storage.commit_seal(seal(epoch)).await.expect("seal");
     }
     let ledger = storage.load_ledger().await.expect("loads");
-    assert_eq!(ledger.seals, [seal(1), seal(2), seal(3)]);
+    assert_eq!(ledger.seals, [seal(0), seal(1), seal(2), seal(3)], "all of epochs whose blocks are not here yet");
+    for epoch in 4..=8 {
+        storage.commit_seal(seal(epoch)).await.expect("seal");
+    }
+    let head = Header { epoch: 6, ..header(1, 1, Vec::new()) };
+    storage.commit_blocks(vec![block_write(head, None)]).await.expect("a block of epoch 6");
+    let wanted: Vec<Seal> = (3..=8).map(seal).collect();
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, wanted);
+    storage.prune((6, 0), 1).await.expect("prunes");
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, wanted);
+    let rows = format!("SELECT count(*) FROM {}", site.ledger("seals"));
+    assert_eq!(site.number(&rows).await, 7, "those of epochs 0 and 1 are gone, that of 2 stays");
 }
 
 async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {

@@ -28,7 +28,8 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Seals that a start reads: those that the core keeps for stragglers (E7).
+/// Epochs below that of the last block whose Seals a start reads: those that the core keeps for stragglers (E7). Of later ones
+/// it reads all: blocks are written behind the votes, by no more than waits for the ledger.
 pub const SEALS: i64 = 3;
 
 /// Result of a storage call.
@@ -175,7 +176,7 @@ pub struct LedgerSnapshot {
     pub batches: Vec<(BatchRef, u64, u64)>,
     /// Batches in final blocks that are not expired, with expiry heights.
     pub included: Vec<(Hash, u64)>,
-    /// Ends of the last epochs (P10), oldest first, at most [`SEALS`].
+    /// Ends of epochs (P10), oldest first, from [`SEALS`] below that of the last block on.
     pub seals: Vec<Seal>,
     /// No vote at or below this position, epoch and slot (P9).
     pub vote_floor: (u64, u64),

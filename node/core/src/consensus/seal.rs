@@ -20,8 +20,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Core {
-    /// **E5** A Final certificate of the boundary block is held and its header is here: no vote in this epoch any more.
+    /// **E5** A Final certificate of the boundary block is held and its header is here, or the ledger shows that a later epoch
+    /// had begun before the start, whose votes are written ahead of the blocks of this one: no vote in it any more.
     pub(super) fn e5_sealed(&self) -> bool {
+        self.holds_end() || self.seals.range(self.config.epoch()..).next().is_some() || !self.later.votes.is_empty()
+    }
+
+    /// A Final certificate of the boundary block is held and its header is here.
+    pub(super) fn holds_end(&self) -> bool {
         self.facts(&self.top.digest).is_some_and(|facts| facts.height == self.config.last_height())
     }
 
@@ -63,9 +69,7 @@ impl Core {
         let write = Some(self.next_write);
         self.persist(Rows::Seal { seal: Box::new(seal.clone()) });
         self.seals.insert(epoch, Sealed { seal, durable: false, write });
-        while self.seals.len() > SEALS_KEPT {
-            self.seals.pop_first();
-        }
+        self.seals = self.seals.split_off(&self.config.epoch().saturating_sub(SEALS_KEPT));
     }
 
     /// P10: the write of a Seal was answered.

@@ -22,8 +22,9 @@ use crate::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Ends of epochs that are kept for stragglers (E7); what is older comes by block sync.
-pub(super) const SEALS_KEPT: usize = 3;
+/// Ends of epochs below the own one that are kept for stragglers (E7); what is older comes by block sync. Of later epochs a
+/// start has as many as the blocks of the ledger lag behind votes.
+pub(super) const SEALS_KEPT: u64 = 3;
 
 /// What is fixed within an epoch; all but the sets and what follows from them within a process.
 #[derive(Clone, Debug)]
@@ -416,7 +417,7 @@ impl Core {
         let (roster, n) = (Roster::new(&config), config.set.len());
         config.me = roster.me();
         config.roster = roster.keys().to_vec();
-        let seals = recovered_seals(seals);
+        let seals = recovered_seals(seals, epoch);
         let inquired = votes.clone();
         let (votes, later_votes) = split(votes, epoch, |vote| vote.statement.epoch);
         let (certs, later_certs) = split(certs, epoch, |cert| cert.statement.epoch);
@@ -641,14 +642,11 @@ fn recovered_top(tip: &Facts, cert: Option<Cert>, seals: &BTreeMap<u64, Sealed>,
     }
 }
 
-/// The newest of them; all are in the ledger.
-fn recovered_seals(seals: Vec<Seal>) -> BTreeMap<u64, Sealed> {
+/// All that are not too old; each is in the ledger.
+fn recovered_seals(seals: Vec<Seal>, epoch: u64) -> BTreeMap<u64, Sealed> {
     let sealed = |seal: Seal| (seal.header.epoch, Sealed { seal, durable: true, write: None });
     let mut seals: BTreeMap<u64, Sealed> = seals.into_iter().map(sealed).collect();
-    while seals.len() > SEALS_KEPT {
-        seals.pop_first();
-    }
-    seals
+    seals.split_off(&epoch.saturating_sub(SEALS_KEPT))
 }
 
 /// What is of an epoch, and what is of later ones; what is of earlier ones is over (E5).

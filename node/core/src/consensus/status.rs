@@ -98,7 +98,7 @@ impl Core {
             return self.e7_help(from, epoch);
         }
         self.note_alive(from);
-        if !self.e5_sealed() && self.may_repair(from) {
+        if !self.holds_end() && self.may_repair(from) {
             self.emit(Output::Send { to: from, message: Message::SealReq { epoch: own } });
         }
     }

@@ -62,6 +62,8 @@ const DELETE_CANDIDATES: &str = "DELETE FROM ledger.candidates WHERE (epoch, slo
 const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE (epoch, slot) <= ($1, $2) AND NOT (kind = 'final' \
     AND (epoch, slot) = (SELECT epoch, slot FROM ledger.certs WHERE kind = 'final' \
     ORDER BY epoch DESC, slot DESC LIMIT 1))";
+/// Those that a start reads stay, whichever block is the last one then.
+const DELETE_SEALS: &str = "DELETE FROM ledger.seals WHERE epoch < $1";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
 const RAISE_LOWEST: &str = "INSERT INTO ledger.meta AS old (name, value) VALUES ($1, $2) \
@@ -135,8 +137,8 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
     .bind(height)
     .fetch_all(&mut *tx)
     .await?;
-    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM ledger.seals ORDER BY epoch DESC LIMIT $1")
-        .bind(SEALS)
+    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM ledger.seals WHERE epoch >= $1 ORDER BY epoch")
+        .bind(epoch - SEALS)
         .fetch_all(&mut *tx)
         .await?;
     let memory: Option<String> = sqlx::query_scalar("SELECT value FROM ledger.meta WHERE name = $1")
@@ -156,7 +158,7 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
             .into_iter()
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
-        seals: seals.iter().rev().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
+        seals: seals.iter().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
         vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,
     })
@@ -426,6 +428,7 @@ async fn delete_old(tx: &mut Tx<'_>, floor: (i64, i64), height: i64, generation:
     for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
         sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
     }
+    sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
     sqlx::query(DELETE_BATCHES).bind(height).execute(&mut **tx).await?;
     let (highest_epoch, highest_slot) = highest.unwrap_or((0, 0));
     let raise = sqlx::query(RAISE_FLOOR).bind(generation).bind(epoch).bind(slot).bind(highest_epoch).bind(highest_slot);

@@ -66,6 +66,8 @@ const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE (epoch, slot) <= (
 /// The highest Final certificate stays whatever the floor.
 const DELETE_CERTS: &str = "DELETE FROM certs WHERE (epoch, slot) <= (?1, ?2) AND NOT (kind = 'final' \
     AND (epoch, slot) = (SELECT epoch, slot FROM certs WHERE kind = 'final' ORDER BY epoch DESC, slot DESC LIMIT 1))";
+/// Those that a start reads stay, whichever block is the last one then.
+const DELETE_SEALS: &str = "DELETE FROM seals WHERE epoch < ?1";
 const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
@@ -134,8 +136,8 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .bind(height)
             .fetch_all(&mut *tx)
             .await?;
-    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM seals ORDER BY epoch DESC LIMIT ?1")
-        .bind(SEALS)
+    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM seals WHERE epoch >= ?1 ORDER BY epoch")
+        .bind(epoch - SEALS)
         .fetch_all(&mut *tx)
         .await?;
     let memory: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1")
@@ -155,7 +157,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .into_iter()
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
-        seals: seals.iter().rev().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
+        seals: seals.iter().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
         vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,
     })
@@ -285,6 +287,7 @@ impl Sqlite {
         for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
             sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
         }
+        sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
         for delete in [DELETE_BYTES, DELETE_BATCHES] {
             sqlx::query(delete).bind(height).execute(&mut **tx).await?;
         }

@@ -669,6 +669,43 @@ fn p8_a_start_on_the_last_block_of_an_epoch_is_in_the_next_one() {
 }
 
 #[test]
+fn e5_no_vote_in_an_epoch_below_one_whose_votes_or_seal_the_ledger_holds() {
+    let old = rig(4);
+    let skip = old.sign(4, in_epoch(5, Kind::Skip, 1, Hash::ZERO));
+    for (seals, votes, allowed) in
+        [(vec![], vec![], true), (vec![row_of(&old, 4)], vec![], false), (vec![], vec![skip], false)]
+    {
+        let mut rig = restarted(Recovered { seals, votes, ..nothing() }, 0);
+        let header = rig.header(1, &genesis());
+        rig.propose(header);
+        rig.serve();
+        rig.pass(20_000);
+        rig.serve();
+        assert_eq!(!rig.persisted().is_empty(), allowed, "{:?}", rig.persisted());
+        rig.take();
+        let status = Status { epoch: 6, final_slot: 0, frontier: 1, height: 13, ready: true };
+        rig.give(Input::Status { from: 1, status });
+        assert!(rig.sent().contains(&(1, Message::SealReq { epoch: 0 })), "its own end is still to be had");
+    }
+}
+
+#[test]
+fn p10_a_seal_is_asked_for_once_however_many_later_ones_the_ledger_holds() {
+    let old = sealed(3).0;
+    let seal = seals(&old)[0].clone();
+    let later = (1..=4).map(|epoch| row_of(&old, epoch)).collect();
+    let mut rig = restarted(Recovered { seals: later, ..nothing() }, 0);
+    rig.final_block(1, &genesis());
+    rig.give(Input::Seal { from: 1, seal });
+    rig.execute();
+    for _ in 0..20 {
+        rig.pass(5);
+    }
+    assert_eq!((rig.finalized(), rig.core.epoch(), seals(&rig).len()), (vec![1, 2], 0, 1));
+    assert_eq!(rig.core.seals.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
 fn p9_a_vote_floor_of_a_later_epoch_covers_all_earlier_ones() {
     let mut rig = restarted(Recovered { vote_floor: (1, 0), ..nothing() }, 0);
     let header = rig.header(1, &genesis());

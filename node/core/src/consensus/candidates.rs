@@ -49,6 +49,9 @@ impl Core {
             if signed {
                 self.take_leaders_vote(&candidate.vote(digest));
             }
+            // Nobody vouches for another one: it must get into no ledger, nor come out of it as verified (V1).
+            let signature = if signed { candidate.signature } else { Signature([0; 64]) };
+            let candidate = Candidate { signature, ..candidate };
             return self.insert_candidate(digest, candidate, Origin { signed, certified: true });
         }
         self.c13_take_candidate(from, candidate);

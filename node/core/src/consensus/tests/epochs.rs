@@ -268,6 +268,38 @@ fn e4_not_beside_another_own_notar_and_not_before_the_data_is_here() {
 }
 
 #[test]
+fn e4_v1_a_signature_that_nobody_verified_gets_neither_into_rows_nor_into_final_blocks() {
+    let mut rig = rig(4);
+    let first = rig.final_block(1, &genesis());
+    let header = rig.header(2, &first);
+    let digest = header.digest();
+    rig.cert(Kind::Notar, 2, digest);
+    let forged = Candidate { header, signature: Signature([7; 64]) };
+    rig.give(Input::Cand { from: 1, candidate: forged });
+    rig.serve();
+    let again = reproposal(&rig, 3, digest);
+    give_again(&mut rig, again);
+    rig.serve();
+    let voted = |write: crate::consensus::output::Write| match write.rows {
+        Rows::Notar { statement, candidate } if statement.slot == 3 => Some(*candidate),
+        _ => None,
+    };
+    let row = rig.writes().into_iter().find_map(voted).expect("voted for again");
+    assert_eq!(row.signature, Signature([0; 64]));
+    rig.cert(Kind::Final, 3, digest);
+    let signature = |output: &Output| match output {
+        Output::Finalized { blocks, .. } => blocks.iter().find(|(d, _)| *d == digest).map(|(_, c)| c.signature),
+        _ => None,
+    };
+    assert_eq!(rig.out.iter().find_map(signature), Some(Signature([0; 64])));
+
+    let votes = vec![rig.sign(4, statement(Kind::Notar, 3, digest))];
+    let mut rig = restarted(Recovered { tip: tip_at(&first), candidates: vec![row], votes, ..nothing() }, 0);
+    rig.serve();
+    assert_eq!(rig.persisted(), [], "C8 asks for the leader's signature");
+}
+
+#[test]
 fn e4_the_leader_waits_for_the_final_certificate_then_proposes_again() {
     // Validator 2 leads slot 3.
     let (mut rig, last) = notarized(2);
@@ -429,6 +461,11 @@ fn restarted(recovered: Recovered, epoch: u64) -> Rig {
         }
     }
     rig
+}
+
+fn tip_at(block: &Parent) -> Tip {
+    let Parent { digest, slot, height, time_ms } = *block;
+    Tip { digest, slot, height, time_ms, roots: roots(digest) }
 }
 
 // ---- E6 ----
@@ -691,7 +728,7 @@ fn e5_no_vote_in_an_epoch_below_one_whose_votes_or_seal_the_ledger_holds() {
 
 #[test]
 fn p10_a_seal_is_asked_for_once_however_many_later_ones_the_ledger_holds() {
-    let old = sealed(3).0;
+    let old = sealed(4).0;
     let seal = seals(&old)[0].clone();
     let later = (1..=4).map(|epoch| row_of(&old, epoch)).collect();
     let mut rig = restarted(Recovered { seals: later, ..nothing() }, 0);

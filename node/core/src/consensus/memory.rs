@@ -14,6 +14,7 @@ use super::output::{Halt, Output, Rows};
 use super::state::Core;
 use crate::hash::Hash;
 use crate::hello::Heard;
+use crate::key::PublicKey;
 use crate::memory::{Cause, Mark, MarkReply, Memory, Seen, generation_above};
 use crate::message::Message;
 use crate::params::{REPAIR_EVERY_MS, STATUS_EVERY_MS, VOTE_WINDOW};
@@ -44,28 +45,21 @@ pub(super) struct Inquiry {
     due: u64,
     /// Own votes in the database, above the vote floor.
     rows: BTreeSet<Statement>,
-    /// Who answered.
-    heard: BTreeSet<Index>,
-    /// Marks of those who know all their votes of this epoch or of the next, by signer.
-    marks: BTreeMap<Index, Counted>,
+    /// Who answered, by key: numbers change with epochs, and what was said since the loss stays true.
+    heard: BTreeSet<PublicKey>,
+    /// Marks of those who are not quarantined, by signer: at most one a peer.
+    marks: BTreeMap<PublicKey, Mark>,
     /// Highest generation shown in own Hellos.
     newest_generation: u32,
     /// The write of A6.
     recovering: Option<WriteId>,
 }
 
-/// A mark that counts (A4).
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    slot: u64,
-    clean_from: u64,
-}
-
 impl Inquiry {
-    /// **A5** A proven higher epoch restarts the round: validators have other numbers, and marks are of its slots.
-    pub(super) fn enter_epoch(&mut self, now: u64) {
-        self.heard.clear();
-        self.marks.clear();
+    /// **A5** A proven higher epoch restarts the round. Marks of the epochs before count as 0 from now on: whoever gave them
+    /// after the loss had not voted in this one then. One of this epoch that is far is asked for again.
+    pub(super) fn enter_epoch(&mut self, epoch: u64, now: u64) {
+        self.marks.retain(|_, mark| mark.epoch != epoch || mark.slot <= 1 + VOTE_WINDOW);
         self.due = now;
     }
 
@@ -202,8 +196,9 @@ impl Core {
         if !fresh || !self.is_signed_by(from, &message, &reply.signature) {
             return self.dropped("mark");
         }
-        self.inquiry.heard.insert(from);
-        self.a5_note_mark(from, &reply.mark);
+        let Some(key) = self.roster.key(from).copied() else { return };
+        self.inquiry.heard.insert(key);
+        self.a5_note_mark(key, &reply.mark);
         self.a2_judge(reply.seen);
         self.a5_recover();
     }
@@ -228,26 +223,32 @@ impl Core {
         }
     }
 
-    /// A5: the highest mark of each. A mark far beyond the own frontier waits until that is there, where every honest mark is
-    /// once the others have helped (C18): a liar's would forbid every vote to come.
-    fn a5_note_mark(&mut self, from: Index, mark: &Mark) {
-        let epoch = self.config.epoch();
-        let slot = if mark.epoch == epoch { mark.slot } else { 0 };
-        // Of a later epoch: its Seal will come (C18), and the round begins again.
-        if mark.epoch > epoch || !mark.counts_toward(epoch + 1) {
-            self.inquiry.marks.remove(&from);
-        } else if slot <= self.frontier.slot + VOTE_WINDOW {
-            let highest = self.inquiry.marks.entry(from).or_default();
-            *highest = Counted { slot: slot.max(highest.slot), clean_from: mark.clean_from };
+    /// A5: the newest mark of each, of one epoch the highest. A mark far beyond the own frontier waits until that is there, where
+    /// every honest mark is once the others have helped (C18): a liar's would forbid every vote to come.
+    fn a5_note_mark(&mut self, signer: PublicKey, mark: &Mark) {
+        if mark.quarantined {
+            self.inquiry.marks.remove(&signer);
+        } else if mark.epoch != self.config.epoch() || mark.slot <= self.frontier.slot + VOTE_WINDOW {
+            let known = self.inquiry.marks.get(&signer).filter(|known| known.epoch == mark.epoch);
+            let slot = known.map_or(mark.slot, |known| known.slot.max(mark.slot));
+            self.inquiry.marks.insert(signer, Mark { slot, ..*mark });
         }
     }
 
-    /// A4: weight in this epoch's set, or in the next one's, of those whose marks count toward it.
+    /// A4, A5: weight in the set of this epoch or the next one and slot of each member whose mark counts toward it. One of a
+    /// later epoch does not: its Seal will come (C18), and the round begins again. One of an earlier epoch has slot 0.
+    fn a5_counting(&self, of: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let epoch = self.config.epoch();
+        let members = self.config.sets.of(of).into_iter().flat_map(|set| set.members());
+        members.filter_map(move |member| {
+            let mark = self.inquiry.marks.get(&member.key)?;
+            let counts = mark.epoch <= epoch && mark.counts_toward(of);
+            counts.then_some((u64::from(member.weight), if mark.epoch == epoch { mark.slot } else { 0 }))
+        })
+    }
+
     fn a5_weight(&self, epoch: u64) -> u64 {
-        let Some(set) = self.config.sets.of(epoch) else { return 0 };
-        let counting = self.inquiry.marks.iter().filter(|(_, mark)| mark.clean_from <= epoch);
-        let index = |peer: &Index| set.index_of(self.roster.key(*peer)?);
-        counting.filter_map(|(peer, _)| index(peer)).map(|index| set.weight(index)).sum()
+        self.a5_counting(epoch).map(|(weight, _)| weight).sum()
     }
 
     /// A2: a Hello of the own key, by another process, with a generation not below ours. Only the signature makes it count:
@@ -284,10 +285,13 @@ impl Core {
         self.persist(Rows::Memory { memory: self.memory.clone(), generation: None });
     }
 
-    /// A2: enough others have answered and none knew more than the database.
-    fn a2_conclude(&mut self) {
-        let heard: u64 = self.inquiry.heard.iter().map(|peer| self.config.set.weight(*peer)).sum();
-        if heard >= self.a2_needed() {
+    /// A2: enough others have answered and none knew more than the database. Looked at again in another epoch, whose set may
+    /// need fewer, or nobody else.
+    pub(super) fn a2_conclude(&mut self) {
+        let set = &self.config.set;
+        let members = set.members().iter().filter(|member| self.inquiry.heard.contains(&member.key));
+        let heard: u64 = members.map(|member| u64::from(member.weight)).sum();
+        if self.voting_state == VotingState::Checking && heard >= self.a2_needed() {
             self.voting_state = VotingState::Voting;
             self.broadcast_status();
             self.finals_due.extend(self.slots.keys().copied());
@@ -298,14 +302,14 @@ impl Core {
     /// so votes may begin above that. In one commit with a generation above all that were shown, or the next start would
     /// find them missing again, and above all that may have been: others forget Hellos when they start, but batches of a lost
     /// generation stay in ledgers, and a number used twice is an offence (X2 e).
-    fn a5_recover(&mut self) {
+    pub(super) fn a5_recover(&mut self) {
         let epoch = self.config.epoch();
         let enough = self.a5_weight(epoch) >= self.config.set.quorum()
             && self.a5_weight(epoch + 1) >= self.config.sets.next.quorum();
-        if self.voting_state != VotingState::Quarantined || !enough {
+        if self.voting_state != VotingState::Quarantined || self.inquiry.recovering.is_some() || !enough {
             return;
         }
-        let highest = self.inquiry.marks.values().map(|mark| mark.slot).max().unwrap_or(0);
+        let highest = self.a5_counting(epoch).map(|(_, slot)| slot).max().unwrap_or(0);
         let memory = Memory {
             first_start: self.memory.first_start,
             assumed_clean: false,

@@ -101,10 +101,12 @@ impl Core {
         self.accusations.enter_epoch(epoch);
         self.became_final.clear();
         self.frontier = Frontier::at(1, &self.top, now);
-        self.inquiry.enter_epoch(now);
+        self.inquiry.enter_epoch(epoch, now);
         self.emit(Output::Entered { sets: self.config.sets.clone(), roster: self.roster.keys().to_vec() });
         self.recover_later();
         self.broadcast_status();
+        self.a2_conclude();
+        self.a5_recover();
         self.take_ahead();
     }
 

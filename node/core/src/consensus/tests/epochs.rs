@@ -814,6 +814,109 @@ fn a5_a_quorum_of_the_next_set_must_answer_too_and_marks_of_later_epochs_wait() 
     assert_eq!(floors(&rig), [vec![(0, 5), (1, 1)]]);
 }
 
+/// Number 3 of four, that has lost its votes and hears the others, in epochs of two blocks.
+fn forgetful() -> Rig {
+    let memory = Memory::default().quarantined(Cause::NewDatabase);
+    let mut rig = Rig::alone(&[1; 4], 3, two(), Recovered { memory, ..nothing() });
+    for peer in 0..3 {
+        rig.give(Input::Connected { peer });
+    }
+    rig
+}
+
+fn end_epoch(rig: &mut Rig) {
+    let first = rig.final_block(1, &genesis());
+    rig.final_block(2, &first);
+    assert_eq!(rig.core.epoch(), 1);
+}
+
+#[test]
+fn a5_a_mark_of_the_epoch_before_counts_as_0_in_the_next_one() {
+    let mut rig = forgetful();
+    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 30 };
+    rig.answer_with(0, mark, Seen::default());
+    rig.answer_with(1, mark, Seen::default());
+    end_epoch(&mut rig);
+    assert!(floors(&rig).is_empty(), "weight 2");
+    rig.answer_with(2, Mark { epoch: 1, slot: 7, ..mark }, Seen::default());
+    assert_eq!(floors(&rig), [vec![(1, 8), (2, 1)]], "whoever answered in epoch 0 had not voted in epoch 1");
+}
+
+#[test]
+fn a5_a_mark_of_the_next_epoch_waits_for_it_and_counts_as_soon_as_it_begins() {
+    for (slot, expected) in [(7, vec![vec![(1, 8), (2, 1)]]), (1_000, vec![])] {
+        let mut rig = forgetful();
+        let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 30 };
+        rig.answer_with(2, Mark { epoch: 1, slot, ..mark }, Seen::default());
+        rig.answer_with(0, mark, Seen::default());
+        rig.answer_with(1, mark, Seen::default());
+        assert!(floors(&rig).is_empty(), "the Seal must come first");
+        end_epoch(&mut rig);
+        assert_eq!(floors(&rig), expected, "slot {slot}: one far beyond the frontier is asked for again");
+    }
+}
+
+#[test]
+fn a5_the_mark_of_one_that_is_in_neither_set_raises_no_floor() {
+    let mut rig = forgetful();
+    let other = crate::key::SecretKey::from_seed([9; 32]);
+    let memory = Memory::default().quarantined(Cause::NewDatabase);
+    let mut config = rig.config.clone();
+    config.roster.push(other.public());
+    rig.keys.push(other);
+    rig.core = crate::consensus::Core::new(config, Recovered { memory, ..nothing() }, rig.now);
+    rig.out.clear();
+    rig.pass(1_000);
+    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 5 };
+    rig.answer_with(4, Mark { slot: 60, ..mark }, Seen::default());
+    for peer in 0..3 {
+        rig.answer_with(peer, mark, Seen::default());
+    }
+    assert_eq!(floors(&rig), [vec![(0, 6), (1, 1)]]);
+}
+
+#[test]
+fn a5_of_two_sets_that_differ_each_must_answer_by_a_quorum_of_its_own() {
+    let mut rig = forgetful();
+    let joiner = crate::key::SecretKey::from_seed([9; 32]);
+    let mut members = rig.config.set.members()[1..].to_vec();
+    members.push(Validator { key: joiner.public(), weight: 1 });
+    rig.after = Arc::new(ValidatorSet::new(members).expect("valid set"));
+    end_epoch(&mut rig);
+    // The shell's next number.
+    rig.keys.push(joiner);
+    let mark = Mark { nonce: rig.nonce(), epoch: 1, clean_from: 0, quarantined: false, slot: 9 };
+    for peer in 0..3 {
+        rig.answer_with(peer, mark, Seen::default());
+    }
+    assert!(floors(&rig).is_empty(), "weight 3 of set(1), 2 of set(2)");
+    rig.answer_with(4, Mark { slot: 60, ..mark }, Seen::default());
+    assert_eq!(floors(&rig), [vec![(1, 10), (2, 1)]], "marks of set(1) make the floor of epoch 1");
+}
+
+#[test]
+fn a2_who_answered_in_the_epoch_before_has_answered() {
+    let mut rig = Rig::alone(&[1; 4], 3, two(), nothing());
+    rig.answer(0, 0, Seen::default());
+    end_epoch(&mut rig);
+    assert_eq!(rig.core.voting_state(), VotingState::Checking);
+    rig.answer(1, 0, Seen::default());
+    assert_eq!(rig.core.voting_state(), VotingState::Voting);
+}
+
+#[test]
+fn a2_who_is_alone_in_a_new_epoch_waits_for_nobody() {
+    let mut rig = Rig::alone(&[1; 4], 3, two(), nothing());
+    rig.after = Arc::new(ValidatorSet::new(rig.config.set.members()[3..].to_vec()).expect("valid set"));
+    let mut at = genesis();
+    for slot in [1, 2, 1, 2] {
+        assert_eq!(rig.core.voting_state(), VotingState::Checking);
+        at = rig.final_block(slot, &at);
+        at.slot = if slot == 2 { 0 } else { slot };
+    }
+    assert_eq!((rig.core.epoch(), rig.core.voting_state()), (2, VotingState::Voting));
+}
+
 #[test]
 fn a5_the_next_set_counts_by_its_own_weights() {
     let memory = Memory::default().quarantined(Cause::NewDatabase);

@@ -196,11 +196,15 @@ impl Core {
     /// What shows that a peer has a certificate: it signed or sent it, or voted or stands beyond its slot.
     fn knows(&self, peer: Index, cert: &Cert) -> bool {
         let Some(state) = self.peers.get(usize::from(peer)) else { return true };
-        let slot = cert.statement.slot;
+        let Statement { epoch, slot, .. } = cert.statement;
         match cert.statement.kind {
             Kind::Notar | Kind::Skip => state.cleared >= slot,
             Kind::Final => state.status.as_ref().is_some_and(|status| status.final_slot >= slot),
         }
+            // Of the epoch before: that of the floor, which whoever is in this one has.
+            Kind::Final if epoch < self.config.epoch() => {
+                state.status.as_ref().is_some_and(|status| status.epoch > epoch)
+            }
     }
 
     /// Who sends a certificate has it.

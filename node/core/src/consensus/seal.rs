@@ -124,7 +124,8 @@ impl Core {
         self.synced_boundary = None;
         self.instant.clear();
         self.wants.clear();
-        self.relays.clear();
+        // C16: who is in the old epoch still needs the certificate that sealed it, which is that of the floor now.
+        self.relays.retain(|(_, statement)| statement.kind == Kind::Final);
         self.standstill = None;
         self.last_voted = 0;
     }

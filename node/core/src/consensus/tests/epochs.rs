@@ -513,6 +513,27 @@ fn leading() -> (Rig, Parent) {
     (rig, floor)
 }
 
+// ---- C16, C18: what others hear at the end of an epoch ----
+
+#[test]
+fn c16_the_certificate_that_sealed_an_epoch_is_relayed_to_who_is_not_in_the_next_one() {
+    // Nine: certificates are relayed after a while only.
+    let mut rig = Rig::with(&[1; 9], 8, two(), nothing());
+    let first = rig.final_block(1, &genesis());
+    let last = rig.final_block(2, &first);
+    assert_eq!(rig.core.epoch(), 1);
+    rig.take();
+    let status = Status { epoch: 1, final_slot: 0, frontier: 1, height: 2, ready: true };
+    rig.give(Input::Status { from: 1, status });
+    rig.pass(30);
+    let sealing = statement(Kind::Final, 2, last.digest);
+    let relayed = |(to, message)| match message {
+        Message::Cert(cert) if cert.statement == sealing => Some(to),
+        _ => None,
+    };
+    assert_eq!(rig.sent().into_iter().filter_map(relayed).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6, 7]);
+}
+
 // ---- what comes early ----
 
 #[test]

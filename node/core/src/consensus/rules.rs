@@ -44,10 +44,15 @@ impl Core {
         slot > self.top.slot && self.g5_own_position(slot) && !self.e5_sealed() && self.p10_floor_durable()
     }
 
-    /// The part of G5 that only this validator's own past decides, and that it is one of the set.
+    /// The part of G5 that only this validator decides: its own past, and that it is one of the set.
     pub(super) fn g5_own_position(&self, slot: u64) -> bool {
+        self.config.is_member() && self.g5_past(slot)
+    }
+
+    /// The part of G5 that its own past decides.
+    pub(super) fn g5_past(&self, slot: u64) -> bool {
         let epoch = self.config.epoch();
-        self.config.is_member() && (epoch, slot) > self.vote_floor && self.memory.allows(epoch, slot) && self.may_vote()
+        (epoch, slot) > self.vote_floor && self.memory.allows(epoch, slot) && self.may_vote()
     }
 
     /// **G6** The own Notar row is for this very candidate: with G7 it keeps Final apart from other candidates.

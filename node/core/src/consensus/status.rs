@@ -53,8 +53,9 @@ impl Core {
             frontier: self.frontier.slot,
             height: self.tip.height,
             // Below the floor of a recovery nobody should wait for its proposals either (A6). The moments that a Seal takes to
-            // be written do not count: the next epoch's leaders would be skipped for them (C11).
-            ready: self.g5_own_position(self.frontier.slot),
+            // be written do not count: the next epoch's leaders would be skipped for them (C11). Nor does it that it is no member:
+            // what it says outlives the epoch, in whose next one it may lead.
+            ready: self.g5_past(self.frontier.slot),
         }
     }
 

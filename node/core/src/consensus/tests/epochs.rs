@@ -534,6 +534,22 @@ fn c16_the_certificate_that_sealed_an_epoch_is_relayed_to_who_is_not_in_the_next
     assert_eq!(rig.sent().into_iter().filter_map(relayed).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6, 7]);
 }
 
+#[test]
+fn c11_one_that_is_no_member_says_ready_for_it_may_lead_in_the_next_epoch() {
+    let mut rig = rig(4);
+    rig.after = Arc::new(ValidatorSet::new(rig.config.set.members()[..4].to_vec()).expect("valid set"));
+    let mut at = genesis();
+    for slot in [1, 2, 1, 2] {
+        at = rig.final_block(slot, &at);
+        at.slot = if slot == 2 { 0 } else { slot };
+    }
+    assert_eq!((rig.core.epoch(), rig.core.member()), (2, None));
+    rig.take();
+    rig.pass(600);
+    let ready = |message| if let Message::Status(status) = message { Some(status.ready) } else { None };
+    assert_eq!(rig.broadcasts().into_iter().filter_map(ready).collect::<Vec<_>>().pop(), Some(true));
+}
+
 // ---- what comes early ----
 
 #[test]

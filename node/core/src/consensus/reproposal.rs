@@ -7,7 +7,7 @@ use super::state::{Core, Execution};
 use crate::block::Reproposal;
 use crate::hash::Hash;
 use crate::key::Signature;
-use crate::message::Message;
+use crate::message::{MAX_REQUEST, Message};
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
@@ -134,12 +134,19 @@ impl Core {
         }
     }
 
-    /// Slots whose certificates a re-proposal lacks (C15): that of its first proposal, and of the gap after what is held.
+    /// Slots whose certificates a re-proposal lacks (C15): Skips above the highest slot in which the block is notarized, or, if
+    /// that is not known, the slots that may be the one, the nearest first.
     pub(super) fn e4_missing_proof(&self, slot: u64, digest: &Hash) -> Vec<u64> {
         let first = self.candidates.get(digest).map_or(0, |entry| entry.candidate.header.slot);
         let from = first.max(self.top.slot + 1);
-        let lacks = |at: &u64| self.slots.get(at).is_none_or(|s| s.notar.is_none() && s.skip.is_none());
-        let other = |at: &u64| self.slots.get(at).is_some_and(|s| s.notar.is_none() || s.skip.is_none());
-        (from..slot).filter(|at| lacks(at) || other(at)).take(crate::message::MAX_REQUEST).collect()
+        let notar = |at: &u64| self.slots.get(at).and_then(|s| s.notar.as_ref());
+        let base = (from..slot).rev().find(|at| notar(at).is_some_and(|held| held.cert.statement.digest == *digest));
+        match base {
+            Some(base) => {
+                let unskipped = |at: &u64| self.slots.get(at).is_none_or(|s| s.skip.is_none());
+                (base + 1..slot).filter(unskipped).take(MAX_REQUEST).collect()
+            }
+            None => (from..slot).rev().filter(|at| notar(at).is_none()).take(MAX_REQUEST).collect(),
+        }
     }
 }

@@ -300,6 +300,23 @@ fn e4_v1_a_signature_that_nobody_verified_gets_neither_into_rows_nor_into_final_
 }
 
 #[test]
+fn c15_what_a_reproposal_lacks_is_the_skips_above_its_base_or_else_the_base() {
+    let (mut rig, last) = notarized(4);
+    let digest = last.header.digest();
+    assert_eq!(rig.core.e4_missing_proof(100, &digest), (3..67).collect::<Vec<_>>());
+    rig.cert(Kind::Skip, 3, Hash::ZERO);
+    assert_eq!(rig.core.e4_missing_proof(100, &digest), (4..68).collect::<Vec<_>>(), "slot 3 is not asked for again");
+    rig.cert(Kind::Notar, 50, digest);
+    assert_eq!(rig.core.e4_missing_proof(100, &digest), (51..100).collect::<Vec<_>>());
+    let mut rig = self::rig(4);
+    let first = rig.final_block(1, &genesis());
+    let header = rig.header(2, &first);
+    let digest = rig.propose(header);
+    rig.cert(Kind::Skip, 99, Hash::ZERO);
+    assert_eq!(rig.core.e4_missing_proof(100, &digest), (36..100).rev().collect::<Vec<_>>(), "the nearest first");
+}
+
+#[test]
 fn e4_the_leader_waits_for_the_final_certificate_then_proposes_again() {
     // Validator 2 leads slot 3.
     let (mut rig, last) = notarized(2);

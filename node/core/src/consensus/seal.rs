@@ -165,7 +165,7 @@ impl Core {
         };
         let seal = self.seals.get(&epoch).map(|sealed| sealed.seal.cert.clone());
         self.last_voted = votes.iter().map(|vote| vote.statement.slot).max().unwrap_or(0);
-        if let Some(cert) = seal.or(now.into_iter().next()) {
+        if let Some(cert) = seal.into_iter().chain(now).max_by_key(|cert| cert.statement.slot) {
             self.raise_top(cert);
         }
         self.recover_votes(&votes);

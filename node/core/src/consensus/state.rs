@@ -604,8 +604,9 @@ impl Core {
     pub(super) fn recover_candidate(&mut self, candidate: Candidate) {
         let (digest, slot) = (candidate.header.digest(), candidate.header.slot);
         if slot > self.tip.slot {
-            let held = self.slots.get(&slot).and_then(|s| s.notar.as_ref());
-            let certified = digest == self.top.digest || held.is_some_and(|held| held.cert.statement.digest == digest);
+            // A boundary block may be notarized in other slots than its own (E4).
+            let names = |s: &Slot| s.notar.as_ref().is_some_and(|held| held.cert.statement.digest == digest);
+            let certified = digest == self.top.digest || self.slots.values().any(names);
             // A boundary block that was voted for when proposed again may have come without its first leader's signature.
             let signed = candidate.signature != Signature([0; 64]);
             self.insert_candidate(digest, candidate, super::candidates::Origin { signed, certified });
@@ -632,7 +633,9 @@ impl Frontier {
 /// or by its last block.
 fn recovered_top(tip: &Facts, cert: Option<Cert>, seals: &BTreeMap<u64, Sealed>, epoch: u64, now: u64) -> Top {
     let seal = seals.get(&epoch).map(|sealed| sealed.seal.cert.clone());
-    match seal.or(cert).filter(|cert| cert.statement.slot >= tip.slot) {
+    // The same block may have become final again in a higher slot (E4).
+    let highest = [seal, cert].into_iter().flatten().max_by_key(|cert| cert.statement.slot);
+    match highest.filter(|cert| cert.statement.slot >= tip.slot) {
         Some(cert) => Top { slot: cert.statement.slot, digest: cert.statement.digest, cert: Some(cert), since: now },
         None => {
             let below = epoch.checked_sub(1).and_then(|before| seals.get(&before));

@@ -747,6 +747,50 @@ fn p8_votes_of_the_next_epoch_count_though_its_floor_is_not_in_the_ledger() {
 }
 
 #[test]
+fn p8_of_a_seal_and_a_final_certificate_the_one_of_the_higher_slot_is_the_highest_final_position() {
+    let (mut old, floor) = sealed(3);
+    let third = old.final_block(1, &floor);
+    let fourth = old.final_block(2, &third);
+    let seals = seals(&old);
+    assert_eq!(seals.len(), 2);
+    let again = others_cert(&old, statement(Kind::Final, 4, floor.digest));
+    let rig = restarted(Recovered { seals: seals.clone(), final_cert: Some(again), ..nothing() }, 0);
+    assert_eq!((rig.core.epoch(), rig.core.final_slot()), (0, 4), "proposed again in slot 4 (E4)");
+    let again = others_cert(&old, in_epoch(1, Kind::Final, 5, fourth.digest));
+    let mut rig = restarted(Recovered { seals, final_cert: Some(again), ..nothing() }, 0);
+    for header in old.core.candidates.values().map(|entry| entry.candidate.header.clone()) {
+        if header.height == 1 {
+            rig.give(Input::Cand { from: 1, candidate: old.candidate(header) });
+        }
+    }
+    rig.serve();
+    assert_eq!((rig.core.epoch(), rig.core.final_slot()), (1, 5), "of an epoch that began after the start");
+}
+
+#[test]
+fn c14_a_start_serves_a_last_block_that_is_notarized_in_another_slot_than_its_own() {
+    let (mut rig, last) = notarized(4);
+    let digest = last.header.digest();
+    let tip = Tip {
+        digest: last.header.parent,
+        slot: 1,
+        height: 1,
+        time_ms: rig.core.facts(&last.header.parent).expect("known").time_ms,
+        roots: roots(last.header.parent),
+    };
+    let certs = vec![others_cert(&rig, statement(Kind::Notar, 3, digest))];
+    let candidates = vec![Candidate { signature: Signature([0; 64]), ..last }];
+    rig = restarted(Recovered { tip, certs, candidates, ..nothing() }, 0);
+    rig.take();
+    rig.give(Input::CandReq { from: 1, digests: vec![digest] });
+    let served = |(to, message)| match message {
+        Message::Cand(candidate) => Some((to, candidate.header.digest())),
+        _ => None,
+    };
+    assert_eq!(rig.sent().into_iter().filter_map(served).collect::<Vec<_>>(), [(1, digest)]);
+}
+
+#[test]
 fn p8_a_start_on_the_last_block_of_an_epoch_is_in_the_next_one() {
     let (old, floor) = sealed(3);
     let tip = Tip { digest: floor.digest, slot: 2, height: 2, time_ms: floor.time_ms, roots: roots(floor.digest) };

@@ -2,6 +2,7 @@
 
 use super::output::{Event, Halt, Output, Rows};
 use super::state::{Core, Held, Top};
+use crate::hash::Hash;
 use crate::message::MAX_REQUEST;
 use crate::message::Message;
 use crate::params::{KEEP_FINAL_SLOTS, MAX_INLINE_CERTS};
@@ -123,6 +124,7 @@ impl Core {
         self.instant.clear();
         self.standstill = None;
         self.finals_due = self.finals_due.split_off(&(slot + 1));
+        self.reproposals = self.reproposals.split_off(&(slot + 1, Hash::ZERO));
         self.relays.retain(|(_, s)| s.slot > slot || s.kind == Kind::Final && s.slot == slot);
         self.refresh_base();
     }
@@ -199,12 +201,12 @@ impl Core {
         let Statement { epoch, slot, .. } = cert.statement;
         match cert.statement.kind {
             Kind::Notar | Kind::Skip => state.cleared >= slot,
-            Kind::Final => state.status.as_ref().is_some_and(|status| status.final_slot >= slot),
-        }
             // Of the epoch before: that of the floor, which whoever is in this one has.
             Kind::Final if epoch < self.config.epoch() => {
                 state.status.as_ref().is_some_and(|status| status.epoch > epoch)
             }
+            Kind::Final => state.status.as_ref().is_some_and(|status| status.final_slot >= slot),
+        }
     }
 
     /// Who sends a certificate has it.

@@ -317,6 +317,23 @@ fn c15_what_a_reproposal_lacks_is_the_skips_above_its_base_or_else_the_base() {
 }
 
 #[test]
+fn c20_reproposals_of_slots_that_are_over_are_forgotten() {
+    let (mut rig, last) = notarized(4);
+    let digest = last.header.digest();
+    for (slot, digest) in [(3, digest), (4, digest), (4, Hash([9; 32]))] {
+        let again = reproposal(&rig, slot, digest);
+        give_again(&mut rig, again);
+    }
+    rig.serve();
+    assert_eq!(rig.core.reproposals.len(), 3);
+    // So that the next epoch cannot begin.
+    rig.core.boundaries.clear();
+    rig.cert(Kind::Final, 3, digest);
+    rig.serve();
+    assert_eq!(rig.core.reproposals.keys().map(|(slot, _)| *slot).collect::<Vec<_>>(), [4, 4]);
+}
+
+#[test]
 fn e4_the_leader_waits_for_the_final_certificate_then_proposes_again() {
     // Validator 2 leads slot 3.
     let (mut rig, last) = notarized(2);
@@ -604,6 +621,14 @@ fn e5_votes_of_the_old_set_do_not_count_in_the_new_epoch() {
     rig.give(Input::Cert { from: 1, cert });
     assert_eq!((rig.certified(), rig.core.frontier()), (vec![], 1));
     assert_eq!(rig.dropped(), ["vote_malformed", "vote_malformed", "vote_malformed", "cert_malformed"]);
+}
+
+#[test]
+fn what_waits_for_the_next_epoch_is_in_the_fingerprint() {
+    let (mut rig, _) = notarized(4);
+    let before = rig.core.fingerprint();
+    rig.vote(1, in_epoch(1, Kind::Skip, 1, Hash::ZERO));
+    assert_ne!(rig.core.fingerprint(), before);
 }
 
 // ---- E7, C18 ----

@@ -216,12 +216,14 @@ pub struct Client {
     /// The last final header, with the set it names for the next epoch; `None` before the first certificate of a client
     /// that began nowhere.
     trusted: Option<(Anchor, Hash)>,
+    /// Height of the block upon which the epoch was entered: it ends that of before only, once.
+    entered: Option<u64>,
 }
 
 impl Client {
     fn new(chain: Hash, epoch: u64, set: ValidatorSet, head: Anchor) -> Client {
         let set_hash = set.hash();
-        Client { chain, epoch, set, set_hash, head, trusted: None }
+        Client { chain, epoch, set, set_hash, head, trusted: None, entered: None }
     }
 
     /// A client that trusts genesis, by its hash and validators.
@@ -294,10 +296,11 @@ impl Client {
     /// out.
     ///
     /// # Errors
-    /// Where the last header is not final, or names another set.
+    /// Where the last header is not final, is not of this epoch, or names another set.
     pub fn enter_epoch(&mut self, set: ValidatorSet) -> Result<(), LightError> {
         let (height, found) = (self.head.height, set.hash());
-        let Some((_, expected)) = self.trusted.filter(|(anchor, _)| *anchor == self.head) else {
+        let of_this_epoch = self.entered != Some(height);
+        let Some((_, expected)) = self.trusted.filter(|(anchor, _)| *anchor == self.head && of_this_epoch) else {
             return Err(LightError::NotFinal { height });
         };
         if expected != found {
@@ -307,6 +310,7 @@ impl Client {
         self.head.slot = 0;
         (self.epoch, self.set, self.set_hash) = (self.epoch.saturating_add(1), set, found);
         self.trusted = Some((self.head, found));
+        self.entered = Some(height);
         Ok(())
     }
 

@@ -4,9 +4,9 @@ use crate::metrics::Metrics;
 use crate::storage::{BatchWrite, BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::Input;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
-use aitbc_core::params::KEEP_FINAL_SLOTS;
 use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::vote::Cert;
 use std::collections::BTreeMap;
@@ -114,6 +114,8 @@ impl Folded {
 pub struct Commit {
     /// The database.
     pub storage: Arc<dyn Storage>,
+    /// Where the vote floor is, below the last block (P9).
+    pub epochs: Epochs,
     /// Told when the state lags, so that it leads with empty blocks.
     pub core: mpsc::Sender<Input>,
     /// Height of the last block in the ledger.
@@ -206,7 +208,7 @@ impl Commit {
     }
 
     async fn prune(&self, (epoch, slot): (u64, u64), height: u64) {
-        let floor = (epoch, slot.saturating_sub(KEEP_FINAL_SLOTS));
+        let floor = self.epochs.vote_floor(epoch, slot);
         if let Err(cause) = self.storage.prune(floor, height).await {
             error!(%cause, "old votes and certificates could not be deleted");
             self.metrics.database_errors.with_label_values(&["prune"]).inc();
@@ -347,7 +349,9 @@ mod tests {
         let ((core, _inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
         let ((stored, mut ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let commit = tokio::spawn(Commit { storage, core, stored, unapplied, metrics, failed }.run(waiting));
+        let commit = tokio::spawn(
+            Commit { storage, epochs: Epochs::new(1_000), core, stored, unapplied, metrics, failed }.run(waiting),
+        );
         let mut batches = Vec::new();
         for height in 1..=3 {
             let job = fetched(height);

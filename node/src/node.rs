@@ -392,6 +392,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
     let commit = Commit {
         storage: storage.clone(),
+        epochs: Epochs::by(&identity.genesis.parameters),
         core: inputs_sender.clone(),
         stored: stored_sender,
         unapplied: unapplied_sender,

@@ -1,6 +1,6 @@
 //! Which heights make an epoch, and whose votes count in it (protocol.md M4, M5, E1, E9).
 
-use crate::params::Parameters;
+use crate::params::{KEEP_FINAL_SLOTS, Parameters};
 use crate::validators::ValidatorSet;
 use std::sync::Arc;
 
@@ -37,6 +37,15 @@ impl Epochs {
     /// Whether the block at a height is the last one of its epoch: the *boundary block* (M5).
     pub fn is_boundary(self, height: u64) -> bool {
         height > 0 && height.is_multiple_of(self.0)
+    }
+
+    /// **P9** The vote floor once the block at a position is in the ledger: [`KEEP_FINAL_SLOTS`] slots below it or lower, however
+    /// many epochs these span, for a vote may still be on its way there. An epoch has a slot a height, or more.
+    pub fn vote_floor(self, epoch: u64, slot: u64) -> (u64, u64) {
+        match KEEP_FINAL_SLOTS.saturating_sub(slot) {
+            0 => (epoch, slot - KEEP_FINAL_SLOTS),
+            before => (epoch.saturating_sub(before.div_ceil(self.0)), 0),
+        }
     }
 
     /// The slot by which a child names the block at a height: 0 where it is the floor of the child's epoch (M4).
@@ -118,6 +127,15 @@ mod tests {
     fn m4_a_boundary_block_is_slot_0_to_its_child_and_no_other_is() {
         let epochs = Epochs::new(20);
         assert_eq!([(0, 0), (19, 25), (20, 26), (21, 1)].map(|(h, s)| epochs.parent_slot(h, s)), [0, 25, 0, 1]);
+    }
+
+    #[test]
+    fn p9_the_vote_floor_is_64_slots_below_though_they_span_epochs() {
+        let floors =
+            |blocks| [(0, 3), (1, 3), (9, 0), (9, 64), (9, 70)].map(|(e, s)| Epochs::new(blocks).vote_floor(e, s));
+        assert_eq!(floors(1_000), [(0, 0), (0, 0), (8, 0), (9, 0), (9, 6)]);
+        assert_eq!(floors(20), [(0, 0), (0, 0), (5, 0), (9, 0), (9, 6)], "four epochs have 80 slots at least");
+        assert_eq!(Epochs::new(1).vote_floor(100, 4), (40, 0));
     }
 
     #[test]

@@ -334,6 +334,18 @@ fn c20_reproposals_of_slots_that_are_over_are_forgotten() {
 }
 
 #[test]
+fn x2_votes_for_a_block_and_for_the_same_one_again_are_no_evidence() {
+    let (mut rig, last) = notarized(4);
+    let digest = last.header.digest();
+    for (kind, slot) in [(Kind::Notar, 2), (Kind::Notar, 3), (Kind::Final, 3), (Kind::Skip, 4), (Kind::Notar, 4)] {
+        rig.vote(1, statement(kind, slot, if kind == Kind::Skip { Hash::ZERO } else { digest }));
+    }
+    assert_eq!(rig.evidence(), 0);
+    rig.vote(1, statement(Kind::Notar, 3, Hash([9; 32])));
+    assert_eq!(rig.evidence(), 1, "a block beside the one proposed again is");
+}
+
+#[test]
 fn e4_the_leader_waits_for_the_final_certificate_then_proposes_again() {
     // Validator 2 leads slot 3.
     let (mut rig, last) = notarized(2);
@@ -711,6 +723,24 @@ fn e8_a_batch_of_the_epoch_before_stays_includable_and_no_older_one() {
         rig.serve();
         assert_eq!(rig.persisted().len(), usize::from(valid), "of epoch {epoch} in epoch 1");
     }
+}
+
+#[test]
+fn e8_a_batch_two_epochs_old_that_is_durable_late_keeps_no_leader_from_leading() {
+    let mut rig = rig(4);
+    let mut at = genesis();
+    for slot in [1, 2, 1, 2] {
+        at = rig.final_block(slot, &at);
+        at.slot = if slot == 2 { 0 } else { slot };
+    }
+    rig.cert(Kind::Skip, 1, Hash::ZERO);
+    rig.cert(Kind::Skip, 2, Hash::ZERO);
+    rig.take();
+    rig.durable_batch(0, 1, 5);
+    rig.pass(200);
+    rig.serve();
+    let header = rig.sent_proposals().pop().expect("it leads slot 3").candidate.header;
+    assert_eq!((header.epoch, header.slot, header.batches.len()), (2, 3, 0));
 }
 
 // ---- X3 ----

@@ -5,6 +5,7 @@ use crate::network::bytes_of;
 use crate::world::identity_of;
 use aitbc_core::batch::Batch;
 use aitbc_core::block::Header;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Safety, over votes *cast* by honest validators, that is durable, plus all Byzantine weight: no need to see who received what.
 pub struct Safety {
+    genesis: Hash,
+    epochs: Epochs,
     byzantine: BTreeSet<Index>,
     /// What each honest validator cast in an epoch, slot and class, and whether it has left.
     rows: BTreeMap<(Index, u64, u64, u8), (Statement, bool)>,
@@ -34,15 +37,28 @@ pub struct Safety {
 }
 
 impl Safety {
-    pub fn new(byzantine: BTreeSet<Index>) -> Safety {
+    pub fn new(genesis: Hash, epochs: Epochs, byzantine: BTreeSet<Index>) -> Safety {
         let (rows, weight, reached, bases) = Default::default();
         let (chain, included, convicted) = Default::default();
-        Safety { byzantine, rows, weight, reached, bases, chain, included, convicted, votes: 0 }
+        Safety { genesis, epochs, byzantine, rows, weight, reached, bases, chain, included, convicted, votes: 0 }
     }
 
-    /// An honest validator is about to vote for a candidate on this base.
-    pub fn candidate(&mut self, digest: Hash, header: &Header) {
-        self.bases.insert(digest, (header.slot, header.parent_slot, header.parent));
+    /// An honest validator is about to vote for a candidate on this base: of a height of the epoch (E3), in another slot than its
+    /// own only if it is the last block (E4), and on slot 0 only if that is the final block of the epoch before (M4, E6).
+    pub fn candidate(&mut self, signer: Index, statement: &Statement, header: &Header) {
+        let Header { epoch, slot, height, parent_slot, parent, .. } = *header;
+        let at = format!("validator {signer}, slot {} of epoch {epoch}, height {height}", statement.slot);
+        assert_eq!((statement.epoch, self.epochs.of(height)), (epoch, epoch), "{at}: a block of another epoch");
+        assert!(
+            slot == statement.slot || self.epochs.is_boundary(height),
+            "{at}: proposed in slot {slot}, not the last"
+        );
+        if parent_slot == 0 {
+            let floor = if height == 1 { Some(&self.genesis) } else { self.chain.get(&(height - 1)) };
+            let first = height == self.epochs.last(epoch) + 1 - self.epochs.last(0);
+            assert!(first && floor == Some(&parent), "{at}: on a floor that is not the final block below the epoch");
+        }
+        self.bases.insert(statement.digest, (slot, parent_slot, parent));
     }
 
     /// An honest validator's vote is durable.

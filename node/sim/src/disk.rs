@@ -14,6 +14,9 @@ use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Epochs below that of the last block whose Seals a start reads, as in the node.
+const SEALS: u64 = 3;
+
 /// A validator's ledger.
 #[derive(Clone, Default)]
 pub struct Disk {
@@ -26,9 +29,13 @@ pub struct Disk {
     pub seals: BTreeMap<u64, Seal>,
     memory: Option<Memory>,
     generation: u32,
-    /// Final blocks; height is the position + 1. The certificate is the block's own.
+    /// Final blocks; height is the position + 1. The certificate is the block's own. A lane of its own writes them.
     pub blocks: Vec<(Hash, Candidate, Option<Cert>)>,
+    /// No vote at or below this position is taken any more (P9).
+    floor: (u64, u64),
     pub batches: BTreeMap<Hash, Batch>,
+    /// Starts that found the last block of an epoch without its Seal.
+    pub rebuilt_seals: u64,
 }
 
 /// What executing a block gives: a function of the block, as the chain below is in its digest.
@@ -125,10 +132,27 @@ impl Disk {
 
     fn insert_vote(&mut self, chain: &Hash, me: Signer, statement: Statement) -> Vote {
         let vote = Vote { signer: me.index, ..sign_vote(chain, me.identity, statement) };
-        let row = self.votes.entry(key(&statement)).or_insert_with(|| vote.clone());
         let who = me.identity;
+        // A group of commits may be written twice.
+        if !self.votes.contains_key(&key(&statement)) {
+            self.check_position(who, statement.epoch, statement.slot);
+        }
+        let row = self.votes.entry(key(&statement)).or_insert_with(|| vote.clone());
         assert_eq!(row.statement, statement, "P1, P2: validator {who} asked for a second row of a class");
         vote
+    }
+
+    fn check_position(&self, who: Index, epoch: u64, slot: u64) {
+        let floor = self.floor;
+        assert!(
+            (epoch, slot) > floor,
+            "P9: validator {who} votes in slot {slot} of epoch {epoch}, the floor is {floor:?}"
+        );
+        let later = self.seals.range(epoch..).next().map(|(epoch, _)| epoch);
+        assert_eq!(
+            later, None,
+            "E5: validator {who} votes in epoch {epoch}, and has the Seal of this one or a later one"
+        );
     }
 
     pub fn has_vote(&self, statement: &Statement) -> bool {
@@ -139,8 +163,8 @@ impl Disk {
         self.blocks.len() as u64
     }
 
-    /// Appends final blocks; what is there already is passed over.
-    pub fn append(&mut self, blocks: &[(Hash, Candidate)], cert: &Cert) {
+    /// Appends final blocks; what is there already is passed over. Deletes nothing, but raises the floor as whoever does.
+    pub fn append(&mut self, epochs: Epochs, blocks: &[(Hash, Candidate)], cert: &Cert) {
         for (digest, candidate) in blocks {
             if candidate.header.height <= self.height() {
                 let here = self.blocks.get(candidate.header.height as usize - 1).map(|(here, ..)| here);
@@ -153,6 +177,7 @@ impl Disk {
             }
             let own = (cert.statement.digest == *digest).then(|| cert.clone());
             self.blocks.push((*digest, candidate.clone(), own));
+            self.floor = self.floor.max(epochs.vote_floor(candidate.header.epoch, candidate.header.slot));
         }
     }
 
@@ -170,16 +195,13 @@ impl Disk {
         batches.map(|digest| (digest, self.batches[&digest].expiry_height)).collect()
     }
 
-    /// The end of an epoch: its own row, or the boundary block with its certificate (P10).
-    pub fn seal(&self, epoch: u64, epochs: Epochs) -> Option<Seal> {
-        let of_block = || {
-            let (_, candidate, cert) = self.blocks.get(epochs.last(epoch) as usize - 1)?;
-            Some(Seal { header: candidate.header.clone(), cert: cert.clone()? })
-        };
-        self.seals.get(&epoch).cloned().or_else(of_block)
+    /// **P10** The end of an epoch whose row is not there, of its last block and the certificate of that.
+    fn seal_of_block(&self, epoch: u64, epochs: Epochs) -> Option<Seal> {
+        let (_, candidate, cert) = self.blocks.get(epochs.last(epoch) as usize - 1)?;
+        Some(Seal { header: candidate.header.clone(), cert: cert.clone()? })
     }
 
-    /// What a restart finds (P8).
+    /// What a restart finds (P8). The Seal of the epoch before is made of a block only where its row is missing, and no other.
     pub fn recover(&mut self, chain: Hash, epochs: Epochs, set_of: impl Fn(u64) -> Arc<ValidatorSet>) -> Recovered {
         self.generation += 1;
         let tip = self.tip(chain);
@@ -191,9 +213,10 @@ impl Disk {
         };
         let nullifiers = self.blocks.iter().flat_map(|(_, candidate, _)| of_block(&candidate.header)).collect();
         let last = (epochs.of(tip.height), tip.slot);
-        let vote_floor = (epochs.after(tip.height), epochs.parent_slot(tip.height, tip.slot).saturating_sub(64));
-        Recovered {
-            seals: (0..=epochs.after(tip.height)).filter_map(|epoch| self.seal(epoch, epochs)).collect(),
+        let vote_floor = self.floor;
+        let oldest = last.0.saturating_sub(SEALS);
+        let mut recovered = Recovered {
+            seals: self.seals.range(oldest..).map(|(_, seal)| seal.clone()).collect(),
             final_cert: self.final_cert.clone(),
             votes: self
                 .votes
@@ -211,6 +234,11 @@ impl Disk {
             tip,
             memory: self.memory.clone().unwrap_or_else(Memory::first_start),
             generation: self.generation,
+        };
+        if let Some(epoch) = recovered.lacks_seal(epochs) {
+            self.rebuilt_seals += 1;
+            recovered.seals.extend(self.seal_of_block(epoch, epochs));
         }
+        recovered
     }
 }

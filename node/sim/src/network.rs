@@ -13,7 +13,7 @@ pub struct Network {
     /// Percent of messages lost, and doubled.
     pub loss: u64,
     pub doubled: u64,
-    /// Longest delay of the slow ones in chaos.
+    /// Longest delay of the slow ones in chaos; 0: as in calm.
     pub slow_ms: u64,
     /// Longest delay in calm.
     pub calm_ms: u64,
@@ -63,9 +63,15 @@ impl Network {
         }
     }
 
+    /// All messages arrive, soon: what goes wrong until the heal is something else, in a chain at full speed.
+    pub fn steady(self) -> Network {
+        Network { slow_ms: 0, partitions: false, ..self }
+    }
+
     /// Delays of the copies of a message that arrive.
     pub fn delays(&mut self, now: u64, from: usize, to: usize, random: &mut Random) -> Vec<u64> {
-        if now >= self.heal_at {
+        // Steady: nothing is slow.
+        if now >= self.heal_at || self.slow_ms == 0 {
             return vec![random.between(1, self.calm_ms)];
         }
         self.move_partition(now, random);

@@ -36,6 +36,8 @@ const EXPIRY: u64 = 1_500;
 /// that has sent nothing yet, so that C16's "once to every peer" and C18's "at most once per 50 ms" bound nothing, and each
 /// certificate would be relayed by everybody to everybody without end.
 const RESTART_MS: (u64, u64) = (10, 60);
+/// How long the lane of blocks stands still: many epochs of a block or two.
+const STALL_MS: (u64, u64) = (20, 1_000);
 
 /// What a scenario fixes.
 pub struct Plan {
@@ -64,6 +66,8 @@ pub struct Plan {
     pub schedule: Vec<Vec<u32>>,
     /// Percent of boundary blocks around whose proposal their leader dies, while there is chaos.
     pub boundary_crashes: u64,
+    /// Percent of writes of final blocks that hold up all later ones for long, while there is chaos: votes have another lane.
+    pub stalls: u64,
 }
 
 impl Plan {
@@ -103,8 +107,14 @@ struct Node {
     life: u64,
     disk: Disk,
     timer: Option<u64>,
-    /// Commits asked for and not answered.
-    pending: Vec<Pending>,
+    /// Commits of votes, certificates and Seals asked for and not answered.
+    writes: Vec<Write>,
+    /// Final blocks on their way into the ledger, by a lane of their own: epochs behind the votes, if it must be.
+    blocks: Vec<(Vec<(Hash, Candidate)>, Cert)>,
+    /// No block is written before.
+    stalled_until: u64,
+    /// Height of the ledger as this process began.
+    began_at: u64,
     planner: Planner,
     clock_skew: i64,
     /// Parts per million that the wall clock runs too fast.
@@ -114,15 +124,10 @@ struct Node {
     copy: Option<Disk>,
 }
 
-#[derive(Clone)]
-enum Pending {
-    Write(Write),
-    Blocks(Vec<(Hash, Candidate)>, Cert),
-}
-
 enum Event {
     Deliver { from: Index, to: Index, message: Box<Message> },
     Commit { node: Index, life: u64 },
+    Append { node: Index, life: u64 },
     Executed { node: Index, life: u64, digest: Hash, set: Option<Arc<ValidatorSet>> },
     Stored { node: Index, life: u64, batch: Box<Batch> },
     Told { node: Index, life: u64, input: Box<Input> },
@@ -198,6 +203,10 @@ pub struct World {
     pub synced_blocks: u64,
     /// Slots in which a boundary block was proposed again (E4).
     pub reproposals: BTreeSet<(u64, u64)>,
+    /// Starts whose ledger had own votes of a later epoch than that of its next block.
+    pub starts_behind: u64,
+    /// Most epochs between the two at a start.
+    pub worst_lag: u64,
     /// What the liar remembers.
     bases: Vec<Header>,
 }
@@ -208,6 +217,7 @@ impl Event {
         match self {
             Event::Deliver { to: node, .. }
             | Event::Commit { node, .. }
+            | Event::Append { node, .. }
             | Event::Executed { node, .. }
             | Event::Stored { node, .. }
             | Event::Told { node, .. }
@@ -230,7 +240,10 @@ impl World {
             life: 0,
             disk: Disk::default(),
             timer: None,
-            pending: Vec::new(),
+            writes: Vec::new(),
+            blocks: Vec::new(),
+            stalled_until: 0,
+            began_at: 0,
             planner: Planner::new(),
             clock_skew,
             clock_drift,
@@ -242,7 +255,8 @@ impl World {
             (off + random.below(40) as i64, random.between(0, 1_000) as i64 - 500)
         };
         let nodes = (0..processes as Index).map(|i| node(clock(i))).collect();
-        let safety = Safety::new(plan.byzantine.iter().map(|(who, _)| *who).collect());
+        let (epochs, chain) = (Epochs::by(&plan.parameters), hash::plain(b"simulated chain"));
+        let safety = Safety::new(chain, epochs, plan.byzantine.iter().map(|(who, _)| *who).collect());
         let mut world = World {
             random,
             now: 0,
@@ -250,8 +264,8 @@ impl World {
             events: BTreeMap::new(),
             nodes,
             sets: BTreeMap::new(),
-            epochs: Epochs::by(&plan.parameters),
-            chain: hash::plain(b"simulated chain"),
+            epochs,
+            chain,
             safety,
             pace: Pace::default(),
             made: BTreeMap::new(),
@@ -270,6 +284,8 @@ impl World {
             story: Vec::new(),
             synced_blocks: 0,
             reproposals: BTreeSet::new(),
+            starts_behind: 0,
+            worst_lag: 0,
             bases: Vec::new(),
             plan,
         };
@@ -368,6 +384,11 @@ impl World {
         (0..self.n as Index).filter(|i| self.is_up(*i)).collect()
     }
 
+    /// Starts that found the last block of an epoch without its Seal, of all.
+    pub fn rebuilt_seals(&self) -> u64 {
+        self.nodes.iter().map(|node| node.disk.rebuilt_seals).sum()
+    }
+
     pub fn honest(&self) -> Vec<Index> {
         (0..self.n as Index).filter(|i| self.liar(*i).is_none()).collect()
     }
@@ -392,6 +413,7 @@ impl World {
         match event {
             Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Commit { node, life } if self.lives(node, life) => self.commit(node),
+            Event::Append { node, life } if self.lives(node, life) => self.append(node),
             Event::Executed { node, life, digest, set } if self.lives(node, life) => {
                 self.give(node, Input::Executed { digest, roots: roots(digest), set });
             }
@@ -411,6 +433,7 @@ impl World {
             Event::NewBatch => self.new_batch(),
             // Meant for a process that is gone.
             Event::Commit { .. }
+            | Event::Append { .. }
             | Event::Executed { .. }
             | Event::Stored { .. }
             | Event::Told { .. }
@@ -499,12 +522,15 @@ impl World {
         state.core = None;
         state.life += 1;
         state.timer = None;
-        let pending = std::mem::take(&mut self.nodes[usize::from(node)].pending);
-        // A database commits in order, so what survives is a prefix.
-        let survive = self.random.below(pending.len() as u64 + 1) as usize;
-        for item in pending.iter().take(survive) {
+        state.stalled_until = 0;
+        let (writes, blocks) = (std::mem::take(&mut state.writes), std::mem::take(&mut state.blocks));
+        // A lane commits in order, so what survives of each is a prefix.
+        let survive = self.random.below(writes.len() as u64 + 1) as usize;
+        for item in writes.iter().take(survive) {
             self.write(node, item);
         }
+        let survive = self.random.below(blocks.len() as u64 + 1) as usize;
+        blocks.iter().take(survive).for_each(|(blocks, cert)| self.write_blocks(node, blocks, cert));
     }
 
     fn boot(&mut self, node: Index) {
@@ -540,6 +566,12 @@ impl World {
         let plan = &self.plan;
         let state = &mut self.nodes[usize::from(node)];
         let recovered = state.disk.recover(self.chain, epochs, |epoch| Arc::new(plan.set(epoch)));
+        assert_eq!(recovered.lacks_seal(epochs), None, "P10: validator {node} starts without the Seal of its floor");
+        state.began_at = state.disk.height();
+        let newest = recovered.votes.iter().map(|vote| vote.statement.epoch).max().unwrap_or(0);
+        let lag = newest.saturating_sub(epoch);
+        self.starts_behind += u64::from(lag > 0);
+        self.worst_lag = self.worst_lag.max(lag);
         let mut core = Core::new(config, recovered, now);
         let mut out = Vec::new();
         core.start(now, &mut out);
@@ -555,7 +587,7 @@ impl World {
             return;
         }
         // What is under way mostly gets its chance, or no vote would ever leave.
-        let busy = !self.nodes[usize::from(node)].pending.is_empty();
+        let busy = !self.nodes[usize::from(node)].writes.is_empty();
         if !self.random.percent(self.plan.forgetful) || busy && !self.random.percent(10) {
             return;
         }
@@ -627,7 +659,7 @@ impl World {
                 return self.crash_and_start(node);
             }
             match output {
-                Output::Persist(write) => self.ask_commit(node, Pending::Write(write)),
+                Output::Persist(write) => self.ask_commit(node, write),
                 Output::Send { to, message } => {
                     self.check_certificates(node, &message);
                     self.send(node, to, &message);
@@ -689,43 +721,72 @@ impl World {
         }
     }
 
-    fn ask_commit(&mut self, node: Index, item: Pending) {
-        let (life, chaos) = (self.nodes[usize::from(node)].life, self.in_chaos());
-        self.nodes[usize::from(node)].pending.push(item);
+    fn ask_commit(&mut self, node: Index, write: Write) {
+        let life = self.nodes[usize::from(node)].life;
+        self.nodes[usize::from(node)].writes.push(write);
         let pause = self.random.between(1, 4);
         self.at(self.now + pause, Event::Commit { node, life });
-        if chaos && self.random.percent(self.plan.crashes) {
-            let pause = self.random.below(6);
+        self.perhaps_crash(node);
+    }
+
+    /// The process dies around a commit.
+    fn perhaps_crash(&mut self, node: Index) {
+        if self.in_chaos() && self.random.percent(self.plan.crashes) {
+            let (life, pause) = (self.nodes[usize::from(node)].life, self.random.below(6));
             self.at(self.now + pause, Event::Crash { node, life });
         }
     }
 
-    fn write(&mut self, node: Index, item: &Pending) -> Option<Signature> {
+    fn write(&mut self, node: Index, write: &Write) -> Option<Signature> {
         let me = self.identity(node);
-        let epochs = self.epochs;
-        match item {
-            Pending::Write(write) => {
-                let epoch = statement_of(&write.rows).map_or(0, |statement| statement.epoch);
-                let index = self.index_in(epoch, me).unwrap_or(Index::MAX);
-                let disk = &mut self.nodes[usize::from(node)].disk;
-                let sealed = epoch.checked_sub(1).is_none_or(|before| disk.seal(before, epochs).is_some());
-                assert!(sealed, "P10: validator {me} votes in epoch {epoch} without the Seal of the one before");
-                let signature = disk.commit(&self.chain, Signer { identity: me, index }, &write.rows);
-                if self.liar(me).is_none() {
-                    self.note_cast(me, &write.rows);
-                }
-                signature
-            }
-            Pending::Blocks(blocks, cert) => {
-                self.nodes[usize::from(node)].disk.append(blocks, cert);
-                None
-            }
+        let epoch = statement_of(&write.rows).map_or(0, |statement| statement.epoch);
+        let index = self.index_in(epoch, me).unwrap_or(Index::MAX);
+        let state = &mut self.nodes[usize::from(node)];
+        // The row, or the block that a start makes it of; not one that came into the ledger since.
+        let sealed = epoch
+            .checked_sub(1)
+            .is_none_or(|before| state.disk.seals.contains_key(&before) || self.epochs.last(before) <= state.began_at);
+        assert!(sealed, "P10: validator {me} votes in epoch {epoch} without the Seal of the one before");
+        let signature = state.disk.commit(&self.chain, Signer { identity: me, index }, &write.rows);
+        if self.liar(me).is_none() {
+            self.note_cast(me, &write.rows);
         }
+        signature
+    }
+
+    /// Final blocks for the ledger. Now and then it stands still, and all that come wait.
+    fn ask_append(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
+        let (stalls, pause) = (self.in_chaos() && self.random.percent(self.plan.stalls), self.random.between(1, 4));
+        let until = if stalls { self.now + self.random.between(STALL_MS.0, STALL_MS.1) } else { 0 };
+        let (now, healed) = (self.now, self.plan.network.heal_at);
+        let state = &mut self.nodes[usize::from(node)];
+        state.blocks.push((blocks, cert));
+        state.stalled_until = state.stalled_until.max(until.min(healed));
+        let (life, at) = (state.life, state.stalled_until.max(now + pause));
+        self.at(at, Event::Append { node, life });
+        self.perhaps_crash(node);
+    }
+
+    /// Sometimes a group.
+    fn append(&mut self, node: Index) {
+        let state = &self.nodes[usize::from(node)];
+        if self.now < state.stalled_until {
+            let (at, life) = (state.stalled_until, state.life);
+            return self.at(at, Event::Append { node, life });
+        }
+        let all = state.blocks.len();
+        let group = if self.random.percent(30) { all } else { all.min(1) };
+        let items: Vec<_> = self.nodes[usize::from(node)].blocks.drain(..group).collect();
+        items.iter().for_each(|(blocks, cert)| self.write_blocks(node, blocks, cert));
+    }
+
+    fn write_blocks(&mut self, node: Index, blocks: &[(Hash, Candidate)], cert: &Cert) {
+        self.nodes[usize::from(node)].disk.append(self.epochs, blocks, cert);
     }
 
     fn note_cast(&mut self, me: Index, rows: &Rows) {
         if let Rows::Notar { statement, candidate } = rows {
-            self.safety.candidate(statement.digest, &candidate.header);
+            self.safety.candidate(me, statement, &candidate.header);
         }
         if let Some(statement) = statement_of(rows) {
             let set = self.set_of(statement.epoch);
@@ -735,8 +796,8 @@ impl World {
 
     fn commit(&mut self, node: Index) {
         // Sometimes a group: all of it is on disk before the first of it is acknowledged.
-        let group = if self.random.percent(30) { self.nodes[usize::from(node)].pending.len() } else { 1 };
-        let items: Vec<Pending> = self.nodes[usize::from(node)].pending.iter().take(group).cloned().collect();
+        let group = if self.random.percent(30) { self.nodes[usize::from(node)].writes.len() } else { 1 };
+        let items: Vec<Write> = self.nodes[usize::from(node)].writes.iter().take(group).cloned().collect();
         if group > 1 {
             for item in &items {
                 self.write(node, item);
@@ -745,18 +806,16 @@ impl World {
         let life = self.nodes[usize::from(node)].life;
         for item in items {
             if self.lives(node, life) {
-                self.nodes[usize::from(node)].pending.remove(0);
+                self.nodes[usize::from(node)].writes.remove(0);
                 self.commit_one(node, item);
             }
         }
     }
 
-    fn commit_one(&mut self, node: Index, item: Pending) {
+    fn commit_one(&mut self, node: Index, write: Write) {
         // Rarely the connection breaks: the outcome is unknown, the process ends (P6). Blocks are tried until they hold.
-        let vote = matches!(item, Pending::Write(_));
-        let lost = vote && self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
-        let signature = if lost && self.random.percent(50) { None } else { self.write(node, &item) };
-        let Pending::Write(write) = item else { return };
+        let lost = self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
+        let signature = if lost && self.random.percent(50) { None } else { self.write(node, &write) };
         if lost {
             self.give(node, Input::WriteFailed { write: write.id, failure: WriteFailure::Unknown });
             let (life, pause) = (self.nodes[usize::from(node)].life, self.random.below(50));
@@ -785,7 +844,7 @@ impl World {
         for (digest, candidate) in &blocks {
             self.note_final(node, candidate, *digest);
         }
-        self.ask_commit(node, Pending::Blocks(blocks, cert));
+        self.ask_append(node, blocks, cert);
     }
 
     fn note_final(&mut self, node: Index, candidate: &Candidate, digest: Hash) {
@@ -929,8 +988,8 @@ impl World {
     fn send(&mut self, from: Index, to: Index, message: &Message) {
         let me = self.identity(from);
         if let Some(liar) = self.liar(me) {
-            let (chain, n) = (self.chain, self.n);
-            let mut scene = Scene { chain, me, n, random: &mut self.random, bases: &mut self.bases };
+            let (chain, epochs, n) = (self.chain, self.epochs, self.n);
+            let mut scene = Scene { chain, epochs, me, n, random: &mut self.random, bases: &mut self.bases };
             let lies = liar.twist(&mut scene, to, message);
             return self.lie(me, lies);
         }
@@ -979,8 +1038,8 @@ impl World {
         }
         let me = self.identity(to);
         if let Some(liar) = self.liar(me) {
-            let (chain, n) = (self.chain, self.n);
-            let mut scene = Scene { chain, me, n, random: &mut self.random, bases: &mut self.bases };
+            let (chain, epochs, n) = (self.chain, self.epochs, self.n);
+            let mut scene = Scene { chain, epochs, me, n, random: &mut self.random, bases: &mut self.bases };
             let lies = liar.hear(&mut scene, &message);
             self.lie(me, lies);
         }

@@ -1,6 +1,7 @@
 //! Many seeds, each with the scenario that it chooses: `SIM_SEEDS=1000000 SIM_FIRST=1 SIM_THREADS=2`; `SIM_SCENARIO=forgetful`
 //! and `SIM_CHAOS_MS=8000` choose instead, `SIM_STOP=1` ends at the first seed that violates something.
 
+use aitbc_sim::adversary::Adversary;
 use aitbc_sim::run::{Scenario, Verdict, Wanted, run};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,21 @@ fn wanted(seed: u64) -> Wanted {
     Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false }
 }
 
-/// The same with epochs of a few blocks, and sets that change. The scenario that is run by name only is drawn too.
+/// The same with epochs of a few blocks, and sets that change. Scenarios that are run by name only are drawn too.
 fn with_epochs(seed: u64) -> Wanted {
     let wanted = wanted(seed);
-    let amnesia = Some(Scenario::Amnesia).filter(|_| seed.is_multiple_of(8));
-    Wanted { scenario: wanted.scenario.or(amnesia), epochs: true, slots: 40, ..wanted }
+    let [reproposer, forger, early] = Adversary::OF_EPOCHS;
+    let named = match seed % 16 {
+        0 | 8 => Some(Scenario::Amnesia),
+        1 => Some(Scenario::Liar(reproposer)),
+        3 | 9 => Some(Scenario::OftenLeader(reproposer)),
+        7 | 15 => Some(Scenario::Lag),
+        5 => Some(Scenario::Liar(forger)),
+        11 => Some(Scenario::OftenLeader(forger)),
+        13 => Some(Scenario::Liar(early)),
+        _ => None,
+    };
+    Wanted { scenario: wanted.scenario.or(named), epochs: true, slots: 40, ..wanted }
 }
 
 /// What many runs come to.
@@ -38,6 +49,9 @@ struct Sums {
     epochs: u64,
     reproposals: u64,
     recoveries: u64,
+    rebuilt_seals: u64,
+    starts_behind: u64,
+    worst_lag: u64,
     failures: Vec<String>,
 }
 
@@ -67,6 +81,9 @@ impl Sums {
             epochs: verdict.epochs,
             reproposals: verdict.reproposals,
             recoveries: verdict.recoveries,
+            rebuilt_seals: verdict.rebuilt_seals,
+            starts_behind: verdict.starts_behind,
+            worst_lag: verdict.worst_lag,
         }
     }
 
@@ -83,6 +100,9 @@ impl Sums {
         self.epochs += other.epochs;
         self.reproposals += other.reproposals;
         self.recoveries += other.recoveries;
+        self.rebuilt_seals += other.rebuilt_seals;
+        self.starts_behind += other.starts_behind;
+        self.worst_lag = self.worst_lag.max(other.worst_lag);
         self.failures.extend(other.failures);
     }
 }
@@ -96,8 +116,13 @@ fn no_seed_violates_anything() {
 fn no_seed_with_short_epochs_violates_anything() {
     let seeds = number("SIM_EPOCH_SEEDS", number("SIM_SEEDS", 10_000).div_ceil(5));
     let sums = run_seeds(seeds, with_epochs);
-    println!("{} epochs, {} re-proposals, {} recoveries", sums.epochs, sums.reproposals, sums.recoveries);
+    println!(
+        "{} epochs, {} re-proposals, {} recoveries, {} starts without the Seal of their floor, {} with blocks behind votes, by {} epochs at most",
+        sums.epochs, sums.reproposals, sums.recoveries, sums.rebuilt_seals, sums.starts_behind, sums.worst_lag
+    );
     assert!(seeds < 1_000 || sums.reproposals > 0, "no last block of an epoch was ever proposed again");
+    assert!(seeds < 1_000 || sums.rebuilt_seals > 0, "no start ever found the last block of an epoch without its Seal");
+    assert!(seeds < 1_000 || sums.worst_lag >= 4, "no start ever found its blocks four epochs behind its votes");
 }
 
 /// All of them, and that nothing was violated.

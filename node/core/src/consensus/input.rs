@@ -2,6 +2,7 @@
 
 use crate::batch::BatchRef;
 use crate::block::{Candidate, Header, Proposal, Reproposal, Seal};
+use crate::epoch::Epochs;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::hello::Heard;
@@ -235,7 +236,8 @@ pub enum Input {
 pub struct Recovered {
     /// Last block of the ledger; the epoch of its child is that of [`Config::sets`](super::Config::sets).
     pub tip: Tip,
-    /// Ends of the last epochs, that of the tip's perhaps among them (P10).
+    /// Ends of the last epochs (P10). Required is that of the epoch before the tip's child ([`Recovered::lacks_seal`]), which the
+    /// ledger may hold as the block and its certificate only; the others help stragglers, or show what began before the start.
     pub seals: Vec<Seal>,
     /// Final certificate of the highest final slot held, if any; its slot is s*.
     pub final_cert: Option<Cert>,
@@ -259,4 +261,13 @@ pub struct Recovered {
     pub memory: Memory,
     /// Lease generation of this process (P8).
     pub generation: u32,
+}
+
+impl Recovered {
+    /// **P10** The epoch whose Seal a start needs and does not have: without it nobody votes before a peer has sent it, and whoever is
+    /// alone never does.
+    pub fn lacks_seal(&self, epochs: Epochs) -> Option<u64> {
+        let before = epochs.after(self.tip.height).checked_sub(1)?;
+        self.seals.iter().all(|seal| seal.header.epoch != before).then_some(before)
+    }
 }

@@ -1,6 +1,6 @@
 //! Block sync of a validator, by the node's own planner and checks, answered from simulated disks (protocol.md S1).
 
-use super::{Cheap, Event, Pending, World};
+use super::{Cheap, Event, World};
 use crate::disk::tip_of;
 use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::consensus::input::{Boundary, Input, Tip};
@@ -57,10 +57,7 @@ impl World {
     /// The end of the executor's chain: the ledger's, or beyond where blocks are on their way into it.
     pub(super) fn head(&self, node: Index) -> Tip {
         let state = &self.nodes[usize::from(node)];
-        let last = state.pending.iter().filter_map(|item| match item {
-            Pending::Blocks(blocks, _) => blocks.last(),
-            Pending::Write(_) => None,
-        });
+        let last = state.blocks.iter().filter_map(|(blocks, _)| blocks.last());
         let last = last.max_by_key(|(_, candidate)| candidate.header.height);
         match last.filter(|(_, candidate)| candidate.header.height > state.disk.height()) {
             Some((digest, candidate)) => tip_of(*digest, &candidate.header),
@@ -107,7 +104,7 @@ impl World {
             let set = self.set_after(header.height)?;
             Some(Box::new(Boundary { header, set }))
         });
-        self.ask_commit(node, Pending::Blocks(blocks, cert.clone()));
+        self.ask_append(node, blocks, cert.clone());
         let (tip, life, pause) = (self.head(node), self.nodes[usize::from(node)].life, self.random.between(1, 5));
         let input = Box::new(Input::Synced { tip, cert, included, nullifiers, boundary });
         self.at(self.now + pause, Event::Told { node, life, input });

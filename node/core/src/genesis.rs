@@ -89,6 +89,9 @@ pub enum GenesisError {
     /// The validators are no set.
     #[error("validators: {0}")]
     Validators(#[from] SetError),
+    /// A validator's key that nobody, or everybody, can sign for.
+    #[error("validators: {0} is no point of full order, so it is nobody's ed25519 key")]
+    WeakValidator(PublicKey),
     /// An address stands twice.
     #[error("account {0} is listed twice")]
     DuplicateAccount(Address),
@@ -151,6 +154,9 @@ impl Genesis {
             return Err(GenesisError::ChainId(self.chain_id.chars().take(64).collect()));
         }
         self.validator_set()?;
+        if let Some(weak) = self.validators.iter().find(|v| !v.public_key.has_full_order()) {
+            return Err(GenesisError::WeakValidator(weak.public_key));
+        }
         if self.accounts.len() > MAX_GENESIS_ACCOUNTS {
             return Err(GenesisError::TooManyAccounts(self.accounts.len()));
         }
@@ -213,6 +219,10 @@ mod tests {
         let mut wrong = genesis();
         wrong.chain_id = "Dev".into();
         assert!(wrong.check().expect_err("capital").to_string().contains("chain_id"));
+        let mut wrong = genesis();
+        wrong.validators.push(GenesisValidator { public_key: PublicKey([0; 32]), weight: 1 });
+        let weak = wrong.check().expect_err("zeros").to_string();
+        assert!(weak.contains(&"0".repeat(64)) && weak.contains("point of full order"), "{weak}");
         let mut wrong = genesis();
         wrong.accounts.push(wrong.accounts[0].clone());
         assert!(wrong.check().expect_err("twice").to_string().contains("listed twice"));

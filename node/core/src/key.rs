@@ -73,6 +73,13 @@ impl PublicKey {
         Address(out)
     }
 
+    /// True iff it is a point of full order, as every key of a secret is: of any other either nobody can make signatures,
+    /// or everybody, for ZIP-215 does not see what is of small order.
+    pub fn has_full_order(&self) -> bool {
+        ed25519_dalek::VerifyingKey::from_bytes(&self.0)
+            .is_ok_and(|key| !key.is_weak() && key.to_edwards().is_torsion_free())
+    }
+
     /// True iff `signature` over `message` is valid by ZIP-215.
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
         ed25519_zebra::VerificationKey::try_from(self.0)
@@ -224,6 +231,32 @@ mod tests {
         let signature = key().sign(b"yes");
         assert!(key().public().verifies(b"yes", &signature));
         assert!(!key().public().verifies(b"no", &signature));
+    }
+
+    /// Zeros are what a placeholder looks like, and a point: this signature of nobody is valid for it and any message.
+    #[test]
+    fn only_a_point_of_full_order_is_a_key_that_somebody_alone_signs_for() {
+        let starting = |first: u8| std::array::from_fn(|i| if i == 0 { first } else { 0 });
+        let everybodys = [PublicKey([0; 32]), PublicKey(starting(1))];
+        let mut of_nobody = Signature([0; 64]);
+        of_nobody.0[0] = 1;
+        for weak in everybodys {
+            assert!(weak.verifies(b"yes", &of_nobody) && weak.verifies(b"no", &of_nobody), "{weak}");
+            assert!(!weak.has_full_order(), "{weak}");
+        }
+        let no_point = PublicKey(starting(2));
+        assert!(!no_point.verifies(b"yes", &of_nobody) && !no_point.has_full_order());
+        assert!((0..=255).all(|seed| SecretKey::from_seed([seed; 32]).public().has_full_order()));
+    }
+
+    /// Two names of one key would be two of a threshold.
+    #[test]
+    fn a_key_with_a_part_of_small_order_is_another_name_of_one_without_and_none_itself() {
+        let zero = ed25519_dalek::VerifyingKey::from_bytes(&[0; 32]).expect("a point").to_edwards();
+        let own = ed25519_dalek::VerifyingKey::from_bytes(&key().public().0).expect("a point").to_edwards();
+        let other = PublicKey((own + zero).compress().0);
+        assert_ne!(other, key().public());
+        assert!(!other.has_full_order());
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub enum TermsError {
     /// A key stands twice.
     #[error("receipts.coordinators: {0} is listed twice")]
     DuplicateCoordinator(PublicKey),
+    /// A key that nobody, or everybody, can sign for.
+    #[error("receipts.coordinators: {0} is no point of full order, so it is nobody's ed25519 key")]
+    WeakCoordinator(PublicKey),
 }
 
 /// What a receipt mints, in smallest units.
@@ -105,10 +108,15 @@ impl Terms {
             }
         }
         let mut seen = BTreeSet::new();
-        match self.coordinators.iter().find(|coordinator| !seen.insert(coordinator.public_key)) {
-            Some(twice) => Err(TermsError::DuplicateCoordinator(twice.public_key)),
-            None => Ok(()),
+        for Coordinator { public_key } in &self.coordinators {
+            if !public_key.has_full_order() {
+                return Err(TermsError::WeakCoordinator(*public_key));
+            }
+            if !seen.insert(public_key) {
+                return Err(TermsError::DuplicateCoordinator(*public_key));
+            }
         }
+        Ok(())
     }
 
     /// True for a key that may attest.
@@ -169,6 +177,15 @@ mod tests {
         assert!(refused(|t| t.provider_epoch_cap = u64::MAX).contains("provider_epoch_cap"));
         assert!(refused(|t| t.expiry_seconds = 0).contains("expiry_seconds: 0"));
         assert!(refused(|t| t.expiry_seconds = u64::MAX).contains("expiry_seconds"));
+    }
+
+    #[test]
+    fn a_coordinator_whose_key_is_nobodys_is_named() {
+        let zeros = refused(|t| t.coordinators[1].public_key = PublicKey([0; 32]));
+        assert!(zeros.contains(&"0".repeat(64)) && zeros.contains("point of full order"), "{zeros}");
+        let no_point =
+            refused(|t| t.coordinators[0].public_key = PublicKey(std::array::from_fn(|i| u8::from(i == 0) * 2)));
+        assert!(no_point.contains("receipts.coordinators: 02"), "{no_point}");
     }
 
     #[test]

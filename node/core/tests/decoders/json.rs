@@ -4,7 +4,7 @@ use crate::{mutate, samples, seed};
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
-use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::key::{Address, PublicKey, SecretKey};
 use aitbc_core::params::{MAX_SUPPLY, Parameters};
 use aitbc_core::terms::{Coordinator, Terms};
 use aitbc_core::transaction::{Action, SignedTransaction};
@@ -85,15 +85,17 @@ pub fn read_genesis(text: &str) -> bool {
 }
 
 fn genesis(rng: &mut StdRng) -> Genesis {
-    let validator = |_| GenesisValidator { public_key: PublicKey(rng.random()), weight: rng.random_range(1..100) };
-    let validators = (0..4).map(validator).collect();
+    let mut key = || SecretKey::from_seed(rng.random()).public();
+    let keys: [PublicKey; 7] = std::array::from_fn(|_| key());
+    let validator = |public_key| GenesisValidator { public_key, weight: rng.random_range(1..100) };
+    let validators = keys[..4].iter().copied().map(validator).collect();
     let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
     let accounts = (0..4).map(account).collect();
     let faucet = rng.random_bool(0.5).then_some(Faucet { balance: 1_000, max_amount: 10 });
     let receipts = rng.random_bool(0.5).then(|| Terms {
         mint_per_unit: rng.random_range(0..1_000),
         coordinator_parts_per_million: rng.random_range(0..=1_000_000),
-        coordinators: (0..3).map(|_| Coordinator { public_key: PublicKey(rng.random()) }).collect(),
+        coordinators: keys[4..].iter().map(|key| Coordinator { public_key: *key }).collect(),
         coordinator_threshold: rng.random_range(1..=3),
         epoch_cap: rng.random_range(0..=MAX_SUPPLY),
         provider_epoch_cap: rng.random_range(0..=MAX_SUPPLY),

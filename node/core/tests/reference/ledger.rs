@@ -7,7 +7,7 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::codec;
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, faucet_address};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::{Address, PublicKey, Signature};
+use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
 use aitbc_core::ledger::{Context, Executed, ResultCode, Rules, execute};
 use aitbc_core::params::{MAX_SUPPLY, MAX_TRANSFERS, Parameters};
 use aitbc_core::receipt::{Attestation, AttestedReceipt, Extra, Receipt, Text};
@@ -45,7 +45,7 @@ fn genesis(rng: &mut StdRng) -> Genesis {
     Genesis {
         chain_id: "reference".into(),
         mode: Mode::Poa,
-        validators: vec![GenesisValidator { public_key: key(101), weight: 1 }],
+        validators: vec![GenesisValidator { public_key: secret(101).public(), weight: 1 }],
         accounts,
         faucet,
         receipts: rng.random_bool(0.9).then(|| terms(rng)),
@@ -53,8 +53,13 @@ fn genesis(rng: &mut StdRng) -> Genesis {
     }
 }
 
+/// Genesis takes keys only that somebody has.
+fn secret(n: u8) -> SecretKey {
+    SecretKey::from_seed([n; 32])
+}
+
 fn coordinator(n: u8) -> PublicKey {
-    key(60 + n)
+    secret(60 + n).public()
 }
 
 /// Terms whose caps are reached, and such that never are.

@@ -124,6 +124,8 @@ pub enum ResultCode {
     EpochCapReached = 71,
     /// More than a provider may mint in an epoch.
     ProviderCapReached = 72,
+    /// Completed in a future that no clock's error explains.
+    ReceiptFromFuture = 73,
     /// The timeout has passed, or is too far ahead.
     EscrowTimeoutOutOfRange = 80,
     /// Something is locked for the job already.
@@ -142,7 +144,7 @@ pub enum ResultCode {
 
 impl ResultCode {
     /// All, in the order of their numbers.
-    pub const ALL: [ResultCode; 26] = [
+    pub const ALL: [ResultCode; 27] = [
         ResultCode::Ok,
         ResultCode::Expired,
         ResultCode::NonceTooLow,
@@ -162,6 +164,7 @@ impl ResultCode {
         ResultCode::SupplyExhausted,
         ResultCode::EpochCapReached,
         ResultCode::ProviderCapReached,
+        ResultCode::ReceiptFromFuture,
         ResultCode::EscrowTimeoutOutOfRange,
         ResultCode::EscrowExists,
         ResultCode::EscrowNotFound,
@@ -203,6 +206,7 @@ impl ResultCode {
             ResultCode::SupplyExhausted => "SUPPLY_EXHAUSTED",
             ResultCode::EpochCapReached => "EPOCH_CAP_REACHED",
             ResultCode::ProviderCapReached => "PROVIDER_CAP_REACHED",
+            ResultCode::ReceiptFromFuture => "RECEIPT_FROM_FUTURE",
             ResultCode::EscrowTimeoutOutOfRange => "ESCROW_TIMEOUT_OUT_OF_RANGE",
             ResultCode::EscrowExists => "ESCROW_EXISTS",
             ResultCode::EscrowNotFound => "ESCROW_NOT_FOUND",
@@ -252,6 +256,9 @@ impl ResultCode {
             }
             ResultCode::ProviderCapReached => {
                 "the provider has minted what it may in this epoch; send it again in the next one"
+            }
+            ResultCode::ReceiptFromFuture => {
+                "completed_at, in seconds, is over a minute ahead of the block's time; send it again then, or sign it anew"
             }
             ResultCode::EscrowTimeoutOutOfRange => {
                 "timeout_height must be above the block's height and at most 100,000,000 ahead; lock with another one"
@@ -831,6 +838,7 @@ mod tests {
             (70, "SUPPLY_EXHAUSTED"),
             (71, "EPOCH_CAP_REACHED"),
             (72, "PROVIDER_CAP_REACHED"),
+            (73, "RECEIPT_FROM_FUTURE"),
             (80, "ESCROW_TIMEOUT_OUT_OF_RANGE"),
             (81, "ESCROW_EXISTS"),
             (82, "ESCROW_NOT_FOUND"),

@@ -61,6 +61,9 @@ pub const MAX_COORDINATORS: usize = 16;
 pub const MAX_METADATA: usize = 16;
 /// Longest time a receipt can be claimed in seconds: ten years.
 pub const MAX_RECEIPT_EXPIRY: u64 = 315_360_000;
+/// How far ahead of the block's time work may have been completed, in seconds: what clocks differ by. Further ahead, the receipt
+/// would hardly ever expire.
+pub const MAX_RECEIPT_AHEAD: u64 = 60;
 /// How far ahead an escrow may time out, in heights: a slip of a digit must not lock units up for ever.
 pub const MAX_ESCROW_AHEAD: u64 = 100_000_000;
 /// Accounts a genesis may endow.

@@ -14,6 +14,9 @@ use aitbc_core::{codec, hash, json as transaction_json, merkle};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Time of the blocks, one second after the work of the receipt.
+const TIME_MS: u64 = 1_695_720_003_000;
+
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/transactions.json");
 
 fn key(seed: u8) -> SecretKey {
@@ -194,6 +197,7 @@ fn block_vector(height: usize, txs: &[(u8, SignedTransaction)], batch: &Batch, e
     let transactions: Vec<Value> = txs.iter().map(|(seed, tx)| transaction_vector(*seed, tx)).collect();
     json!({
         "height": height,
+        "time_ms": TIME_MS,
         "proposer": address(102),
         "transactions": transactions,
         "batch": batch_vector(batch),
@@ -222,7 +226,8 @@ fn vectors() -> Value {
     for (i, txs) in blocks().iter().enumerate() {
         let (height, batch) = (i + 1, batch(i + 1, txs));
         let verified = VerifiedBatch::trusted(Arc::new(batch.clone()), batch.digest(), &rules.chain);
-        let executed = execute(&state, &rules, &Context::plain(height as u64, address(102)), [&verified]);
+        let context = Context { time_ms: TIME_MS, ..Context::plain(height as u64, address(102)) };
+        let executed = execute(&state, &rules, &context, [&verified]);
         chain.push(block_vector(height, txs, &batch, &executed));
         state = executed.state;
     }

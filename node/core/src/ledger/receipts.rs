@@ -9,6 +9,7 @@
 //! | is each attestation by a coordinator of genesis? | `UNKNOWN_COORDINATOR` | claim, release |
 //! | are there as many as genesis wants? | `TOO_FEW_ATTESTATIONS` | claim, release |
 //! | block's time ≤ `completed_at` + expiry? | `RECEIPT_EXPIRED` | claim, release |
+//! | `completed_at` ≤ block's time + 60 s? | `RECEIPT_FROM_FUTURE` | claim, release |
 //! | is provider and `receipt_id` new? | `RECEIPT_CLAIMED` | claim |
 //! | does it fit into the supply? | `SUPPLY_EXHAUSTED` | claim |
 //! | into what the epoch may mint? | `EPOCH_CAP_REACHED` | claim |
@@ -27,7 +28,7 @@
 
 use super::{Block, ResultCode};
 use crate::key::Address;
-use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY};
+use crate::params::{MAX_ESCROW_AHEAD, MAX_RECEIPT_AHEAD, MAX_SUPPLY};
 use crate::receipt::{self, AttestedReceipt, Name, Receipt};
 use crate::record::{Record, RecordKey};
 use crate::terms::{Mint, Terms};
@@ -80,8 +81,12 @@ impl Block<'_> {
     fn attested(&self, attested: &AttestedReceipt) -> Result<&ReceiptRules, ResultCode> {
         let rules = self.receipt_rules()?;
         rules.admit(attested)?;
-        if self.time_ms / 1_000 > rules.terms.expires(attested.receipt.completed_at) {
+        let (now, completed) = (self.time_ms / 1_000, attested.receipt.completed_at);
+        if now > rules.terms.expires(completed) {
             return Err(ResultCode::ReceiptExpired);
+        }
+        if completed > now.saturating_add(MAX_RECEIPT_AHEAD) {
+            return Err(ResultCode::ReceiptFromFuture);
         }
         Ok(rules)
     }

@@ -168,6 +168,7 @@ impl Chain {
             1 => MAX_SUPPLY,
             2 => now - terms.map_or(1, |terms| terms.expiry_seconds),
             3 => now - terms.map_or(1, |terms| terms.expiry_seconds) - 1,
+            4 => now + rng.random_range(58..64),
             _ => now + rng.random_range(0..3),
         };
         let chain_id = match rng.random_range(0..12) {

@@ -88,6 +88,9 @@ impl Model {
         if u128::from(time_ms / 1_000) > u128::from(receipt.completed_at) + u128::from(terms.expiry_seconds) {
             return Err("RECEIPT_EXPIRED");
         }
+        if u128::from(receipt.completed_at) > u128::from(time_ms / 1_000) + 60 {
+            return Err("RECEIPT_FROM_FUTURE");
+        }
         Ok(terms)
     }
 

@@ -280,6 +280,26 @@ fn a_receipt_is_worth_something_until_its_last_second_and_nothing_after() {
     late.refuses(SENDER, claim(receipt("a", 1)), ResultCode::ReceiptExpired);
 }
 
+/// As a receipt in milliseconds is: it would not expire for 50,000 years.
+#[test]
+fn a_receipt_of_the_future_is_worth_nothing_yet_but_for_what_clocks_differ_by() {
+    let ahead = |seconds| Receipt { completed_at: DONE + seconds, ..receipt("a", 1) };
+    let locked = || {
+        let mut chain = Chain::new();
+        assert_eq!(chain.code(CLIENT, lock(500, 20)), ResultCode::Ok);
+        chain
+    };
+    for wrong in [61, 1_000 * DONE, MAX_SUPPLY - DONE] {
+        Chain::new().refuses(SENDER, claim(ahead(wrong)), ResultCode::ReceiptFromFuture);
+        locked().refuses(SENDER, release(ahead(wrong)), ResultCode::ReceiptFromFuture);
+    }
+    assert_eq!(locked().code(SENDER, release(ahead(60))), ResultCode::Ok);
+    let mut later = Chain::new();
+    assert_eq!(later.code(SENDER, claim(ahead(61))), ResultCode::ReceiptFromFuture);
+    later.time += 1;
+    assert_eq!(later.code(SENDER, claim(ahead(61))), ResultCode::Ok, "it can come again");
+}
+
 #[test]
 fn nothing_is_minted_over_the_greatest_supply() {
     let most = || with_terms(|r| (r.genesis_supply, r.terms.mint_per_unit) = (MAX_SUPPLY - 9, 1));

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! mint        = units × mint_per_unit
-//! coordinator = ⌊mint × coordinator_parts_per_million / 1,000,000⌋ / number of attestations, rounded down
-//! provider    = mint − coordinator × number of attestations: what does not divide is the provider's
+//! coordinator = ⌊mint × coordinator_parts_per_million / 1,000,000⌋ / number of coordinators in genesis, rounded down
+//! provider    = mint − coordinator × number of attestations
 //! ```
+//!
+//! A coordinator earns the same whoever attests beside it, so that none gains by sending a receipt without another's
+//! attestation. Shares of those who do not attest, and what does not divide, are the provider's.
 
 use crate::key::PublicKey;
 use crate::params::{MAX_COORDINATORS, MAX_RECEIPT_EXPIRY, MAX_SUPPLY};
@@ -29,7 +32,7 @@ pub struct Coordinator {
 pub struct Terms {
     /// Smallest units that one unit of work mints; 0: receipts only release escrows.
     pub mint_per_unit: u64,
-    /// Share of what is minted that goes to the coordinators who attested, 0 to 1,000,000.
+    /// Share of what is minted that goes to the coordinators if all of them attest, 0 to 1,000,000.
     pub coordinator_parts_per_million: u32,
     /// Who may attest, 1 to 16.
     pub coordinators: Vec<Coordinator>,
@@ -124,13 +127,13 @@ impl Terms {
         self.coordinators.iter().any(|coordinator| coordinator.public_key == *key)
     }
 
-    /// What units attested by so many coordinators mint; `None` where that is more than there may be.
+    /// What units attested by so many of the coordinators mint; `None` where that is more than there may be.
     pub fn mint(&self, units: u64, attestations: usize) -> Option<Mint> {
         let total = units.checked_mul(self.mint_per_unit).filter(|total| *total <= MAX_SUPPLY)?;
-        let attestations = attestations as u64;
         let share = u128::from(total) * u128::from(self.coordinator_parts_per_million) / u128::from(MILLION);
-        let coordinator = u64::try_from(share).ok()?.checked_div(attestations).unwrap_or(0);
-        Some(Mint { provider: total - coordinator * attestations, coordinator, total })
+        let coordinator = u64::try_from(share).ok()?.checked_div(self.coordinators.len() as u64)?;
+        let provider = total.checked_sub(coordinator.checked_mul(attestations as u64)?)?;
+        Some(Mint { provider, coordinator, total })
     }
 
     /// The last second, since 1970, at which a receipt of work completed then is worth something.
@@ -189,14 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn coordinators_share_their_part_equally_and_what_does_not_divide_is_the_providers() {
-        assert_eq!(terms().mint(2, 2), Some(Mint { provider: 1_900, coordinator: 50, total: 2_000 }));
+    fn a_coordinator_has_its_share_of_all_whoever_else_attests_and_the_rest_is_the_providers() {
         // 5 % of 1,000 is 50: 16 for each of three, and 2 that stay with the provider.
         assert_eq!(terms().mint(1, 3), Some(Mint { provider: 952, coordinator: 16, total: 1_000 }));
+        assert_eq!(terms().mint(1, 2), Some(Mint { provider: 968, coordinator: 16, total: 1_000 }));
+        assert_eq!(terms().mint(2, 2), Some(Mint { provider: 1_934, coordinator: 33, total: 2_000 }));
         let odd = Terms { mint_per_unit: 7, ..terms() };
         assert_eq!(odd.mint(1, 2), Some(Mint { provider: 7, coordinator: 0, total: 7 }));
         let all = Terms { coordinator_parts_per_million: 1_000_000, ..terms() };
-        assert_eq!(all.mint(1, 2), Some(Mint { provider: 0, coordinator: 500, total: 1_000 }));
+        assert_eq!(all.mint(1, 3), Some(Mint { provider: 1, coordinator: 333, total: 1_000 }));
+        assert_eq!(all.mint(1, 2), Some(Mint { provider: 334, coordinator: 333, total: 1_000 }));
         let nothing = Terms { mint_per_unit: 0, ..terms() };
         assert_eq!(nothing.mint(u64::MAX, 2), Some(Mint { provider: 0, coordinator: 0, total: 0 }));
     }
@@ -204,8 +209,8 @@ mod tests {
     #[test]
     fn more_than_there_may_be_is_not_minted() {
         let one = Terms { mint_per_unit: 1, coordinator_parts_per_million: 1_000_000, ..terms() };
-        let most = Mint { provider: 1, coordinator: (MAX_SUPPLY - 1) / 2, total: MAX_SUPPLY };
-        assert_eq!(one.mint(MAX_SUPPLY, 2), Some(most));
+        let most = Mint { provider: 1, coordinator: (MAX_SUPPLY - 1) / 3, total: MAX_SUPPLY };
+        assert_eq!(one.mint(MAX_SUPPLY, 3), Some(most));
         assert_eq!(one.mint(MAX_SUPPLY + 1, 2), None);
         assert_eq!(terms().mint(1 << 63, 2), None);
     }

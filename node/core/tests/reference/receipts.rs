@@ -121,8 +121,8 @@ impl Model {
             self.receipts.minted_by.insert(None, (now.epoch, all));
             self.receipts.minted_by.insert(Some(provider), (now.epoch, own));
         }
-        let count = attested.attestations.len() as u128;
-        let each = mint * u128::from(terms.coordinator_parts_per_million) / 1_000_000 / count;
+        let (count, of) = (attested.attestations.len() as u128, terms.coordinators.len() as u128);
+        let each = mint * u128::from(terms.coordinator_parts_per_million) / 1_000_000 / of;
         for attestation in &attested.attestations {
             self.reward(&address(&attestation.coordinator), each);
         }

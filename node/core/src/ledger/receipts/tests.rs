@@ -202,8 +202,8 @@ impl Chain {
 fn a_receipt_mints_for_provider_and_coordinators_and_leaves_its_record() {
     let mut chain = Chain::new();
     assert_eq!(chain.code(SENDER, claim(receipt("a", 33))), ResultCode::Ok);
-    // 330: a fifth is 66, 33 for each of two.
-    assert_eq!((chain.holds(PROVIDER), chain.holds(11), chain.holds(12), chain.holds(13)), (264, 33, 33, 0));
+    // 330: a fifth is 66, 22 for each of three, of whom two attest.
+    assert_eq!((chain.holds(PROVIDER), chain.holds(11), chain.holds(12), chain.holds(13)), (286, 22, 22, 0));
     assert_eq!((chain.supply(), chain.holds(SENDER)), ((330, 0), FUNDS - 2));
     let key = RecordKey::Receipt { nullifier: receipt("a", 33).nullifier() };
     let record = Record::Receipt { digest: receipt("a", 33).digest(), height: HEIGHT, minted: 330 };
@@ -261,13 +261,25 @@ fn an_attestation_by_no_coordinator_is_refused_even_beside_enough_others() {
 }
 
 #[test]
-fn fewer_attestations_than_the_threshold_are_refused_and_more_share() {
+fn fewer_attestations_than_the_threshold_are_refused() {
     let one = Action::ClaimReceipt(by(&[13], receipt("a", 1)));
     Chain::new().refuses(SENDER, one, ResultCode::TooFewAttestations);
-    let mut chain = Chain::new();
-    assert_eq!(chain.code(SENDER, Action::ClaimReceipt(by(&COORDINATORS, receipt("a", 1)))), ResultCode::Ok);
+}
+
+/// Whoever sees a claim that is pending can send the same receipt with fewer attestations and a higher fee.
+#[test]
+fn no_coordinator_earns_more_by_leaving_out_anothers_attestation() {
+    for (keys, provider) in [(&COORDINATORS[..], 24), (&[11, 12], 26), (&[12, 13], 26)] {
+        let mut chain = Chain::new();
+        assert_eq!(chain.code(SENDER, Action::ClaimReceipt(by(keys, receipt("a", 3)))), ResultCode::Ok);
+        // 30: a fifth is 6, 2 for each of three.
+        assert!(keys.iter().all(|n| chain.holds(*n) == 2), "{keys:?}");
+        assert_eq!(chain.holds(PROVIDER), provider, "{keys:?}");
+    }
+    let mut small = Chain::new();
+    assert_eq!(small.code(SENDER, Action::ClaimReceipt(by(&COORDINATORS, receipt("a", 1)))), ResultCode::Ok);
     // 10: a fifth is 2, which three cannot share.
-    assert_eq!((chain.holds(PROVIDER), chain.holds(11)), (10, 0));
+    assert_eq!((small.holds(PROVIDER), small.holds(11)), (10, 0));
 }
 
 #[test]
@@ -375,7 +387,7 @@ fn the_same_receipt_mints_and_releases_in_either_order() {
         let (first, second) = if claim_first { (one, other) } else { (other, one) };
         assert_eq!(chain.code(CLIENT, lock(500, 20)), ResultCode::Ok);
         assert_eq!((chain.code(SENDER, first), chain.code(SENDER, second)), (ResultCode::Ok, ResultCode::Ok));
-        assert_eq!((chain.holds(PROVIDER), chain.supply()), (508, (10, 0)));
+        assert_eq!((chain.holds(PROVIDER), chain.supply()), (510, (10, 0)));
     }
 }
 
@@ -470,5 +482,5 @@ fn a_receipt_may_pay_who_sends_it_and_a_client_that_is_its_provider() {
     assert_eq!(chain.code(CLIENT, release(Receipt { price: Some(100), ..own.clone() })), ResultCode::Ok);
     assert_eq!(chain.holds(CLIENT), FUNDS - 4);
     assert_eq!(chain.code(CLIENT, claim(own)), ResultCode::Ok);
-    assert_eq!(chain.holds(CLIENT), FUNDS - 6 + 8);
+    assert_eq!(chain.holds(CLIENT), FUNDS - 6 + 10);
 }

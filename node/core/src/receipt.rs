@@ -12,7 +12,8 @@
 //! job          = H(job: client[20] ‖ job_id)                 what is paid once
 //! ```
 //!
-//! Texts are printable ASCII without `"` and `\`, numbers whole: nothing is left to how a language escapes or rounds.
+//! Texts are printable ASCII without `"` and `\`, numbers whole: nothing is left to how a language escapes or rounds. Names
+//! of metadata are 1 to 64 of `A-Z a-z 0-9 _ . -`: some libraries take objects with odd names for something else.
 
 use crate::codec;
 use crate::hash::{self, Domain, Hash, hash};
@@ -72,6 +73,54 @@ pub enum Extra {
     Text(Text<256>),
     /// 0 to 2^53 − 1.
     Number(u64),
+}
+
+/// Whether a name of [`Receipt::metadata`] is one.
+pub(crate) fn is_metadata_name(name: &Name) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    !name.as_str().is_empty() && name.as_str().bytes().all(plain)
+}
+
+/// A field of a receipt, before it is written.
+enum Field<'a> {
+    Text(String),
+    Number(u64),
+    Entries(&'a [(Name, Extra)]),
+}
+
+impl Field<'_> {
+    fn text(text: &impl fmt::Display) -> Self {
+        Field::Text(text.to_string())
+    }
+
+    /// As JSON. A text has no character that JSON would escape.
+    fn written(&self) -> String {
+        match self {
+            Field::Text(text) => format!("\"{text}\""),
+            Field::Number(number) => number.to_string(),
+            Field::Entries(entries) => object(entries.iter().map(|(name, extra)| (name, Field::from(extra)))),
+        }
+    }
+
+    fn value(self) -> Value {
+        match self {
+            Field::Text(text) => text.into(),
+            Field::Number(number) => number.into(),
+            Field::Entries(entries) => {
+                let entry = |(name, extra): &(Name, Extra)| (name.to_string(), Field::from(extra).value());
+                Value::Object(entries.iter().map(entry).collect())
+            }
+        }
+    }
+}
+
+impl From<&Extra> for Field<'_> {
+    fn from(extra: &Extra) -> Self {
+        match extra {
+            Extra::Text(text) => Field::text(text),
+            Extra::Number(number) => Field::Number(*number),
+        }
+    }
 }
 
 /// What a provider says it did. `version` is always [`VERSION`] and not written down.
@@ -181,6 +230,12 @@ pub enum ReceiptError {
         /// `completed_at`.
         completed: u64,
     },
+    /// A name of metadata is empty, or has other characters than names have.
+    #[error("metadata: \"{name}\" is no name, 1 to 64 letters, digits, _ . or - expected")]
+    MetadataName {
+        /// The name.
+        name: Name,
+    },
     /// Names of metadata are not in order, or one is there twice.
     #[error("metadata is not sorted by name, or has a name twice")]
     MetadataOrder,
@@ -204,30 +259,30 @@ impl ReceiptError {
 }
 
 impl Receipt {
-    /// The fields that are there, as JSON, by ascending name.
-    fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let name = |name: &Option<Name>| name.as_ref().map(quoted);
-        let label = |label: &Option<Label>| label.as_ref().map(quoted);
-        let number = |number: Option<u64>| number.map(|number| number.to_string());
+    /// The fields that are there, by ascending name.
+    fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
+        let name = |name: &Option<Name>| name.as_ref().map(Field::text);
+        let label = |label: &Option<Label>| label.as_ref().map(Field::text);
+        let number = |number: Option<u64>| number.map(Field::Number);
         let fields = [
             ("artifact_hash", label(&self.artifact_hash)),
-            ("chain_id", self.chain_id.as_ref().map(quoted)),
-            ("client", Some(quoted(&self.client))),
+            ("chain_id", self.chain_id.as_ref().map(Field::text)),
+            ("client", Some(Field::text(&self.client))),
             ("completed_at", number(Some(self.completed_at))),
             ("coordinator_id", name(&self.coordinator_id)),
             ("duration_ms", number(self.duration_ms)),
-            ("job_id", Some(quoted(&self.job_id))),
-            ("metadata", self.metadata.as_ref().map(|entries| metadata_json(entries))),
+            ("job_id", Some(Field::text(&self.job_id))),
+            ("metadata", self.metadata.as_deref().map(Field::Entries)),
             ("model", label(&self.model)),
             ("nonce", name(&self.nonce)),
             ("price", number(self.price)),
             ("prompt_hash", label(&self.prompt_hash)),
-            ("provider", Some(quoted(&self.provider.address()))),
-            ("receipt_id", Some(quoted(&self.receipt_id))),
+            ("provider", Some(Field::text(&self.provider.address()))),
+            ("receipt_id", Some(Field::text(&self.receipt_id))),
             ("started_at", number(Some(self.started_at))),
-            ("unit_type", Some(quoted(&self.unit_type))),
+            ("unit_type", Some(Field::text(&self.unit_type))),
             ("units", number(Some(self.units))),
-            ("version", Some(quoted(&VERSION))),
+            ("version", Some(Field::text(&VERSION))),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
@@ -239,7 +294,7 @@ impl Receipt {
 
     /// The JSON object that is signed, without `signature`, for people and clients.
     pub fn to_json(&self) -> Map<String, Value> {
-        serde_json::from_slice(&self.canonical()).unwrap_or_default()
+        self.fields().map(|(name, field)| (name.to_owned(), field.value())).collect()
     }
 
     /// SHA-256 of [`Self::canonical`], what coordinators attest; plain, so that any language computes it.
@@ -304,8 +359,11 @@ impl Receipt {
         if completed < started {
             return Err(ReceiptError::EndsBeforeStart { started, completed });
         }
-        let sorted = |entries: &Vec<(Name, Extra)>| entries.is_sorted_by(|(a, _), (b, _)| a < b);
-        if self.metadata.as_ref().is_none_or(sorted) { Ok(()) } else { Err(ReceiptError::MetadataOrder) }
+        let entries = self.metadata.as_deref().unwrap_or_default();
+        if let Some((name, _)) = entries.iter().find(|(name, _)| !is_metadata_name(name)) {
+            return Err(ReceiptError::MetadataName { name: name.clone() });
+        }
+        if entries.is_sorted_by(|(a, _), (b, _)| a < b) { Ok(()) } else { Err(ReceiptError::MetadataOrder) }
     }
 }
 
@@ -327,23 +385,10 @@ fn attest_bytes(chain: &Hash, digest: &Hash) -> [u8; 80] {
     out
 }
 
-/// A JSON object of fields that are JSON already.
-fn object<N: fmt::Display>(fields: impl Iterator<Item = (N, String)>) -> String {
-    let fields: Vec<String> = fields.map(|(name, value)| format!("{}:{value}", quoted(&name))).collect();
+/// A JSON object. A name has no character that JSON would escape.
+fn object<'a, N: fmt::Display>(fields: impl Iterator<Item = (N, Field<'a>)>) -> String {
+    let fields: Vec<String> = fields.map(|(name, field)| format!("\"{name}\":{}", field.written())).collect();
     format!("{{{}}}", fields.join(","))
-}
-
-/// A text has no character that JSON would escape.
-fn quoted(text: &impl fmt::Display) -> String {
-    format!("\"{text}\"")
-}
-
-fn metadata_json(entries: &[(Name, Extra)]) -> String {
-    let value = |extra: &Extra| match extra {
-        Extra::Text(text) => quoted(text),
-        Extra::Number(number) => number.to_string(),
-    };
-    object(entries.iter().map(|(name, extra)| (name, value(extra))))
 }
 
 impl AttestedReceipt {

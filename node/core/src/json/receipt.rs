@@ -7,12 +7,13 @@
 //!
 //! Read is any order of fields, any spaces, `null` for a field that is absent, and 128 hex digits for `sig`; the same receipt
 //! comes of all of them. What cannot be written in one way only is refused: other texts than printable ASCII without `"` and
-//! `\`, numbers with a fraction, addresses that are not `ait1…` in lower case, metadata in metadata.
+//! `\`, names of metadata of other characters than `A-Z a-z 0-9 _ . -`, numbers with a fraction, addresses that are not `ait1…`
+//! in lower case, metadata in metadata.
 
 use super::{JsonError, MAX_NUMBER, Object, shown};
 use crate::key::{Address, PublicKey, Signature};
 use crate::params::{MAX_COORDINATORS, MAX_METADATA};
-use crate::receipt::{Attestation, AttestedReceipt, Extra, Name, Receipt, Text, VERSION};
+use crate::receipt::{Attestation, AttestedReceipt, Extra, Name, Receipt, Text, VERSION, is_metadata_name};
 use crate::transaction::Lock;
 use serde_json::{Map, Value, json};
 
@@ -211,7 +212,9 @@ fn metadata(object: &Object<'_>, value: &Value) -> Result<Vec<(Name, Extra)>, Js
             Value::Number(_) => Extra::Number(super::number(&inner.path(name), value, MAX_NUMBER)?),
             _ => Extra::Text(as_text(&inner, name, value)?),
         };
-        Ok((as_text(&inner, "a name", &Value::String(name.clone()))?, extra))
+        let given = Name::new(name).filter(is_metadata_name);
+        let allowed = || "1 to 64 letters, digits, _ . or - expected as a name".to_owned();
+        Ok((given.ok_or_else(|| object.wrong("metadata", shown(&json!(name)), allowed()))?, extra))
     };
     let mut entries = inner.map.iter().map(entry).collect::<Result<Vec<(Name, Extra)>, JsonError>>()?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));

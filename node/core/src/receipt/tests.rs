@@ -7,6 +7,9 @@ use serde_json::json;
 
 const FILE: &str = include_str!("../../tests/vectors/receipts.json");
 
+/// What serde_json calls a raw value to itself.
+const PRIVATE: &str = "$serde_json::private::RawValue";
+
 fn key(n: u8) -> SecretKey {
     SecretKey::from_seed([n; 32])
 }
@@ -125,6 +128,8 @@ fn numbers_names_times_and_metadata_out_of_order_are_refused() {
         Receipt { duration_ms: Some(over), ..receipt() },
         Receipt { completed_at: over, ..receipt() },
         Receipt { metadata: Some(vec![(name("a"), Extra::Number(over))]), ..receipt() },
+        Receipt { metadata: Some(vec![(name(""), Extra::Number(1))]), ..receipt() },
+        Receipt { metadata: Some(vec![(name(PRIVATE), Extra::Number(1))]), ..receipt() },
         Receipt { receipt_id: name(""), ..receipt() },
         Receipt { job_id: name(""), ..receipt() },
         Receipt { unit_type: Text::new("").expect("text"), ..receipt() },
@@ -134,6 +139,33 @@ fn numbers_names_times_and_metadata_out_of_order_are_refused() {
     ];
     for receipt in wrong {
         assert_eq!(receipt.check().expect_err("refused").code(), "MALFORMED_RECEIPT", "{receipt:?}");
+    }
+}
+
+#[test]
+fn names_of_metadata_are_of_letters_digits_and_three_marks() {
+    let with = |name: &str| {
+        Receipt { metadata: Some(vec![(Text::new(name).expect("text"), Extra::Number(1))]), ..receipt() }.check()
+    };
+    for good in ["a", "Z-9_.", &"n".repeat(64)] {
+        assert_eq!(with(good), Ok(()), "{good}");
+    }
+    for wrong in ["", " ", "a b", "$", "a:b", "a/b", "a'"] {
+        let name = Text::new(wrong).expect("text");
+        assert_eq!(with(wrong), Err(ReceiptError::MetadataName { name }));
+    }
+}
+
+/// Nobody signs such a receipt but to hide it: a parser with raw values takes the object for something else.
+#[test]
+fn a_receipt_is_shown_whole_whatever_its_names_are() {
+    for extra in [Extra::Text(Text::new("1").expect("text")), Extra::Number(1)] {
+        let value = if matches!(extra, Extra::Number(_)) { json!(1) } else { json!("1") };
+        let hiding = Receipt { metadata: Some(vec![(Text::new(PRIVATE).expect("text"), extra)]), ..receipt() };
+        let shown = hiding.to_json();
+        assert_eq!(shown["units"], json!(hiding.units));
+        assert_eq!(shown["metadata"].as_object().expect("object")[PRIVATE], value);
+        assert_eq!(shown.len(), receipt().to_json().len());
     }
 }
 

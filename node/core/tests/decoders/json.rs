@@ -14,7 +14,7 @@ use rand::seq::IndexedRandom;
 
 const MUTATIONS: usize = 100;
 /// Pieces that parsers stumble over.
-const PIECES: [&str; 16] = [
+const PIECES: [&str; 17] = [
     "null",
     "{}",
     "[]",
@@ -30,6 +30,7 @@ const PIECES: [&str; 16] = [
     ",",
     "\"fee\":1",
     "9007199254740992",
+    "{\"$serde_json::private::RawValue\":\"1\"}",
     "ü",
 ];
 

@@ -116,6 +116,9 @@ fn each_wrong_field_of_a_receipt_is_named_with_its_path() {
     refused(&["receipt", "metadata"], json!({ "a": { "b": 1 } }), &["receipt.metadata.a"]);
     refused(&["receipt", "metadata"], json!({ "a": 1.5 }), &["receipt.metadata.a", "1.5"]);
     refused(&["receipt", "metadata"], json!({ "a": null }), &["receipt.metadata.a"]);
+    for name in ["", "a b", "$serde_json::private::RawValue", "\"", &"n".repeat(65)] {
+        refused(&["receipt", "metadata"], json!({ name: 1 }), &["receipt.metadata", "as a name"]);
+    }
     let many: Map<String, Value> = (0..17).map(|n| (format!("k{n}"), json!(n))).collect();
     refused(&["receipt", "metadata"], json!(many), &["receipt.metadata", "17 entries"]);
     refused(&["receipt", "signature"], Value::Null, &["receipt.signature", "missing"]);

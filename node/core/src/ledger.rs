@@ -242,7 +242,7 @@ impl ResultCode {
                 "an attestation is by a key that is no coordinator of genesis; leave it out or get one of a coordinator"
             }
             ResultCode::TooFewAttestations => {
-                "fewer coordinators attest the receipt than genesis wants; get more attestations"
+                "fewer coordinators than genesis wants attest the receipt, its provider not counted; get more attestations"
             }
             ResultCode::ReceiptExpired => "the work was completed longer ago than genesis allows; nothing can be done",
             ResultCode::ReceiptClaimed => {

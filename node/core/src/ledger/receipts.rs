@@ -7,7 +7,7 @@
 //! | does genesis have terms of receipts? | `RECEIPTS_DISABLED` | claim, lock, release |
 //! | is the receipt's `chain_id`, if any, this chain's? | `RECEIPT_WRONG_CHAIN` | claim, release |
 //! | is each attestation by a coordinator of genesis? | `UNKNOWN_COORDINATOR` | claim, release |
-//! | are there as many as genesis wants? | `TOO_FEW_ATTESTATIONS` | claim, release |
+//! | are there as many as genesis wants, the provider's own not counted? | `TOO_FEW_ATTESTATIONS` | claim, release |
 //! | block's time ≤ `completed_at` + expiry? | `RECEIPT_EXPIRED` | claim, release |
 //! | `completed_at` ≤ block's time + 60 s? | `RECEIPT_FROM_FUTURE` | claim, release |
 //! | is provider and `receipt_id` new? | `RECEIPT_CLAIMED` | claim |
@@ -57,7 +57,9 @@ impl ReceiptRules {
         if !attested.attestations.iter().all(|attestation| self.terms.names(&attestation.coordinator)) {
             return Err(ResultCode::UnknownCoordinator);
         }
-        if attested.attestations.len() < usize::from(self.terms.coordinator_threshold) {
+        // Nobody attests its own work.
+        let others = attested.attestations.iter().filter(|a| a.coordinator != attested.receipt.provider);
+        if others.count() < usize::from(self.terms.coordinator_threshold) {
             return Err(ResultCode::TooFewAttestations);
         }
         Ok(())

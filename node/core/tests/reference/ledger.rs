@@ -179,7 +179,7 @@ impl Chain {
         let receipt = Receipt {
             receipt_id: text(&format!("r{}", rng.random_range(0..40))),
             job_id: job_id(rng),
-            provider: key(rng.random_range(1..=PLAYERS)),
+            provider: if rng.random_bool(0.1) { coordinator(0) } else { key(rng.random_range(1..=PLAYERS)) },
             client: key(rng.random_range(1..=PLAYERS)).address(),
             units: if rng.random_bool(0.1) { amount(rng, MAX_SUPPLY) } else { rng.random_range(1..50) },
             unit_type: text("gpu_seconds"),

@@ -82,7 +82,9 @@ impl Model {
                 return Err("UNKNOWN_COORDINATOR");
             }
         }
-        if attested.attestations.len() < terms.coordinator_threshold as usize {
+        let mut others = attested.attestations.clone();
+        others.retain(|attestation| address(&attestation.coordinator) != address(&receipt.provider));
+        if others.len() < terms.coordinator_threshold as usize {
             return Err("TOO_FEW_ATTESTATIONS");
         }
         if u128::from(time_ms / 1_000) > u128::from(receipt.completed_at) + u128::from(terms.expiry_seconds) {

@@ -266,6 +266,20 @@ fn fewer_attestations_than_the_threshold_are_refused() {
     Chain::new().refuses(SENDER, one, ResultCode::TooFewAttestations);
 }
 
+#[test]
+fn what_a_coordinator_says_of_its_own_work_does_not_count() {
+    let own = |keys: &[u8]| {
+        let receipt = Receipt { provider: key(11).public(), ..receipt("a", 3) };
+        Action::ClaimReceipt(by(keys, receipt))
+    };
+    Chain::new().refuses(SENDER, own(&[11, 12]), ResultCode::TooFewAttestations);
+    let mut chain = Chain::new();
+    assert_eq!(chain.code(SENDER, own(&[12, 13])), ResultCode::Ok);
+    let mut chain = Chain::new();
+    assert_eq!(chain.code(SENDER, own(&COORDINATORS)), ResultCode::Ok, "beside enough others it may be there");
+    assert_eq!((chain.holds(11), chain.holds(12), chain.supply()), (26, 2, (30, 0)));
+}
+
 /// Whoever sees a claim that is pending can send the same receipt with fewer attestations and a higher fee.
 #[test]
 fn no_coordinator_earns_more_by_leaving_out_anothers_attestation() {

@@ -252,13 +252,13 @@ impl ResultCode {
                 "it would mint more than the greatest supply there may be; nothing can be done"
             }
             ResultCode::EpochCapReached => {
-                "receipts have minted what they may in this epoch; send it again in the next one"
+                "receipts have minted what they may in this epoch; send it in the next one, or ask for smaller receipts"
             }
             ResultCode::ProviderCapReached => {
-                "the provider has minted what it may in this epoch; send it again in the next one"
+                "the provider has minted what it may in this epoch; send it in the next one, or ask for smaller receipts"
             }
             ResultCode::ReceiptFromFuture => {
-                "completed_at, in seconds, is over a minute ahead of the block's time; send it again then, or sign it anew"
+                "completed_at is over a minute ahead of the block's time; send it then, or sign it anew with seconds"
             }
             ResultCode::EscrowTimeoutOutOfRange => {
                 "timeout_height must be above the block's height and at most 100,000,000 ahead; lock with another one"

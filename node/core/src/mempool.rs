@@ -497,7 +497,7 @@ impl Mempool {
         if tx.fee() < min && !matches!(tx.tx.transaction.action, Action::Faucet(_)) {
             return Err(Rejected::FeeTooLow { found: tx.fee(), min });
         }
-        self.check_receipt(&tx.tx.transaction.action)?;
+        self.rules.admit(&tx.tx.transaction.action).map_err(|code| Rejected::Receipt { code })?;
         match (&tx.tx.transaction.action, self.rules.faucet) {
             (Action::Faucet(_), None) => Err(Rejected::FaucetDisabled),
             (Action::Faucet(payment), Some(max)) if payment.amount > max => {
@@ -505,18 +505,6 @@ impl Mempool {
             }
             _ => Ok(()),
         }
-    }
-
-    /// What of a receipt or escrow no block can change, so that nobody pays a fee for it.
-    fn check_receipt(&self, action: &Action) -> Result<(), Rejected> {
-        let (terms, receipt) = (self.rules.receipts.as_ref(), action.receipt());
-        let code = match (terms, receipt) {
-            (Some(terms), Some(receipt)) => terms.admit(receipt).err(),
-            (None, Some(_)) => Some(ResultCode::ReceiptsDisabled),
-            (None, None) if matches!(action, Action::LockEscrow(_)) => Some(ResultCode::ReceiptsDisabled),
-            _ => None,
-        };
-        code.map_or(Ok(()), |code| Err(Rejected::Receipt { code }))
     }
 
     /// What of a sender goes once its account's nonce is known to be `nonce`.
@@ -859,14 +847,14 @@ mod tests {
         Dropped { id: tx.id, reason }
     }
 
-    fn attested(coordinators: &[u8], chain_id: &str) -> Box<AttestedReceipt> {
+    fn attested(coordinators: &[u8], chain_id: &str, units: u64) -> Box<AttestedReceipt> {
         let key = |n| SecretKey::from_seed([n; 32]);
         let receipt = Receipt {
             receipt_id: Text::new("r").expect("text"),
             job_id: Text::new("j").expect("text"),
             provider: key(7).public(),
             client: Address([9; 20]),
-            units: 1,
+            units,
             unit_type: Text::new("gpu_seconds").expect("text"),
             price: None,
             model: None,
@@ -892,8 +880,8 @@ mod tests {
             coordinator_parts_per_million: 0,
             coordinators: coordinators.to_vec(),
             coordinator_threshold: 2,
-            epoch_cap: 0,
-            provider_epoch_cap: 0,
+            epoch_cap: 3,
+            provider_epoch_cap: 2,
             expiry_seconds: 1,
         };
         let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 0, terms };
@@ -903,13 +891,19 @@ mod tests {
             let tx = verified(Transaction { action, ..transfer(1, 0, 5) });
             pool.admit(0, tx, Account { balance: 1_000, nonce: 0 }).map_err(|rejected| rejected.code())
         };
-        let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id));
+        let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id, 1));
+        let claim_of = |units| Action::ClaimReceipt(attested(&[11, 12], "devnet", units));
+        let release = |units| Action::ReleaseEscrow(attested(&[11, 12], "devnet", units));
         let lock = || {
             let job_id = Text::new("j").expect("text");
             Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height: 9 })
         };
         assert!(code(&with_terms, claim(&[11, 12], "devnet")).is_ok());
-        assert!(code(&with_terms, Action::ReleaseEscrow(attested(&[11, 12], "devnet"))).is_ok());
+        assert!(code(&with_terms, claim_of(2)).is_ok());
+        assert_eq!(code(&with_terms, claim_of(3)).err(), Some("PROVIDER_CAP_REACHED"));
+        assert_eq!(code(&with_terms, claim_of(4)).err(), Some("EPOCH_CAP_REACHED"));
+        assert_eq!(code(&with_terms, claim_of(1 << 53)).err(), Some("SUPPLY_EXHAUSTED"));
+        assert!(code(&with_terms, release(1)).is_ok() && code(&with_terms, release(4)).is_ok(), "it mints nothing");
         assert!(code(&with_terms, lock()).is_ok());
         assert_eq!(code(&with_terms, claim(&[11, 12], "other")).err(), Some("RECEIPT_WRONG_CHAIN"));
         assert_eq!(code(&with_terms, claim(&[11], "devnet")).err(), Some("TOO_FEW_ATTESTATIONS"));

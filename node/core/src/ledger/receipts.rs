@@ -26,13 +26,13 @@
 //! An escrow pays the receipt's `price`, at most what is locked, and all that is locked where the receipt has none; the rest
 //! goes back to the client. A job is paid once for ever; one that was refunded can be locked again.
 
-use super::{Block, ResultCode};
+use super::{Block, ResultCode, Rules};
 use crate::key::Address;
 use crate::params::{MAX_ESCROW_AHEAD, MAX_RECEIPT_AHEAD, MAX_SUPPLY};
 use crate::receipt::{self, AttestedReceipt, Name, Receipt};
 use crate::record::{Record, RecordKey};
 use crate::terms::{Mint, Terms};
-use crate::transaction::Lock;
+use crate::transaction::{Action, Lock};
 
 /// What genesis and its terms say of receipts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +45,42 @@ pub struct ReceiptRules {
     pub terms: Terms,
 }
 
-impl ReceiptRules {
-    /// What can be said of a receipt without state and time.
+impl Rules {
+    /// What of a receipt or escrow no state, height and time can change, so that nobody needs to pay a fee, or verify
+    /// signatures, to be told.
     ///
     /// # Errors
-    /// The code it would end with.
-    pub fn admit(&self, attested: &AttestedReceipt) -> Result<(), ResultCode> {
+    /// The code with which every block would refuse it.
+    pub fn admit(&self, action: &Action) -> Result<(), ResultCode> {
+        let rules = || self.receipts.as_ref().ok_or(ResultCode::ReceiptsDisabled);
+        match action {
+            Action::ClaimReceipt(attested) => rules()?.admit_claim(attested),
+            Action::ReleaseEscrow(attested) => rules()?.admit(attested),
+            Action::LockEscrow(_) => rules().map(|_| ()),
+            Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) | Action::RefundEscrow { .. } => {
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ReceiptRules {
+    /// As [`Self::admit`], and whether it is within what an epoch may mint at all.
+    fn admit_claim(&self, attested: &AttestedReceipt) -> Result<(), ResultCode> {
+        self.admit(attested)?;
+        let mint = self.terms.mint(attested.receipt.units, attested.attestations.len());
+        let total = mint.ok_or(ResultCode::SupplyExhausted)?.total;
+        if total > self.terms.epoch_cap {
+            return Err(ResultCode::EpochCapReached);
+        }
+        if total > self.terms.provider_epoch_cap {
+            return Err(ResultCode::ProviderCapReached);
+        }
+        Ok(())
+    }
+
+    /// What can be said of a receipt without state and time.
+    fn admit(&self, attested: &AttestedReceipt) -> Result<(), ResultCode> {
         if attested.receipt.chain_id.as_ref().is_some_and(|id| id.as_str() != self.chain_id) {
             return Err(ResultCode::ReceiptWrongChain);
         }

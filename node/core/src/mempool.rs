@@ -498,6 +498,7 @@ impl Mempool {
             return Err(Rejected::FeeTooLow { found: tx.fee(), min });
         }
         self.rules.admit(&tx.tx.transaction.action).map_err(|code| Rejected::Receipt { code })?;
+        check_timeout(height, &tx.tx.transaction.action)?;
         match (&tx.tx.transaction.action, self.rules.faucet) {
             (Action::Faucet(_), None) => Err(Rejected::FaucetDisabled),
             (Action::Faucet(payment), Some(max)) if payment.amount > max => {
@@ -770,12 +771,23 @@ impl Mempool {
     }
 }
 
+/// Whether the next block would take the timeout of a lock; a later one hardly would.
+fn check_timeout(height: u64, action: &Action) -> Result<(), Rejected> {
+    match action {
+        Action::LockEscrow(lock) if !lock.timeout_fits(height.saturating_add(1)) => {
+            Err(Rejected::Receipt { code: ResultCode::EscrowTimeoutOutOfRange })
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hash::plain;
     use crate::key::{PublicKey, SecretKey, Signature};
     use crate::ledger::ReceiptRules;
+    use crate::params::MAX_ESCROW_AHEAD;
     use crate::receipt::{AttestedReceipt, Receipt, Text};
     use crate::terms::{Coordinator, Terms};
     use crate::transaction::{Lock, Payment, Transaction};
@@ -894,17 +906,24 @@ mod tests {
         let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id, 1));
         let claim_of = |units| Action::ClaimReceipt(attested(&[11, 12], "devnet", units));
         let release = |units| Action::ReleaseEscrow(attested(&[11, 12], "devnet", units));
-        let lock = || {
+        let lock_until = |timeout_height| {
             let job_id = Text::new("j").expect("text");
-            Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height: 9 })
+            Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height })
         };
+        let lock = || lock_until(9);
         assert!(code(&with_terms, claim(&[11, 12], "devnet")).is_ok());
         assert!(code(&with_terms, claim_of(2)).is_ok());
         assert_eq!(code(&with_terms, claim_of(3)).err(), Some("PROVIDER_CAP_REACHED"));
         assert_eq!(code(&with_terms, claim_of(4)).err(), Some("EPOCH_CAP_REACHED"));
         assert_eq!(code(&with_terms, claim_of(1 << 53)).err(), Some("SUPPLY_EXHAUSTED"));
         assert!(code(&with_terms, release(1)).is_ok() && code(&with_terms, release(4)).is_ok(), "it mints nothing");
-        assert!(code(&with_terms, lock()).is_ok());
+        // The pool is at height 0, so that 1 is the first block that can have it.
+        for good in [2, 9, 1 + MAX_ESCROW_AHEAD] {
+            assert!(code(&with_terms, lock_until(good)).is_ok(), "{good}");
+        }
+        for wrong in [0, 1, 2 + MAX_ESCROW_AHEAD, u64::MAX] {
+            assert_eq!(code(&with_terms, lock_until(wrong)).err(), Some("ESCROW_TIMEOUT_OUT_OF_RANGE"), "{wrong}");
+        }
         assert_eq!(code(&with_terms, claim(&[11, 12], "other")).err(), Some("RECEIPT_WRONG_CHAIN"));
         assert_eq!(code(&with_terms, claim(&[11], "devnet")).err(), Some("TOO_FEW_ATTESTATIONS"));
         assert_eq!(code(&with_terms, claim(&[11, 12, 13], "devnet")).err(), Some("UNKNOWN_COORDINATOR"));

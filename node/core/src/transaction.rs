@@ -3,7 +3,7 @@
 use crate::codec;
 use crate::hash::{self, Hash};
 use crate::key::{Address, PublicKey, SecretKey, Signature};
-use crate::params::{MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
+use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
 use crate::receipt::{AttestedReceipt, Endorsement, Name, ReceiptError};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -115,6 +115,13 @@ pub enum TransactionError {
     /// The receipt in it.
     #[error("receipt: {0}")]
     Receipt(#[from] ReceiptError),
+}
+
+impl Lock {
+    /// Whether a block of this height takes its timeout: above the height, and at most [`MAX_ESCROW_AHEAD`] over it.
+    pub fn timeout_fits(&self, height: u64) -> bool {
+        (1..=MAX_ESCROW_AHEAD).contains(&self.timeout_height.saturating_sub(height))
+    }
 }
 
 impl Action {

@@ -139,4 +139,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn an_escrow_is_locked_for_ten_blocks_at_least() {
+        let refused = |blocks: u64| {
+            let line = format!("aitbc-node tx escrow lock --key k.pem --job j --amount 5 --timeout-in {blocks}");
+            Cli::try_parse_from(line.split(' ')).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(10), None);
+        for few in [0, 1, 9] {
+            assert!(refused(few).is_some_and(|error| error.contains("10..=100000000")), "{few}");
+        }
+    }
 }

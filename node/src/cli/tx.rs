@@ -17,6 +17,9 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Least blocks of an escrow: those that come while the transaction is on its way count too.
+const MIN_TIMEOUT_IN: u64 = 10;
+
 /// Kinds of transactions.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -79,8 +82,8 @@ pub(super) enum Escrow {
         /// Who may be paid; without it, whoever coordinators attest.
         #[arg(long)]
         provider: Option<Address>,
-        /// Blocks from now on in which a receipt pays out; then the units can be had back.
-        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MAX_ESCROW_AHEAD))]
+        /// Blocks from now on in which a receipt pays out, at least 10; then the units can be had back.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(MIN_TIMEOUT_IN..=MAX_ESCROW_AHEAD))]
         timeout_in: u64,
         #[command(flatten)]
         common: Common,

@@ -28,7 +28,7 @@
 
 use super::{Block, ResultCode, Rules};
 use crate::key::Address;
-use crate::params::{MAX_ESCROW_AHEAD, MAX_RECEIPT_AHEAD, MAX_SUPPLY};
+use crate::params::{MAX_RECEIPT_AHEAD, MAX_SUPPLY};
 use crate::receipt::{self, AttestedReceipt, Name, Receipt};
 use crate::record::{Record, RecordKey};
 use crate::terms::{Mint, Terms};
@@ -194,8 +194,7 @@ impl Block<'_> {
     /// Locks units of the sender for a job.
     pub(super) fn lock(&mut self, sender: Address, lock: &Lock) -> Result<(), ResultCode> {
         self.receipt_rules()?;
-        let ahead = lock.timeout_height.saturating_sub(self.height);
-        if ahead == 0 || ahead > MAX_ESCROW_AHEAD {
+        if !lock.timeout_fits(self.height) {
             return Err(ResultCode::EscrowTimeoutOutOfRange);
         }
         let key = RecordKey::Escrow { job: receipt::job(&sender, &lock.job_id) };

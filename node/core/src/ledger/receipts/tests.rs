@@ -5,6 +5,7 @@ use super::*;
 use crate::batch::{Batch, VerifiedBatch};
 use crate::hash::plain;
 use crate::key::{SecretKey, Signature};
+use crate::params::MAX_ESCROW_AHEAD;
 use crate::receipt::{Extra, Text};
 use crate::state::{Account, State};
 use crate::terms::Coordinator;

@@ -58,7 +58,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules of a chain.
+    /// The rules of a chain; its genesis was checked, else receipts mint nothing.
     pub fn of(genesis: &Genesis) -> Rules {
         Rules {
             chain: genesis.hash(),
@@ -418,7 +418,9 @@ pub fn execute<'a>(
 fn sum(a: u64, b: u64) -> u64 {
     match a.checked_add(b) {
         Some(sum) => sum,
-        None => unreachable!("balances {a} and {b}: genesis bounds the supply and no transaction raises it"),
+        None => {
+            unreachable!("balances {a} and {b}: genesis bounds the supply, and receipts mint within the same bound")
+        }
     }
 }
 

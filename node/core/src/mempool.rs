@@ -423,6 +423,11 @@ impl Mempool {
         }
     }
 
+    /// The rules it admits by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What it holds and dropped.
     pub fn counters(&self) -> Counters {
         self.counters

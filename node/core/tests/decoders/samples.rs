@@ -40,8 +40,13 @@ fn number(rng: &mut StdRng) -> u64 {
     if rng.random_bool(0.7) { rng.random_range(0..1_000) } else { rng.random() }
 }
 
+/// A small number or a great one, of which many together are no more than JSON holds exactly.
+fn some(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.7) { rng.random_range(1..=1_000) } else { 1 + (rng.next_u64() >> 20) }
+}
+
 fn payment(rng: &mut StdRng) -> Payment {
-    Payment { to: Address(rng.random()), amount: number(rng) }
+    Payment { to: Address(rng.random()), amount: some(rng) }
 }
 
 pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
@@ -65,9 +70,9 @@ pub fn receipt_transactions(rng: &mut StdRng) -> [SignedTransaction; 4] {
 fn with_action(rng: &mut StdRng, action: Action) -> SignedTransaction {
     let transaction = Transaction {
         sender: PublicKey(rng.random()),
-        nonce: number(rng),
-        fee: number(rng),
-        expiry_height: number(rng),
+        nonce: some(rng),
+        fee: some(rng),
+        expiry_height: some(rng),
         action,
     };
     SignedTransaction { transaction, signature: signature(rng) }
@@ -80,13 +85,21 @@ fn text<const MAX: usize>(rng: &mut StdRng) -> Text<MAX> {
     Text::new(&text).expect("a text")
 }
 
+/// 1 to 16 of the characters that names of metadata have.
+fn entry_name(rng: &mut StdRng) -> Text<64> {
+    let characters: Vec<char> =
+        ('-'..='.').chain('0'..='9').chain('A'..='Z').chain('_'..='_').chain('a'..='z').collect();
+    let name: String = (0..rng.random_range(1..=16)).map(|_| *characters.choose(rng).expect("some")).collect();
+    Text::new(&name).expect("a text")
+}
+
 fn optional<T>(rng: &mut StdRng, item: impl FnOnce(&mut StdRng) -> T) -> Option<T> {
     rng.random_bool(0.5).then(|| item(rng))
 }
 
 fn receipt(rng: &mut StdRng) -> Receipt {
-    let extra = |rng: &mut StdRng| if rng.random() { Extra::Text(text(rng)) } else { Extra::Number(number(rng)) };
-    let mut metadata = list(rng, 4, |rng| (text(rng), extra(rng)));
+    let extra = |rng: &mut StdRng| if rng.random() { Extra::Text(text(rng)) } else { Extra::Number(some(rng)) };
+    let mut metadata = list(rng, 4, |rng| (entry_name(rng), extra(rng)));
     metadata.sort_by(|(a, _), (b, _)| a.cmp(b));
     metadata.dedup_by(|(a, _), (b, _)| a == b);
     let started_at = rng.random_range(0..1_000);
@@ -95,14 +108,14 @@ fn receipt(rng: &mut StdRng) -> Receipt {
         job_id: text(rng),
         provider: PublicKey(rng.random()),
         client: Address(rng.random()),
-        units: number(rng),
+        units: some(rng),
         unit_type: text(rng),
-        price: optional(rng, number),
+        price: optional(rng, some),
         model: optional(rng, text),
         prompt_hash: optional(rng, text),
         started_at,
-        completed_at: started_at + number(rng) / 2,
-        duration_ms: optional(rng, number),
+        completed_at: started_at + some(rng),
+        duration_ms: optional(rng, some),
         artifact_hash: optional(rng, text),
         coordinator_id: optional(rng, text),
         nonce: optional(rng, text),
@@ -121,7 +134,7 @@ pub fn attested(rng: &mut StdRng) -> AttestedReceipt {
 
 fn lock(rng: &mut StdRng) -> Lock {
     let provider = optional(rng, |rng| Address(rng.random()));
-    Lock { job_id: text(rng), provider, amount: number(rng), timeout_height: number(rng) }
+    Lock { job_id: text(rng), provider, amount: some(rng), timeout_height: some(rng) }
 }
 
 pub fn batch(rng: &mut StdRng) -> Batch {

@@ -201,6 +201,25 @@ pub fn record(n: u64) -> RecordChange {
     (key, Some(Record::Evidence { slot: n, height: n }))
 }
 
+/// A record of each kind that receipts and escrows leave, with and without a provider, in the order of their keys; `n` is in
+/// every value.
+pub fn receipt_records(n: u64) -> Vec<RecordChange> {
+    let receipt = Record::Receipt { digest: plain(&n.to_le_bytes()), height: n, minted: n };
+    let cap = || Some(Record::ReceiptCap { epoch: n, minted: n });
+    let escrow = |provider| {
+        let amount = if provider == Some(address(2)) { 0 } else { n };
+        Some(Record::Escrow { client: address(1), provider, amount, timeout_height: n })
+    };
+    vec![
+        (RecordKey::Supply, Some(Record::Supply { minted: n, burnt: n })),
+        (RecordKey::Receipt { nullifier: plain(b"receipt") }, Some(receipt)),
+        (RecordKey::ReceiptCap { provider: None }, cap()),
+        (RecordKey::ReceiptCap { provider: Some(address(3)) }, cap()),
+        (RecordKey::Escrow { job: Hash([1; 32]) }, escrow(Some(address(2)))),
+        (RecordKey::Escrow { job: Hash([2; 32]) }, escrow(None)),
+    ]
+}
+
 /// Seven accounts, two transactions and a record at a height.
 pub fn state(height: u64) -> StateWrite {
     StateWrite {

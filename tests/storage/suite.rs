@@ -55,6 +55,7 @@ on_both_databases! {
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
     records_are_set_replaced_removed_and_loaded,
+    records_of_receipts_and_escrows_outlive_a_restart_and_change,
     a_database_from_before_records_keeps_its_state,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
@@ -601,6 +602,29 @@ async fn records_are_set_replaced_removed_and_loaded(site: Site) {
     assert_eq!(found.state().record(&changed.0), changed.1.as_ref());
     storage.reset_state(with(0, vec![record(5)])).await.expect("resets");
     assert_eq!(storage.load_state().await.expect("loads").map(|s| s.records), Some(vec![record(5)]));
+}
+
+async fn records_of_receipts_and_escrows_outlive_a_restart_and_change(site: Site) {
+    let storage = site.ready().await;
+    let with = |height, records| StateWrite { records, ..state(height) };
+    let loaded = async |storage: &Arc<dyn Storage>| {
+        let found = storage.load_state().await.expect("loads").expect("applied");
+        let mut records = found.records;
+        records.sort_by(|a, b| a.0.cmp(&b.0));
+        records
+    };
+    storage.apply_state(with(1, receipt_records(1))).await.expect("applies");
+    storage.close().await;
+
+    let storage = site.open().await;
+    assert_eq!(loaded(&storage).await, [vec![record(0)], receipt_records(1)].concat());
+    storage.take_lease("again".to_owned()).await.expect("takes the lease");
+    // The same keys with other values, and the last one, an escrow that is refunded, gone.
+    let mut changed = receipt_records(u64::MAX);
+    changed.last_mut().expect("an escrow").1 = None;
+    storage.apply_state(with(2, changed.clone())).await.expect("applies");
+    changed.pop();
+    assert_eq!(loaded(&storage).await, [vec![record(0)], changed].concat());
 }
 
 async fn a_reset_forgets_the_state_before(site: Site) {

@@ -106,6 +106,12 @@ fn refund() -> Action {
     Action::RefundEscrow { job_id: name("job") }
 }
 
+fn transaction(sender: u8, nonce: u64, action: Action) -> SignedTransaction {
+    let sender = key(sender).public();
+    let transaction = Transaction { sender, nonce, fee: 2, expiry_height: u64::MAX, action };
+    SignedTransaction { transaction, signature: Signature([0; 64]) }
+}
+
 /// A chain that runs one block after another.
 struct Chain {
     rules: Rules,
@@ -131,23 +137,24 @@ impl Chain {
         let txs = actions.into_iter().map(|(sender, action)| {
             let nonce = nonces.entry(sender).or_insert_with(|| self.state.account(&address(sender)).nonce);
             *nonce += 1;
-            let sender = key(sender).public();
-            let transaction = Transaction { sender, nonce: *nonce - 1, fee: 2, expiry_height: u64::MAX, action };
-            SignedTransaction { transaction, signature: Signature([0; 64]) }
+            transaction(sender, *nonce - 1, action)
         });
-        let batch = Batch {
-            epoch: 0,
-            author: 0,
-            seq: self.height,
-            expiry_height: self.height,
-            txs: txs.collect(),
-            signature: Signature([0; 64]),
+        let txs = txs.collect();
+        self.batches(vec![txs])
+    }
+
+    /// A block of batches, each of another author.
+    fn batches(&mut self, batches: Vec<Vec<SignedTransaction>>) -> Executed {
+        let (seq, signature) = (self.height, Signature([0; 64]));
+        let sealed = |(author, txs)| {
+            let batch = Batch { epoch: 0, author, seq, expiry_height: seq, txs, signature };
+            let digest = batch.digest();
+            VerifiedBatch::trusted(Arc::new(batch), digest, &self.rules.chain)
         };
-        let digest = batch.digest();
-        let batch = VerifiedBatch::trusted(Arc::new(batch), digest, &self.rules.chain);
+        let batches: Vec<VerifiedBatch> = (0..).zip(batches).map(sealed).collect();
         let plain = Context::plain(self.height, address(PROPOSER));
         let context = Context { epoch: self.epoch, time_ms: self.time * 1_000, ..plain };
-        let executed = execute(&self.state, &self.rules, &context, [&batch]);
+        let executed = execute(&self.state, &self.rules, &context, &batches);
         self.fees += executed.fees;
         self.state = executed.state.clone();
         self.height += 1;
@@ -227,6 +234,27 @@ fn a_receipt_mints_once_however_it_comes_again() {
     let executed = Chain::new().block(vec![(SENDER, claim(receipt("a", 1))), (CLIENT, claim(receipt("a", 1)))]);
     let codes: Vec<_> = executed.results.iter().map(|result| result.code).collect();
     assert_eq!(codes, [ResultCode::Ok, ResultCode::ReceiptClaimed], "twice in one block");
+}
+
+/// As it comes to two validators in the same millisecond: each seals it, and one block has both batches.
+#[test]
+fn a_receipt_in_two_batches_of_a_block_mints_once() {
+    let run = |first: (u8, Action), second: (u8, Action)| {
+        let mut chain = Chain::new();
+        let [first, second] = [first, second].map(|(sender, action)| vec![transaction(sender, 0, action)]);
+        let executed = chain.batches(vec![first, second]);
+        let codes: Vec<_> = executed.results.iter().map(|result| result.code).collect();
+        assert_eq!((chain.supply(), chain.holds(PROVIDER)), ((10, 0), 10), "{codes:?}");
+        (codes, executed.fees)
+    };
+    let one = || claim(receipt("a", 1));
+    let others = || Action::ClaimReceipt(by(&[12, 13], receipt("a", 1)));
+    let claimed = vec![ResultCode::Ok, ResultCode::ReceiptClaimed];
+    assert_eq!(run((SENDER, one()), (CLIENT, one())), (claimed.clone(), 4), "of two senders");
+    assert_eq!(run((SENDER, one()), (CLIENT, others())), (claimed, 4), "attested by others");
+    let used = vec![ResultCode::Ok, ResultCode::NonceTooLow];
+    assert_eq!(run((SENDER, one()), (SENDER, one())), (used.clone(), 2), "the same transaction");
+    assert_eq!(run((SENDER, one()), (SENDER, others())), (used, 2), "of one sender with one nonce");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Final blocks on their way to the database: ledger first, then the state, folded (P11).
 
 use crate::metrics::Metrics;
-use crate::storage::{BatchWrite, BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
+use crate::storage::{BatchWrite, BlockWrite, ReceiptRow, StateWrite, Storage, StorageError, TransactionRow};
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
@@ -51,6 +51,8 @@ pub struct CommitJob {
     pub records: Vec<RecordChange>,
     /// Its transactions' outcomes.
     pub transactions: Arc<[TransactionRow]>,
+    /// Receipts it minted.
+    pub receipts: Vec<ReceiptRow>,
     /// State root after it.
     pub state_root: Hash,
     /// Root of its results.
@@ -60,7 +62,7 @@ pub struct CommitJob {
 impl CommitJob {
     /// Rows of its state: what it takes while it waits for the state, but for its header.
     fn rows(&self) -> usize {
-        self.accounts.len() + self.records.len() + self.transactions.len()
+        self.accounts.len() + self.records.len() + self.transactions.len() + self.receipts.len()
     }
 
     fn into_state(self) -> StateWrite {
@@ -71,6 +73,7 @@ impl CommitJob {
             accounts: self.accounts,
             records: self.records,
             transactions: self.transactions.to_vec(),
+            receipts: self.receipts,
         }
     }
 }
@@ -84,6 +87,7 @@ pub struct Folded {
     accounts: BTreeMap<Address, (u64, u64)>,
     records: BTreeMap<RecordKey, Option<Record>>,
     transactions: Vec<TransactionRow>,
+    receipts: Vec<ReceiptRow>,
 }
 
 impl Folded {
@@ -95,6 +99,7 @@ impl Folded {
         self.accounts.extend(block.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
         self.records.extend(block.records);
         self.transactions.extend(block.transactions);
+        self.receipts.extend(block.receipts);
     }
 
     /// All of them as one change, to the height of the last block.
@@ -106,6 +111,7 @@ impl Folded {
             accounts: self.accounts.into_iter().map(|(address, (balance, nonce))| (address, balance, nonce)).collect(),
             records: self.records.into_iter().collect(),
             transactions: self.transactions,
+            receipts: self.receipts,
         }
     }
 }
@@ -315,6 +321,7 @@ mod tests {
             accounts,
             records,
             transactions: Vec::new().into(),
+            receipts: Vec::new(),
             state_root: roots.0,
             results_root: roots.1,
         }

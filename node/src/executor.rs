@@ -10,7 +10,7 @@ use crate::commit::CommitJob;
 use crate::events;
 use crate::mempool::task::FinalBlock;
 use crate::metrics::Metrics;
-use crate::storage::{BatchWrite, Storage, TransactionRow};
+use crate::storage::{BatchWrite, ReceiptRow, Storage, TransactionRow};
 use crate::subscriptions::Subscriptions;
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
@@ -23,7 +23,8 @@ use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::staking::next_set;
 use aitbc_core::state::State;
 use aitbc_core::sync;
-use aitbc_core::transaction::SignedTransaction;
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::transaction::{Action, SignedTransaction};
 use aitbc_core::validators::ValidatorSet;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
@@ -295,6 +296,7 @@ impl Executor {
         let summary = summary(&self.identity, digest, header, &done.executed);
         let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
         self.count(&summary, &rows);
+        let receipts = receipt_rows(header, &done.batches, &done.executed);
         let batches: Vec<Hash> = header.batches.iter().map(|b| b.digest).collect();
         self.pool.included(header.height, batches.iter().copied());
         self.tip = digest;
@@ -314,6 +316,7 @@ impl Executor {
             accounts: changed.iter().map(|(address, account)| (*address, account.balance, account.nonce)).collect(),
             records: done.executed.changed_records,
             transactions: rows.clone(),
+            receipts,
             state_root: summary.state_root,
             results_root: summary.results_root,
         };
@@ -378,4 +381,20 @@ pub fn transaction_rows(height: u64, batches: &[VerifiedBatch], results: &[TxRes
         batch,
     };
     txs.zip(results).enumerate().map(row).collect()
+}
+
+/// Rows of the receipts that a block minted: its claims that took effect, with what the state says of them.
+pub fn receipt_rows(header: &Header, batches: &[VerifiedBatch], executed: &Executed) -> Vec<ReceiptRow> {
+    let txs = batches.iter().flat_map(|b| &b.batch.txs);
+    let row = |(index, (result, tx)): (u32, (&TxResult, &SignedTransaction))| {
+        let Action::ClaimReceipt(attested) = &tx.transaction.action else { return None };
+        if result.code != ResultCode::Ok {
+            return None;
+        }
+        let key = RecordKey::Receipt { nullifier: attested.receipt.nullifier() };
+        let Some(Record::Receipt { minted, .. }) = executed.state.record(&key) else { return None };
+        let (height, time_ms, attested) = (header.height, header.time_ms, (**attested).clone());
+        Some(ReceiptRow { height, index, time_ms, minted: *minted, attested })
+    };
+    (0..).zip(executed.results.iter().zip(txs)).filter_map(row).collect()
 }

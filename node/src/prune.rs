@@ -108,6 +108,7 @@ mod tests {
             accounts: Vec::new(),
             records: Vec::new(),
             transactions: Vec::new(),
+            receipts: Vec::new(),
         }
     }
 

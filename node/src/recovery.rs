@@ -1,8 +1,10 @@
 //! From what is durable to where the node goes on: state rebuilt, root compared, blocks replayed (protocol.md P8).
 
 use crate::commit::Folded;
-use crate::executor::tip;
-use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
+use crate::executor::{receipt_rows, tip, transaction_rows};
+use crate::storage::{
+    LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
+};
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Block, Seal};
@@ -160,9 +162,10 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
         let state = State::from_genesis(&identity.genesis);
         let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
         let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-        let (state_root, results_root, transactions) = (state.root(), Hash::ZERO, Vec::new());
+        let (state_root, results_root) = (state.root(), Hash::ZERO);
+        let (transactions, receipts) = (Vec::new(), Vec::new());
         storage
-            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions })
+            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions, receipts })
             .await?;
         return Ok(Snapshot { head: genesis_summary(identity, state_root), state, parent_state: None });
     };
@@ -202,19 +205,24 @@ async fn replay(
         if (header.parent_state_root, header.parent_results_root) != (end.head.state_root, end.head.results_root) {
             return Err(RecoveryError::Diverged { height: end.head.height });
         }
-        let (executed, transactions) = execute(identity, rules, &end.state, &block);
+        let (executed, transactions, receipts) = execute(identity, rules, &end.state, &block);
         let summary = stored_summary(identity, &stored, executed.state_root, executed.results_root);
         let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
         let (height, records) = (header.height, executed.changed_records);
         let (state_root, results_root) = (executed.state_root, executed.results_root);
-        folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions });
+        folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions, receipts });
         end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
     }
     storage.apply_state(folded.into_write()).await?;
     Ok(end)
 }
 
-fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> (Executed, Vec<TransactionRow>) {
+fn execute(
+    identity: &Identity,
+    rules: &Rules,
+    state: &State,
+    block: &Block,
+) -> (Executed, Vec<TransactionRow>, Vec<ReceiptRow>) {
     let verified: Vec<VerifiedBatch> = block
         .batches
         .iter()
@@ -223,8 +231,9 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
         .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
         .collect();
     let executed = ledger::execute(state, rules, &Context::of(&block.header, &identity.set), &verified);
-    let rows = crate::executor::transaction_rows(block.header.height, &verified, &executed.results);
-    (executed, rows)
+    let transactions = transaction_rows(block.header.height, &verified, &executed.results);
+    let receipts = receipt_rows(&block.header, &verified, &executed);
+    (executed, transactions, receipts)
 }
 
 fn recovered(

@@ -205,6 +205,8 @@ impl Forger {
             accounts: accounts.into_iter().map(|(address, a)| (address, a.balance, a.nonce)).collect(),
             records: records.into_iter().collect(),
             transactions,
+            // It forges no receipts.
+            receipts: Vec::new(),
         });
         chunk
     }

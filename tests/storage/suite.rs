@@ -6,7 +6,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::record::Record;
 use aitbc_core::vote::{Cert, Kind, Statement};
-use aitbc_node::storage::{Owner, StateWrite, Storage, StorageError, VoteWrite};
+use aitbc_node::storage::{Owner, ReceiptsOf, StateWrite, Storage, StorageError, VoteWrite};
 use std::sync::Arc;
 
 macro_rules! on_both_databases {
@@ -58,6 +58,8 @@ on_both_databases! {
     a_database_from_before_records_keeps_its_state,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
+    receipts_are_found_by_their_names_and_provider_newest_first,
+    receipts_go_with_their_blocks_and_with_the_state,
     many_callers_at_once_are_all_served,
     closing_flushes_and_then_refuses,
     calls_and_failures_are_measured,
@@ -234,7 +236,7 @@ async fn a_database_from_before_records_keeps_its_state(site: Site) {
     };
     let version = format!("UPDATE {meta} SET value = '2' WHERE name = 'schema'");
     // Some builds made the table without a new version.
-    for older in ["DROP TABLE state.records;", ""] {
+    for older in ["DROP TABLE state.receipts; DROP TABLE state.records;", "DROP TABLE state.receipts;"] {
         site.execute(&format!("{begin} {older} {version}")).await;
         let storage = site.open().await;
         let kept = storage.load_state().await.expect("loads").expect("is not emptied");
@@ -629,6 +631,39 @@ async fn transactions_are_listed_newest_first(site: Site) {
     let found = storage.transaction(expected.id).await.expect("reads").expect("there");
     assert_eq!((found.height, found.index, found.code, found.nonce), (2, 500, 2, expected.nonce));
     assert_eq!((found.sender, found.batch), (expected.sender, expected.batch));
+}
+
+async fn receipts_are_found_by_their_names_and_provider_newest_first(site: Site) {
+    let storage = site.ready().await;
+    // Of each provider one a height; jobs and receipts are called the same by both.
+    for height in 1..=3 {
+        let receipts = (0..2).map(|provider| receipt_row(height, provider)).collect();
+        storage.apply_state(StateWrite { receipts, ..state(height) }).await.expect("applies");
+    }
+    let found = async |of: ReceiptsOf, limit, offset| storage.receipts(of, limit, offset).await.expect("reads");
+    let row = receipt_row;
+    assert_eq!(found(ReceiptsOf::Everybody, 3, 1).await, (vec![row(3, 0), row(2, 1), row(2, 0)], 6));
+    let second = row(2, 1).attested.receipt;
+    assert_eq!(found(ReceiptsOf::Receipt(second.receipt_id), 9, 0).await, (vec![row(2, 1), row(2, 0)], 2));
+    assert_eq!(found(ReceiptsOf::Job(second.job_id), 1, 1).await, (vec![row(2, 0)], 2));
+    let provider = ReceiptsOf::Provider(second.provider.address());
+    assert_eq!(found(provider, 9, 0).await, (vec![row(3, 1), row(2, 1), row(1, 1)], 3));
+    assert_eq!(found(ReceiptsOf::Provider(address(99)), 9, 0).await, (Vec::new(), 0));
+    assert_eq!(storage.transaction_count().await.expect("reads"), 6);
+}
+
+async fn receipts_go_with_their_blocks_and_with_the_state(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_blocks((1..=3).map(|h| block_write(header(h, h, vec![]), None)).collect()).await.expect("blocks");
+    for height in 1..=3 {
+        let receipts = vec![receipt_row(height, 0)];
+        storage.apply_state(StateWrite { receipts, ..state(height) }).await.expect("applies");
+    }
+    assert_eq!(forget(&storage, 3).await, [1, 3]);
+    let kept = storage.receipts(ReceiptsOf::Everybody, 9, 0).await.expect("reads");
+    assert_eq!(kept, (vec![receipt_row(3, 0)], 1));
+    storage.reset_state(state(0)).await.expect("resets");
+    assert_eq!(storage.receipts(ReceiptsOf::Everybody, 9, 0).await.expect("reads"), (Vec::new(), 0));
 }
 
 async fn many_callers_at_once_are_all_served(site: Site) {

@@ -1,6 +1,9 @@
 //! What a database must do; queues, group commit, limits and metrics around it are the same for both.
 
-use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
+use super::{
+    BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, StoredBlock, TransactionRow,
+    VoteWrite,
+};
 use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
@@ -11,6 +14,8 @@ use std::future::Future;
 /// Newest transactions searched for those of one sender. An index would cost each transaction more than all its other
 /// columns, and a search without bound could be asked for by anybody.
 pub const SENDER_SCAN: i64 = 100_000;
+/// Most receipts that are counted: counting all could be asked for by anybody.
+pub const RECEIPT_COUNT: i64 = 10_000;
 
 /// A write somebody waits for before speaking: its lane never waits for bulk data.
 pub enum VoteJob {
@@ -72,7 +77,7 @@ pub trait Backend: Send + Sync + 'static {
     fn lowest(&self) -> impl Future<Output = Result<u64>> + Send;
     /// Makes the state as applied durable; gives its height, `None` where it cannot be told to be so now.
     fn flush_state(&self) -> impl Future<Output = Result<Option<u64>>> + Send;
-    /// Deletes outcomes of transactions in blocks below a height.
+    /// Deletes outcomes of transactions, and receipts, in blocks below a height.
     fn forget_transactions(&self, below: u64) -> impl Future<Output = Result<()>> + Send;
     fn block(&self, id: BlockId) -> impl Future<Output = Result<Option<StoredBlock>>> + Send;
     /// Blocks `from ..= to`, ascending, at most `limit`.
@@ -88,6 +93,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
     /// By position.
     fn block_transactions(&self, height: u64) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
+    fn transaction_count(&self) -> impl Future<Output = Result<u64>> + Send;
+    /// Newest first, and how many there are, counted up to [`RECEIPT_COUNT`].
+    fn receipts(
+        &self,
+        of: &ReceiptsOf,
+        limit: u32,
+        offset: u32,
+    ) -> impl Future<Output = Result<(Vec<ReceiptRow>, u64)>> + Send;
     /// Reads the lease.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;

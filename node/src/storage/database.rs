@@ -3,8 +3,8 @@
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
-    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
-    VoteWrite, rows,
+    BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, Storage, StorageError,
+    StoredBlock, TransactionRow, VoteWrite, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
@@ -25,6 +25,8 @@ use tokio::time::timeout;
 const MAX_BLOCKS: u32 = 1_024;
 /// Most transactions one call lists.
 const MAX_TRANSACTIONS: u32 = 1_000;
+/// Most receipts one call lists.
+const MAX_RECEIPTS: u32 = 100;
 /// Most blocks, bytes of batches and transactions that one commit deletes, but at least one block.
 const FORGET_BLOCKS: u32 = 64;
 const FORGET_BYTES: u64 = 1 << 20;
@@ -304,6 +306,14 @@ impl<B: Backend> Storage for Database<B> {
 
     fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>> {
         self.timed("transactions", self.backend.block_transactions(height))
+    }
+
+    fn transaction_count(&self) -> BoxFuture<'_, Result<u64>> {
+        self.timed("transactions", self.backend.transaction_count())
+    }
+
+    fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>> {
+        self.timed("receipts", async move { self.backend.receipts(&of, limit.min(MAX_RECEIPTS), offset).await })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<()>> {

@@ -1,7 +1,7 @@
 //! One database per validator: the ledger (truth, durable at commit) and the state (projection, may lag).
 //!
 //! ```text
-//! ledger: lease, votes, certs, candidates, seals, batches, blocks     state: applied, accounts, transactions
+//! ledger: lease, votes, certs, candidates, seals, batches, blocks     state: applied, accounts, records, transactions, receipts
 //! ```
 //! SQLite keeps them in two files, Postgres in two schemas, so bulk writes of the state never delay a vote.
 
@@ -21,6 +21,7 @@ use aitbc_core::block::{Block, Candidate, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
+use aitbc_core::receipt::{AttestedReceipt, Name};
 use aitbc_core::record::RecordChange;
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
@@ -131,6 +132,34 @@ pub struct TransactionRow {
     pub batch: Hash,
 }
 
+/// A receipt that minted, as those find it who look for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceiptRow {
+    /// Height of the block that minted it.
+    pub height: u64,
+    /// Position of its transaction in the block.
+    pub index: u32,
+    /// The block's time, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Smallest units it minted, the coordinators' share among them.
+    pub minted: u64,
+    /// The receipt with its signatures.
+    pub attested: AttestedReceipt,
+}
+
+/// Which receipts are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptsOf {
+    /// All.
+    Everybody,
+    /// Those that their providers call so.
+    Receipt(Name),
+    /// Those of jobs that their clients call so.
+    Job(Name),
+    /// Those of one provider.
+    Provider(Address),
+}
+
 /// State after some final blocks, folded: each account and record once.
 #[derive(Clone, Debug)]
 pub struct StateWrite {
@@ -146,6 +175,8 @@ pub struct StateWrite {
     pub records: Vec<RecordChange>,
     /// Transactions of the blocks.
     pub transactions: Vec<TransactionRow>,
+    /// Receipts that they minted.
+    pub receipts: Vec<ReceiptRow>,
 }
 
 impl StateWrite {
@@ -223,7 +254,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Least height whose batches are kept; below it only headers and certificates are. 1 unless some were deleted.
     fn lowest(&self) -> u64;
 
-    /// Deletes batches and outcomes of the transactions of some of the lowest blocks below `below`, in one small commit,
+    /// Deletes batches, receipts and outcomes of the transactions of some of the lowest blocks below `below`, in one small commit,
     /// and gives the least height that is kept then. The caller leaves at least
     /// [`MIN_KEEP_BLOCKS`](aitbc_core::params::MIN_KEEP_BLOCKS), and no block whose state is not durable.
     fn forget_bodies(&self, below: u64) -> BoxFuture<'_, Result<u64>>;
@@ -236,10 +267,10 @@ pub trait Storage: Send + Sync + 'static {
     fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>>;
 
     /// The state as applied, for building the trie at start; `None` before the first `reset_state`.
-    /// `transactions` is empty.
+    /// `transactions` and `receipts` are empty.
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>>;
 
-    /// Empties the state, transactions included, and writes this one (genesis at height 0, or a rebuild).
+    /// Empties the state, transactions and receipts included, and writes this one (genesis at height 0, or a rebuild).
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>>;
 
     /// Block at a height.
@@ -271,6 +302,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Outcomes recorded under a block, by position. Fewer than it has transactions where the state lags, or where an id
     /// took effect in another place.
     fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
+
+    /// How many transactions final blocks had, deleted ones among them (the state may lag).
+    fn transaction_count(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Receipts that minted, newest first, and how many there are of these, counted up to 10,000.
+    fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>>;
 
     /// A round trip, for readiness; the time it took is measured by the caller. `Fenced` where another process has taken the
     /// lease: one that has nothing to write would else never notice (P7).

@@ -4,6 +4,7 @@ use super::super::{Servers, start};
 use crate::client::Client;
 use crate::config::Config;
 use crate::doctor::Examined;
+use crate::executor::receipt_rows;
 use crate::mempool::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -231,6 +232,7 @@ impl Chain {
     /// Writes a block to ledger and state.
     pub(super) async fn write(&self, block: Unwritten) -> u64 {
         let Unwritten { header, digest, batches, executed, rows } = block;
+        let receipts = receipt_rows(&header, &batches, &executed);
         let batches = batches.into_iter().map(|b| BatchWrite { digest: b.digest, batch: b.batch }).collect();
         self.storage.commit_batches(batches).await.expect("batches");
         let height = header.height;
@@ -246,6 +248,7 @@ impl Chain {
             accounts,
             records: executed.changed_records,
             transactions: rows,
+            receipts,
         };
         self.storage.apply_state(write).await.expect("state");
         height
@@ -331,6 +334,7 @@ fn state_write(height: u64, state: &State) -> StateWrite {
         accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
         records: Vec::new(),
         transactions: Vec::new(),
+        receipts: Vec::new(),
     }
 }
 

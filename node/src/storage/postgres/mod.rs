@@ -14,7 +14,9 @@ pub(super) mod state;
 use self::connection::{Durability, Held, Link, limit, retry};
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{
+    LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, TransactionRow,
+};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::{Cause, Memory};
@@ -61,6 +63,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
     include_str!("../../../migrations/postgres/0003_records.sql"),
+    include_str!("../../../migrations/postgres/0004_receipts.sql"),
 ];
 
 /// An open database.
@@ -373,6 +376,14 @@ impl Backend for Postgres {
 
     async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
         self.read(|| reads::block_transactions(&self.reads, height)).await
+    }
+
+    async fn transaction_count(&self) -> Result<u64> {
+        self.read(|| reads::transaction_count(&self.reads)).await
+    }
+
+    async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
+        self.read(|| reads::receipts(&self.reads, of, limit, offset)).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -1,11 +1,12 @@
 //! Reads, each on a connection of the readers' pool.
 
-use super::super::backend::{BlockId, SENDER_SCAN};
+use super::super::backend::{BlockId, RECEIPT_COUNT, SENDER_SCAN};
 use super::super::owner;
 use super::super::rows::{self, sql};
-use super::super::{Result, StoredBlock, TransactionRow};
+use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, TransactionRow};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 
 /// Of the lease, whoever holds it.
@@ -118,4 +119,29 @@ pub(super) async fn block_transactions(pool: &PgPool, height: u64) -> Result<Vec
     .fetch_all(pool)
     .await?;
     rows.into_iter().map(rows::transaction).collect()
+}
+
+pub(super) async fn transaction_count(pool: &PgPool) -> Result<u64> {
+    let count: i64 = sqlx::query_scalar("SELECT transactions FROM state.applied").fetch_one(pool).await?;
+    Ok(rows::number(count))
+}
+
+pub(super) async fn receipts(
+    pool: &PgPool,
+    of: &ReceiptsOf,
+    limit: u32,
+    offset: u32,
+) -> Result<(Vec<ReceiptRow>, u64)> {
+    let (column, value) = rows::receipts_of(of).unwrap_or(("''::text", String::new()));
+    // The column is one of a few fixed words.
+    let count = format!("SELECT count(*) FROM (SELECT 1 FROM state.receipts WHERE {column} = $1 LIMIT $2) AS found");
+    let count = sqlx::query_scalar(AssertSqlSafe(count)).bind(value.clone()).bind(RECEIPT_COUNT);
+    let total: i64 = count.fetch_one(pool).await?;
+    let page = format!(
+        "SELECT height, idx, time_ms, minted, receipt FROM state.receipts WHERE {column} = $1 \
+         ORDER BY place DESC LIMIT $2 OFFSET $3"
+    );
+    let page = sqlx::query_as(AssertSqlSafe(page)).bind(value).bind(i64::from(limit)).bind(i64::from(offset));
+    let found: Vec<rows::ReceiptColumns> = page.fetch_all(pool).await?;
+    Ok((found.into_iter().map(rows::receipt).collect::<Result<_>>()?, rows::number(total)))
 }

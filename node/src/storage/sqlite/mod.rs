@@ -15,7 +15,9 @@ pub(super) mod state;
 use self::checkpoint::Checkpoints;
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{
+    LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, TransactionRow,
+};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -54,6 +56,7 @@ const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),
     include_str!("../../../migrations/sqlite/state_0002.sql"),
     include_str!("../../../migrations/sqlite/state_0003.sql"),
+    include_str!("../../../migrations/sqlite/state_0004.sql"),
 ];
 
 /// Two open files.
@@ -349,6 +352,14 @@ impl Backend for Sqlite {
 
     async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
         reads::block_transactions(&self.state_reads, height).await
+    }
+
+    async fn transaction_count(&self) -> Result<u64> {
+        reads::transaction_count(&self.state_reads).await
+    }
+
+    async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
+        reads::receipts(&self.state_reads, of, limit, offset).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -9,8 +9,9 @@ use crate::rpc::headers::Headers;
 use crate::rpc::mempool::Pool;
 use crate::rpc::peers::Peers;
 use crate::rpc::proof::{ProvenAccount, ProvenTransaction};
-use crate::rpc::receipts::{Escrow, Minted};
+use crate::rpc::receipts::{Escrow, Minted, ReceiptList};
 use crate::rpc::send_txs::Sent;
+use crate::rpc::supply::Supply;
 use crate::rpc::sync_status::SyncStatus;
 use crate::rpc::transaction::{Status, TransactionStatus};
 use crate::rpc::validators::Validators;
@@ -173,6 +174,29 @@ impl Client {
     /// See [`ClientError`].
     pub async fn receipt(&self, provider: &Address, receipt_id: &Name) -> Result<Minted, ClientError> {
         self.get(&format!("/rpc/receipt/{provider}?receipt_id={}", percent_encoded(receipt_id))).await
+    }
+
+    /// Receipts that minted, newest first: all, or those of a job or a provider.
+    ///
+    /// # Errors
+    /// `INVALID_QUERY` where both are given.
+    pub async fn receipts(
+        &self,
+        job: Option<&Name>,
+        provider: Option<&Address>,
+        limit: u32,
+    ) -> Result<ReceiptList, ClientError> {
+        let job = job.map(|job| format!("&job_id={}", percent_encoded(job))).unwrap_or_default();
+        let provider = provider.map(|provider| format!("&provider={provider}")).unwrap_or_default();
+        self.get(&format!("/rpc/receipts?limit={limit}{job}{provider}")).await
+    }
+
+    /// How many units there are.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn supply(&self) -> Result<Supply, ClientError> {
+        self.get("/rpc/supply").await
     }
 
     /// What a client locked for a job.

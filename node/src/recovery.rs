@@ -2,9 +2,7 @@
 
 use crate::commit::Folded;
 use crate::executor::{receipt_rows, tip, transaction_rows};
-use crate::storage::{
-    LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
-};
+use crate::storage::{LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Block, Seal};

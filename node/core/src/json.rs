@@ -275,6 +275,16 @@ pub fn type_name(action: &Action) -> &'static str {
     }
 }
 
+/// Whom an action pays, where that is one account: of a receipt its provider.
+pub fn recipient(action: &Action) -> Option<Address> {
+    match action {
+        Action::Transfer(payment) | Action::Faucet(payment) => Some(payment.to),
+        Action::ClaimReceipt(attested) | Action::ReleaseEscrow(attested) => Some(attested.receipt.provider.address()),
+        Action::LockEscrow(lock) => lock.provider,
+        Action::TransferMany { .. } | Action::RefundEscrow { .. } => None,
+    }
+}
+
 /// The `payload` of an action.
 pub fn payload(action: &Action) -> Value {
     let one = |payment: &Payment| json!({ "recipient": payment.to, "amount": payment.amount });

@@ -7,7 +7,7 @@ use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::storage::TransactionRow;
-use crate::subscriptions::{Subscriptions, Topic};
+use crate::subscriptions::Subscriptions;
 use crate::verify::Verifier;
 use crate::view::Snapshot;
 use aitbc_core::batch::{Batch, VerifiedBatch};
@@ -210,12 +210,12 @@ impl Task {
 
     fn admit_all(&mut self, transactions: Vec<VerifiedTx>) -> Vec<Result<Hash, Rejected>> {
         let snapshot = self.parts.snapshot.borrow().clone();
-        if self.parts.subscriptions.readers(Topic::NewTransactions) == 0 {
+        if !events::pending_wanted(&self.parts.subscriptions) {
             return transactions.into_iter().map(|tx| self.admit(&snapshot, tx)).collect();
         }
         let mut pending = Vec::with_capacity(transactions.len());
         let results = transactions.into_iter().map(|tx| {
-            let known = (tx.id, tx.sender, tx.tx.transaction.nonce);
+            let known = tx.clone();
             self.admit(&snapshot, tx).inspect(|_| pending.push(known))
         });
         let results = results.collect();

@@ -6,6 +6,7 @@
 //! 400: the request cannot be read. 422: it can, but this transaction will never be accepted. 409: it does not fit the
 //! chain or the pool as they are now. 429 and 503 carry `Retry-After`. Inner causes are logged, not sent.
 
+use super::transaction::TransactionStatus;
 use crate::mempool::SubmitError;
 use crate::storage::StorageError;
 use aitbc_core::hash::Hash;
@@ -43,6 +44,15 @@ pub enum ApiError {
     /// 400 `UNKNOWN_ADDRESS_FORM`: an address in it is none. 422 `AMOUNT_OUT_OF_RANGE`, `FEE_OUT_OF_RANGE`: over the
     /// bound. 422 `WRONG_CHAIN`: signed for another genesis. 422 `WRONG_SENDER`: sender and public key differ.
     Transaction(JsonError),
+    /// 422 `UNSIGNED_TRANSACTION`: nobody signed it as this chain wants it; the detail says what is missing and how to sign.
+    Unsigned {
+        /// Fields that are not there.
+        missing: Vec<&'static str>,
+        /// This chain's genesis hash, which is signed with it.
+        chain: Hash,
+    },
+    /// 409 with the result's code: a transaction that the node made for a client took no effect.
+    NoEffect(TransactionStatus),
     /// What the pool says of a transaction, see [`submit_code`].
     Submit {
         /// The transaction's id.
@@ -173,6 +183,8 @@ impl ApiError {
                 _ => StatusCode::UNPROCESSABLE_ENTITY,
             },
             ApiError::Submit { error, .. } => submit_status(error),
+            ApiError::Unsigned { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            ApiError::NoEffect(_) => StatusCode::CONFLICT,
             ApiError::NotFound { .. } | ApiError::NotProvable { .. } | ApiError::UnknownRoute { .. } => {
                 StatusCode::NOT_FOUND
             }
@@ -193,8 +205,10 @@ impl ApiError {
     }
 
     /// Stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
+            ApiError::Unsigned { .. } => "UNSIGNED_TRANSACTION",
+            ApiError::NoEffect(status) => status.code.as_deref().unwrap_or("INTERNAL"),
             ApiError::MalformedJson(_) => "MALFORMED_JSON",
             ApiError::MalformedBorsh(_) => "MALFORMED_BORSH",
             ApiError::Transaction(error) => json_code(error),
@@ -229,6 +243,19 @@ impl ApiError {
             ApiError::MalformedBorsh(cause) => format!("the body is not a borsh list of signed transactions: {cause}"),
             ApiError::Transaction(error) => error.to_string(),
             ApiError::Submit { error, .. } => error.to_string(),
+            ApiError::Unsigned { missing, .. } => format!(
+                "a transaction without a signature of this chain is not taken ({} missing): sign as detail.sign says with \
+                 an ed25519 key and send {{\"type\", \"genesis_hash\", \"public_key\", \"nonce\", \"fee\", \
+                 \"expiry_height\", \"payload\", \"signature\"}} to /rpc/send_tx; docs/clients.md has programs",
+                missing.join(", ")
+            ),
+            ApiError::NoEffect(status) => {
+                format!(
+                    "transaction {} took no effect: {}",
+                    status.tx_hash,
+                    status.reason.as_deref().unwrap_or("no reason")
+                )
+            }
             ApiError::UnknownAddressForm(found) => {
                 format!("\"{found}\" is not an address: send ait1… (bech32) or 0x and 40 hex digits")
             }
@@ -290,6 +317,14 @@ impl ApiError {
                 detail["tx_hash"] = json!(id);
                 detail
             }
+            ApiError::Unsigned { missing, chain } => json!({
+                "missing": missing,
+                "genesis_hash": chain,
+                "sign": "ed25519 over \"aitbc/tx/v1\" padded with zeros to 16 bytes, then genesis_hash [32], public_key [32], \
+                    nonce u64, fee u64, expiry_height u64, action; a TRANSFER's action is a zero byte, recipient [20], \
+                    amount u64; numbers little-endian",
+            }),
+            ApiError::NoEffect(status) => json!({ "tx_hash": status.tx_hash, "height": status.height }),
             ApiError::UnknownAddressForm(found) | ApiError::MalformedHash(found) | ApiError::MalformedHeight(found) => {
                 json!({ "found": found })
             }

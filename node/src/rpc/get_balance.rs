@@ -47,7 +47,9 @@ pub(super) async fn get_balance(
     Segment(address): Segment,
     uri: Uri,
 ) -> Result<Json<Balance>, ApiError> {
-    let proof = Parameters::read(&uri, &["proof"])?.flag("proof")?;
+    let parameters = Parameters::read(&uri, &["proof", "chain_id"])?;
+    parameters.of_chain(&api.view.identity)?;
+    let proof = parameters.flag("proof")?;
     let address = query::address(&address)?;
     // Asked before the snapshot is taken, or a block in between would make it smaller than the account's nonce.
     let queued = api.mempool.next_nonce(address).await;

@@ -43,7 +43,9 @@ pub struct PooledTransaction {
 }
 
 pub(super) async fn mempool(State(api): State<Api>, uri: Uri) -> Result<Json<Pool>, ApiError> {
-    let limit = Parameters::read(&uri, &["limit"])?.number("limit", 1..=MAX_LISTED)?.unwrap_or(LISTED);
+    let parameters = Parameters::read(&uri, &["limit", "chain_id"])?;
+    parameters.of_chain(&api.view.identity)?;
+    let limit = parameters.number("limit", 1..=MAX_LISTED)?.unwrap_or(LISTED);
     let chain = api.view.identity.chain;
     let pending = api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX)).await;
     let describe = move |pending: PendingTransaction| PooledTransaction {

@@ -1,9 +1,13 @@
 //! `GET /rpc/receipt/{provider}`, `/rpc/escrow/{client}`: what the state remembers of a receipt, and of a job.
+//! `GET /rpc/receipts`, `/rpc/receipts/{id}`: receipts that minted, in the prototype's shape, by receipt, job and provider.
 
 use super::Api;
 use super::error::ApiError;
-use super::query::{self, Parameters, Segment};
+use super::query::{self, Page, Parameters, Segment};
+use crate::events::naive_utc;
+use crate::storage::{ReceiptRow, ReceiptsOf};
 use aitbc_core::hash::Hash;
+use aitbc_core::json;
 use aitbc_core::key::Address;
 use aitbc_core::receipt::{self, Name};
 use aitbc_core::record::{Record, RecordKey};
@@ -11,6 +15,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Most receipts of a list, and how many without `limit`: each may be 16 KiB.
+const LISTED: (u32, u32) = (100, 20);
 
 /// A receipt that minted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +60,99 @@ pub struct Escrow {
     pub amount: u64,
     /// Last height at which a receipt releases them.
     pub timeout_height: u64,
+}
+
+/// A receipt that minted, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedReceipt {
+    /// As the provider calls it.
+    pub receipt_id: String,
+    /// As the client calls the job.
+    pub job_id: String,
+    /// Whose.
+    pub provider: Address,
+    /// Who ordered the work.
+    pub client: Address,
+    /// The receipt as its provider signed it, without the signature.
+    pub payload: Value,
+    /// The provider's signature, over the payload's canonical form.
+    pub miner_signature: Value,
+    /// What coordinators signed.
+    pub coordinator_attestations: Vec<Value>,
+    /// Smallest units it minted, the coordinators' share among them.
+    pub minted_amount: u64,
+    /// Height of the block that minted it.
+    pub block_height: u64,
+    /// The block's time, UTC without saying so.
+    pub recorded_at: Option<String>,
+}
+
+/// A part of the receipts that minted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReceiptList {
+    /// Newest first.
+    pub receipts: Vec<RecordedReceipt>,
+    /// How many there are of these here, counted up to 10,000.
+    pub total: u64,
+    /// Most of this answer.
+    pub limit: u32,
+    /// How many newer ones were left out.
+    pub offset: u32,
+}
+
+impl RecordedReceipt {
+    fn of(row: &ReceiptRow) -> RecordedReceipt {
+        let attested = &row.attested;
+        let mut payload = json::receipt::receipt_value(attested);
+        let miner_signature = payload.as_object_mut().and_then(|fields| fields.remove("signature")).unwrap_or_default();
+        RecordedReceipt {
+            receipt_id: attested.receipt.receipt_id.to_string(),
+            job_id: attested.receipt.job_id.to_string(),
+            provider: attested.receipt.provider.address(),
+            client: attested.receipt.client,
+            payload,
+            miner_signature,
+            coordinator_attestations: attested.attestations.iter().map(json::receipt::attestation_value).collect(),
+            minted_amount: row.minted,
+            block_height: row.height,
+            recorded_at: naive_utc(row.time_ms),
+        }
+    }
+}
+
+/// All, or those of a job or a provider.
+pub(super) async fn list(State(api): State<Api>, uri: Uri) -> Result<Json<ReceiptList>, ApiError> {
+    let parameters = Parameters::read(&uri, &["job_id", "provider", "limit", "offset", "chain_id"])?;
+    parameters.of_chain(&api.view.identity)?;
+    let Page { limit, offset } = parameters.page(LISTED.1, LISTED.0)?;
+    let provider = "an address, ait1… (bech32) or 0x and 40 hex digits, and no job_id beside it";
+    let of = match (parameters.name("job_id")?, parameters.has("provider")) {
+        (None, false) => ReceiptsOf::Everybody,
+        (Some(job), false) => ReceiptsOf::Job(job),
+        (job, true) => {
+            let one = |text: &str| if job.is_none() { text.parse().ok() } else { None };
+            ReceiptsOf::Provider(parameters.parsed("provider", provider, one)?)
+        }
+    };
+    let (rows, total) = api.view.storage.receipts(of, limit, offset).await?;
+    Ok(Json(ReceiptList { receipts: rows.iter().map(RecordedReceipt::of).collect(), total, limit, offset }))
+}
+
+/// The newest that its provider calls so: two providers may call theirs the same.
+pub(super) async fn one(
+    State(api): State<Api>,
+    Segment(id): Segment,
+    uri: Uri,
+) -> Result<Json<RecordedReceipt>, ApiError> {
+    Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
+    let missing = || {
+        let hint =
+            "it has not minted, or its block was deleted by pruning; /rpc/receipt/{provider}?receipt_id= knows it then";
+        ApiError::NotFound { what: format!("receipt {}", query::shown(&id)), hint: hint.into() }
+    };
+    let name = Name::new(&id).ok_or_else(missing)?;
+    let (rows, _) = api.view.storage.receipts(ReceiptsOf::Receipt(name), 1, 0).await?;
+    rows.first().map(|row| Json(RecordedReceipt::of(row))).ok_or_else(missing)
 }
 
 pub(super) async fn receipt(
@@ -98,7 +199,5 @@ pub(super) async fn escrow(
 
 /// The only parameter, which must be there.
 fn name(uri: &Uri, parameter: &'static str) -> Result<Name, ApiError> {
-    let allowed = "1 to 64 characters of printable ASCII without \" and \\";
-    Parameters::read(uri, &[parameter])?
-        .parsed(parameter, allowed, |text| Name::new(text).filter(|n| !n.as_str().is_empty()))
+    Parameters::read(uri, &[parameter])?.required_name(parameter)
 }

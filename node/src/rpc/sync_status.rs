@@ -64,7 +64,7 @@ pub struct ValidatorStatus {
 }
 
 pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json<SyncStatus>, ApiError> {
-    Parameters::read(&uri, &[])?;
+    Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let (identity, status, snapshot) = (&api.view.identity, api.view.condition(), api.view.snapshot());
     let head = &snapshot.head;
     let validator = identity.key.and_then(|public_key| {

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::prototype::transactions::{Content, bodies};
 use super::query::{self, Parameters, Segment};
 use crate::mempool::{Outcome, Pending, Standing};
 use aitbc_core::hash::Hash;
@@ -118,15 +119,38 @@ pub(crate) fn code_name(number: u16) -> String {
     ResultCode::from_number(number).map_or_else(|| format!("UNKNOWN_{number}"), |code| code.name().to_owned())
 }
 
+/// What became of a transaction, and what it says where it is in a block that the database has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KnownTransaction {
+    /// What became of it.
+    #[serde(flatten)]
+    pub status: TransactionStatus,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: Option<Content>,
+}
+
 pub(super) async fn transaction(
     State(api): State<Api>,
     Segment(id): Segment,
     uri: Uri,
-) -> Result<Json<TransactionStatus>, ApiError> {
-    Parameters::read(&uri, &[])?;
+) -> Result<Json<KnownTransaction>, ApiError> {
+    Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let id = query::transaction_id(&id)?;
-    let found = look_up(&api, id).await?.map(Json);
-    found.ok_or_else(|| ApiError::NotFound { what: format!("transaction {id}"), hint: hint(api.view.storage.lowest()) })
+    let Some(status) = look_up(&api, id).await? else {
+        let hint = hint(api.view.storage.lowest());
+        return Err(ApiError::NotFound { what: format!("transaction {id}"), hint });
+    };
+    let content = if status.height.is_some() { content(&api, id).await? } else { None };
+    Ok(Json(KnownTransaction { status, content }))
+}
+
+/// What a transaction of a block says; `None` as long as the database lags behind.
+async fn content(api: &Api, id: Hash) -> Result<Option<Content>, ApiError> {
+    let Some(row) = api.view.storage.transaction(id).await? else { return Ok(None) };
+    let found = bodies(api, vec![row]).await?;
+    let content = tokio::task::spawn_blocking(move || found.content());
+    content.await.map_err(|cause| ApiError::Internal(format!("transaction: {cause}")))
 }
 
 fn hint(lowest: u64) -> String {

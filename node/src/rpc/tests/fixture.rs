@@ -4,6 +4,7 @@ use super::super::{Servers, start};
 use crate::client::Client;
 use crate::config::Config;
 use crate::doctor::Examined;
+use crate::events;
 use crate::executor::receipt_rows;
 use crate::mempool::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::metrics::Metrics;
@@ -220,7 +221,7 @@ impl Chain {
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
         self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state }));
         self.pool.on_final(header.height, &executed, &rows);
-        self.subscriptions.publish(Topic::NewBlocks, header.height, &head);
+        events::block_final(&self.subscriptions, &head);
         for row in &rows {
             let status = if row.code == 0 { "final" } else { "rejected" };
             let event = json!({ "tx_hash": row.id, "status": status, "block_height": row.height });
@@ -409,14 +410,13 @@ impl TestPool {
             return Err(SubmitError::InvalidSignature);
         }
         let verified = VerifiedTx::trusted(tx, &self.rules.chain);
-        let (id, snapshot) = (verified.id, self.chain.borrow().clone());
+        let (id, snapshot, known) = (verified.id, self.chain.borrow().clone(), [verified.clone()]);
         let account = snapshot.state.account(&verified.sender);
         let mut inner = self.inner.lock().expect("lock");
         for dropped in inner.pool.admit(snapshot.head.height, verified, account)?.dropped {
             inner.dropped.insert(dropped.id, dropped.reason);
         }
-        let event = json!({ "tx_hash": id, "status": "pending" });
-        self.subscriptions.publish(Topic::NewTransactions, snapshot.head.height, &event);
+        events::transactions_pending(&self.subscriptions, snapshot.head.height, &known);
         Ok(id)
     }
 }

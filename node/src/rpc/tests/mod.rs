@@ -6,6 +6,7 @@ mod fixture;
 mod fuzz;
 mod limits;
 mod proofs;
+mod prototype;
 mod receipts;
 mod requests;
 mod transactions;

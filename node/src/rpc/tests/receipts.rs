@@ -14,7 +14,7 @@ fn key(n: u8) -> SecretKey {
     SecretKey::from_seed([n; 32])
 }
 
-fn provider() -> SecretKey {
+pub(super) fn provider() -> SecretKey {
     key(20)
 }
 
@@ -23,7 +23,7 @@ fn text<const MAX: usize>(text: &str) -> Text<MAX> {
 }
 
 /// Of alice's job, completed when the chain began.
-fn receipt(id: &str) -> Receipt {
+pub(super) fn receipt(id: &str) -> Receipt {
     Receipt {
         receipt_id: text(id),
         job_id: text("job 1/2"),
@@ -46,7 +46,7 @@ fn receipt(id: &str) -> Receipt {
 }
 
 /// By both coordinators of the fixture's genesis.
-fn attested(chain: &Chain, receipt: Receipt) -> Box<AttestedReceipt> {
+pub(super) fn attested(chain: &Chain, receipt: Receipt) -> Box<AttestedReceipt> {
     Box::new(receipt.attest(&chain.chain, &provider(), &[&key(40), &key(41)]))
 }
 

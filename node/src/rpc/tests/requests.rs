@@ -125,7 +125,6 @@ async fn bad_requests_get_a_stable_code_each() {
         ("POST", "/rpc/send_tx?wait=final&timeout_ms=600000".to_owned(), 400, "INVALID_QUERY"),
         ("POST", "/rpc/send_txs".to_owned(), 400, "MALFORMED_JSON"),
         ("GET", "/".to_owned(), 404, "UNKNOWN_ROUTE"),
-        ("GET", "/metrics".to_owned(), 404, "UNKNOWN_ROUTE"),
         ("GET", "/rpc/get_heads".to_owned(), 404, "UNKNOWN_ROUTE"),
         ("POST", "/rpc/get_head".to_owned(), 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/rpc/send_tx".to_owned(), 405, "METHOD_NOT_ALLOWED"),

@@ -1,7 +1,7 @@
 //! Keys, signatures and addresses: ed25519, verified by the ZIP-215 rules so that one and many agree (F2).
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding};
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -42,9 +42,11 @@ impl SecretKey {
         SigningKey::from_pkcs8_pem(pem).map(SecretKey).map_err(|_| ParseKeyError::NotPkcs8)
     }
 
-    /// PKCS#8 PEM of this key: the only form in which a key is stored.
+    /// PKCS#8 PEM of this key: the only form in which a key is stored. Of version 1, without the public key: OpenSSL, and
+    /// with it Python and Node, reads no other.
     pub fn to_pkcs8_pem(&self) -> String {
-        self.0.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
+        let key = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        key.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
     }
 
     /// The public half.
@@ -202,6 +204,16 @@ mod tests {
     fn a_key_survives_its_pem() {
         let back = SecretKey::from_pkcs8_pem(&key().to_pkcs8_pem()).expect("own pem");
         assert_eq!(back.public(), key().public());
+    }
+
+    #[test]
+    fn a_pem_is_the_one_that_openssl_writes_and_one_with_the_public_key_is_read_too() {
+        let body = "MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        assert_eq!(key().to_pkcs8_pem(), pem);
+        let longer = key().0.to_pkcs8_pem(LineEnding::LF).expect("a pem");
+        assert_ne!(longer.as_str(), pem);
+        assert_eq!(SecretKey::from_pkcs8_pem(&longer).expect("a key").public(), key().public());
     }
 
     #[test]

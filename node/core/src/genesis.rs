@@ -7,11 +7,12 @@ use crate::params::{MAX_GENESIS_ACCOUNTS, MAX_SUPPLY, ParameterError, Parameters
 use crate::terms::{Terms, TermsError};
 use crate::validators::{SetError, Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// How validators are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Proof of authority: the validators of genesis.
@@ -19,7 +20,7 @@ pub enum Mode {
 }
 
 /// A validator at genesis.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisValidator {
     /// Consensus key.
@@ -34,7 +35,7 @@ fn one() -> u32 {
 }
 
 /// A balance at genesis.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisAccount {
     /// Owner.
@@ -44,7 +45,7 @@ pub struct GenesisAccount {
 }
 
 /// A devnet's source of units for whoever asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Faucet {
     /// Smallest units it starts with.
@@ -54,7 +55,7 @@ pub struct Faucet {
 }
 
 /// The agreed beginning of a chain. JSON for people, borsh for its hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Genesis {
     /// Name of the chain, `^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`.

@@ -1,7 +1,9 @@
 //! Hashes and the domains that keep them apart (protocol.md F1, F2).
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -111,6 +113,16 @@ pub const fn sign_prefix(tag: &str) -> [u8; 16] {
         at += 1;
     }
     out
+}
+
+impl JsonSchema for Hash {
+    fn schema_name() -> Cow<'static, str> {
+        "Hash".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "32 bytes, 0x and 64 hex digits", "pattern": "^0x[0-9a-f]{64}$" })
+    }
 }
 
 impl fmt::Display for Hash {

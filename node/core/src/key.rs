@@ -3,8 +3,10 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding};
 use ed25519_dalek::{Signer, SigningKey};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -172,7 +174,7 @@ impl fmt::Display for Address {
 }
 
 macro_rules! text_form {
-    ($($name:ident),*) => {$(
+    ($($name:ident: $form:literal, $pattern:literal;)*) => {$(
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -188,9 +190,21 @@ macro_rules! text_form {
                 <String as Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $form, "pattern": $pattern })
+            }
+        }
     )*};
 }
-text_form!(PublicKey, Signature, Address);
+text_form! {
+    PublicKey: "an ed25519 public key, 64 hex digits", "^[0-9a-f]{64}$";
+    Signature: "an ed25519 signature, 128 hex digits", "^[0-9a-f]{128}$";
+    Address: "first 20 bytes of SHA-256(public key) as bech32; 0x and 40 hex digits is read as the same", "^ait1[02-9ac-hj-np-z]{38}$";
+}
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use crate::transaction::SignedTransaction;
 use crate::validators::ValidatorSet;
 use crate::vote::{Cert, CertError, Kind, Statement};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -383,14 +384,16 @@ pub enum NotProven {
 }
 
 /// Path from a transaction to the digest of its batch, which a header names (L3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InclusionProof {
     /// The transaction as it was signed; its Merkle leaf is over these bytes. Hex of borsh in JSON.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub transaction: SignedTransaction,
     /// The rest of its batch. Hex of borsh in JSON: the bytes that stand before the root in the digest.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub batch: BatchHead,
     /// Place in the batch.
     pub index: u16,
@@ -426,11 +429,12 @@ impl InclusionProof {
 }
 
 /// Path from a result to `parent_results_root` of the next header (L3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResultProof {
     /// What came of the transaction. Hex of borsh in JSON: its Merkle leaf is over these bytes.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub result: TxResult,
     /// Place in the block, over all batches.
     pub index: u32,
@@ -467,7 +471,7 @@ impl ResultProof {
 }
 
 /// That a transaction stands in a final block, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransactionProof {
     /// It is in the block.

@@ -1,6 +1,7 @@
 //! Named bounds and the consensus parameters of genesis (protocol.md §9).
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most validators in a set (M1).
@@ -67,7 +68,7 @@ pub const MAX_ESCROW_AHEAD: u64 = 100_000_000;
 pub const MAX_GENESIS_ACCOUNTS: usize = 1_024;
 
 /// Parameters that must be equal on every validator: part of genesis. Times in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
     /// T0: first skip timeout. More than three hops and three commits.

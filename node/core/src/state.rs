@@ -23,6 +23,7 @@ use crate::hash::{Domain, Hash, hash};
 use crate::key::Address;
 use crate::record::{Record, RecordChange, RecordKey};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +32,18 @@ const MAX_DEPTH: usize = 256;
 
 /// What an address owns. One with neither balance nor nonce is the same as no account.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    BorshSerialize,
+    BorshDeserialize,
+    JsonSchema,
 )]
 pub struct Account {
     /// Smallest units, at most [`MAX_SUPPLY`](crate::params::MAX_SUPPLY).
@@ -494,7 +506,7 @@ impl PartialEq for State {
 impl Eq for State {}
 
 /// One branch on the way from the root to the leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Bit of the key by which the branch divides, 0 is the first byte's highest.
@@ -504,7 +516,7 @@ pub struct Step {
 }
 
 /// The leaf where a lookup ends: of what was asked for, or the neighbour that shows it is absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum ProvenLeaf {
     /// An account.
@@ -550,7 +562,7 @@ impl ProvenLeaf {
 }
 
 /// What a state root says of one address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccountProof {
     /// The address asked for.

@@ -9,6 +9,7 @@
 use crate::key::PublicKey;
 use crate::params::{MAX_COORDINATORS, MAX_RECEIPT_EXPIRY, MAX_SUPPLY};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 const MILLION: u32 = 1_000_000;
 
 /// A key that may attest receipts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Coordinator {
     /// Ed25519 key; its address earns the share.
@@ -24,7 +25,7 @@ pub struct Coordinator {
 }
 
 /// Terms on which receipts mint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
     /// Smallest units that one unit of work mints; 0: receipts only release escrows.

@@ -9,13 +9,14 @@ use aitbc_core::record::{Record, RecordKey};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most convictions of an answer: the newest.
 const MAX_CONVICTIONS: usize = 256;
 
 /// Convictions after a final block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Convictions {
     /// Height of the block after which this holds.
     pub height: u64,
@@ -24,7 +25,7 @@ pub struct Convictions {
 }
 
 /// Misbehaviour of one validator, of one class in one epoch: listed once, however often it happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Conviction {
     /// Who.
     pub validator: Address,

@@ -9,10 +9,11 @@ use aitbc_core::state::AccountProof;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An account; one that was never used has balance and nonce 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Balance {
     /// Whose.
     pub address: Address,
@@ -30,7 +31,7 @@ pub struct Balance {
 }
 
 /// What proves an account to who trusts only certificates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BalanceProof {
     /// Leads from the account to `state_root`.
     pub account: AccountProof,

@@ -17,6 +17,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ pub(super) const WRITE_WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A final block. Fields of the header are `None` or zero for genesis, height 0, which has none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BlockInfo {
     /// Height.
     pub height: u64,
@@ -71,7 +72,7 @@ pub struct BlockInfo {
 }
 
 /// A batch as the header names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchInfo {
     /// Digest.
     pub digest: Hash,
@@ -84,7 +85,7 @@ pub struct BatchInfo {
 }
 
 /// Proof that a validator signed two things that contradict each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvidenceInfo {
     /// Who signed them.
     pub validator: Option<Address>,
@@ -99,7 +100,7 @@ pub struct EvidenceInfo {
 }
 
 /// A transaction of a block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BlockTransaction {
     /// Id.
     pub tx_hash: Hash,
@@ -116,7 +117,7 @@ pub struct BlockTransaction {
 }
 
 /// Votes of a quorum for the block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// `final`.
     pub kind: String,

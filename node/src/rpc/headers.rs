@@ -12,6 +12,7 @@ use aitbc_core::hash::Hash;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const DEFAULT_HEADERS: u64 = 64;
 const MAX_BATCH_BYTES: u64 = 1 << 20;
 
 /// Consecutive final headers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Headers {
     /// Height of the last final block.
     pub head: u64,
@@ -33,7 +34,7 @@ pub struct Headers {
 }
 
 /// A final header as bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeaderInfo {
     /// Height.
     pub height: u64,

@@ -8,6 +8,7 @@ use aitbc_core::key::Address;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The node is alive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// Always `ok`: anything else is an error answer.
     pub status: String,

@@ -10,6 +10,7 @@ use aitbc_core::json;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ const MAX_LISTED: u64 = 1_000;
 const LISTED: u64 = 100;
 
 /// Pending transactions, in no particular order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     /// At most `limit` of them.
     pub transactions: Vec<PooledTransaction>,
@@ -32,7 +33,7 @@ pub struct Pool {
 }
 
 /// A pending transaction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PooledTransaction {
     /// Id.
     pub tx_hash: Hash,

@@ -16,6 +16,7 @@ pub mod health;
 pub mod limits;
 pub mod mempool;
 mod metrics;
+pub mod openapi;
 pub mod peers;
 pub mod proof;
 pub mod prototype;
@@ -94,6 +95,7 @@ pub const ROUTES: &[&str] = &[
     "GET /ready",
     "GET /sync_status",
     "GET /metrics",
+    "GET /openapi.json",
     // The prototype's.
     "GET /rpc/head",
     "GET /rpc/height",
@@ -283,6 +285,7 @@ fn router(api: Api) -> Router {
         .route("/ready", get(ready::ready))
         .route("/sync_status", get(sync_status::sync_status))
         .route("/metrics", get(metrics::metrics_beside))
+        .route("/openapi.json", get(openapi::openapi))
         .merge(prototype_router())
         .fallback(|request: Request| async move { unknown_route(&request, ROUTES) })
         .method_not_allowed_fallback(method_not_allowed)

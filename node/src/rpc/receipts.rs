@@ -14,6 +14,7 @@ use aitbc_core::record::{Record, RecordKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ use serde_json::Value;
 const LISTED: (u32, u32) = (100, 20);
 
 /// A receipt that minted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Minted {
     /// Whose.
     pub provider: Address,
@@ -36,7 +37,7 @@ pub struct Minted {
 }
 
 /// Where the units of a job are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EscrowStatus {
     /// A receipt pays them out, or the client has them back after the timeout.
@@ -46,7 +47,7 @@ pub enum EscrowStatus {
 }
 
 /// What a client locked for a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Escrow {
     /// Who locked.
     pub client: Address,
@@ -63,7 +64,7 @@ pub struct Escrow {
 }
 
 /// A receipt that minted, whole.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordedReceipt {
     /// As the provider calls it.
     pub receipt_id: String,
@@ -88,7 +89,7 @@ pub struct RecordedReceipt {
 }
 
 /// A part of the receipts that minted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReceiptList {
     /// Newest first.
     pub receipts: Vec<RecordedReceipt>,

@@ -20,11 +20,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Uri, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Answers to all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// How many are pending now.
     pub accepted: u64,
@@ -35,7 +36,7 @@ pub struct Sent {
 }
 
 /// Answer to one transaction: its id, and an error where it was not taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SentOne {
     /// Id; `None` where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,10 +7,11 @@ use aitbc_core::record::{Record, RecordKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Smallest units, those that are locked among them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Supply {
     /// Height of the block after which this holds.
     pub height: u64,

@@ -9,11 +9,12 @@ use aitbc_core::key::{Address, PublicKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
 /// Where the node is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncStatus {
     /// Name of the chain.
     pub chain_id: String,
@@ -47,7 +48,7 @@ pub struct SyncStatus {
 }
 
 /// This node as a validator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValidatorStatus {
     /// Its address.
     pub address: Address,

@@ -11,10 +11,11 @@ use aitbc_core::mempool::Reason;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whether a transaction took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It waits, on this node.
@@ -26,7 +27,7 @@ pub enum Status {
 }
 
 /// Where a pending transaction waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// In the pool.
@@ -45,7 +46,7 @@ impl From<Pending> for Place {
 }
 
 /// What became of a transaction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionStatus {
     /// Id.
     pub tx_hash: Hash,
@@ -120,7 +121,7 @@ pub(crate) fn code_name(number: u16) -> String {
 }
 
 /// What became of a transaction, and what it says where it is in a block that the database has.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct KnownTransaction {
     /// What became of it.
     #[serde(flatten)]

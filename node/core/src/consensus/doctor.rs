@@ -11,13 +11,14 @@ use crate::hash::Hash;
 use crate::key::Address;
 use crate::validators::Index;
 use crate::vote::Kind;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Fetches that are listed; `fetches_open` counts all.
 const FETCHES_MAX: usize = 16;
 
 /// How finality does here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Nothing waits to become final.
@@ -30,7 +31,7 @@ pub enum Condition {
 }
 
 /// Whether this validator votes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Voting {
     /// It does.
@@ -45,7 +46,7 @@ pub enum Voting {
 }
 
 /// What is in the way, as programs tell it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Nothing: there is no work, or it goes on.
@@ -86,7 +87,7 @@ pub enum Cause {
 }
 
 /// Answer to "why is there no block?".
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     /// Epoch.
     pub epoch: u64,
@@ -137,7 +138,7 @@ pub struct Report {
 }
 
 /// Writes of votes and certificates, which must be durable before anything leaves (P5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Writes {
     /// Without an answer from the database.
     pub open: usize,
@@ -148,7 +149,7 @@ pub struct Writes {
 }
 
 /// A slot and who voted what in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SlotReport {
     /// The slot.
     pub slot: u64,
@@ -168,7 +169,7 @@ pub struct SlotReport {
 }
 
 /// Votes for one statement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tally {
     /// Their weight, to be held against the quorum.
     pub weight: u64,
@@ -179,7 +180,7 @@ pub struct Tally {
 }
 
 /// A candidate and why it is not voted for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CandidateReport {
     /// Its digest.
     pub block: Hash,
@@ -198,7 +199,7 @@ pub struct CandidateReport {
 }
 
 /// What a final block lacks here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Unresolved {
     /// Slot of the final block.
     pub slot: u64,
@@ -209,7 +210,7 @@ pub struct Unresolved {
 }
 
 /// Something asked of peers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FetchReport {
     /// `candidate`, `batches` or `certificates`.
     pub what: &'static str,
@@ -228,7 +229,7 @@ pub struct FetchReport {
 }
 
 /// A validator as it is seen from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ValidatorReport {
     /// Index in the set.
     pub index: Index,

@@ -19,11 +19,12 @@ use crate::message::Message;
 use crate::params::{REPAIR_EVERY_MS, STATUS_EVERY_MS, VOTE_WINDOW};
 use crate::validators::Index;
 use crate::vote::{Statement, Vote};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether this validator votes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VotingState {
     /// Not yet: it waits for what others have seen of its key (A2).

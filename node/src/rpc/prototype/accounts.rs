@@ -12,11 +12,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 /// An account that was used.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct KnownAccount {
     /// Whose.
     pub address: Address,
@@ -29,19 +30,19 @@ pub struct KnownAccount {
 }
 
 /// An account with its last transactions.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AddressHistory {
     /// The account.
     #[serde(flatten)]
     pub summary: AddressSummary,
     /// Newest first, among the last 100,000 transactions of the chain.
-    pub latest_sent: Vec<Sent>,
+    pub latest_sent: Vec<HistoryEntry>,
     /// Always null: no node keeps an index by recipient.
-    pub latest_received: Option<Vec<Sent>>,
+    pub latest_received: Option<Vec<HistoryEntry>>,
 }
 
 /// An account in a list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AddressSummary {
     /// Whose.
     pub address: Address,
@@ -56,8 +57,8 @@ pub struct AddressSummary {
 }
 
 /// A transaction in the history of its sender.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sent {
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HistoryEntry {
     /// Id.
     pub tx_hash: Hash,
     /// Height of its block.
@@ -73,7 +74,7 @@ pub struct Sent {
 }
 
 /// A part of all accounts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AddressList {
     /// In the order of the state trie.
     pub addresses: Vec<AddressSummary>,
@@ -86,7 +87,7 @@ pub struct AddressList {
 }
 
 /// Who owned what at height 0.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct GenesisAllocations {
     /// Name of the chain.
     pub chain_id: String,
@@ -101,7 +102,7 @@ pub struct GenesisAllocations {
 }
 
 /// A balance at height 0.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Allocation {
     /// Whose.
     pub address: Address,
@@ -158,8 +159,8 @@ pub(in super::super) async fn history(
     .await
 }
 
-fn sent(tx_hash: Hash, content: Content) -> Sent {
-    Sent {
+fn sent(tx_hash: Hash, content: Content) -> HistoryEntry {
+    HistoryEntry {
         tx_hash,
         block_height: content.block_height,
         direction: "sent".into(),

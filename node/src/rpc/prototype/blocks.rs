@@ -17,6 +17,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -32,7 +33,7 @@ const MAX_FULL_TXS: u64 = 4_096;
 const LISTED: (u32, u32) = (100, 10);
 
 /// The last final block, or another one, in the prototype's words.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PrototypeBlock {
     /// Height.
     pub height: u64,
@@ -58,14 +59,14 @@ pub struct PrototypeBlock {
 }
 
 /// Height of the last final block.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Height {
     /// The height.
     pub height: u64,
 }
 
 /// Newest blocks first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct BlockList {
     /// At most `limit`.
     pub blocks: Vec<PrototypeBlock>,
@@ -78,7 +79,7 @@ pub struct BlockList {
 }
 
 /// Blocks by ascending height.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct BlockRange {
     /// Fewer than asked for above the head.
     pub blocks: Vec<PrototypeBlock>,

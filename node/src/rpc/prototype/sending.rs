@@ -12,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 const CLAIM: &str = "RECEIPT_CLAIM";
 
 /// What became of a transaction, in both forms.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PrototypeSent {
     /// Whether it is pending or took effect.
     pub success: bool,
@@ -33,7 +34,7 @@ pub struct PrototypeSent {
 }
 
 /// What a transaction costs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct FeeEstimate {
     /// Of which type, in capitals.
     pub r#type: String,
@@ -46,7 +47,7 @@ pub struct FeeEstimate {
 }
 
 /// Why a block was not imported.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct ImportedBlock {
     /// Always false.
     pub accepted: bool,

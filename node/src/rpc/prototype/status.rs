@@ -9,10 +9,11 @@ use aitbc_core::key::Address;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Where the node is, and by which rules.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PrototypeSyncStatus {
     /// Name of the chain.
     pub chain_id: String,

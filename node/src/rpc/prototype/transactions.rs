@@ -17,6 +17,7 @@ use aitbc_core::transaction::{Action, SignedTransaction};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -26,7 +27,7 @@ use std::sync::Arc;
 pub(super) const LISTED: (u32, u32) = (100, 20);
 
 /// A transaction of a final block.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct PrototypeTransaction {
     /// Id.
     pub tx_hash: Hash,
@@ -40,7 +41,7 @@ pub struct PrototypeTransaction {
 }
 
 /// What a transaction of a final block says.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Content {
     /// Id, by its other name.
     pub transaction_id: Hash,
@@ -69,7 +70,7 @@ pub struct Content {
 }
 
 /// A part of all transactions.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TransactionList {
     /// Newest first.
     pub transactions: Vec<PrototypeTransaction>,

@@ -5,6 +5,7 @@ mod documented;
 mod fixture;
 mod fuzz;
 mod limits;
+mod openapi;
 mod proofs;
 mod prototype;
 mod receipts;

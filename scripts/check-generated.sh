@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/generate.sh
-git diff --exit-code -- crds charts manifests || {
+git diff --exit-code -- crds charts docs/openapi.json manifests || {
   echo "generated files differ: run \"make generate\" and commit" >&2
   exit 1
 }

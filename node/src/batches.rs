@@ -8,6 +8,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::hash::Hash;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -30,6 +31,8 @@ const KEEP_HEIGHTS: u64 = 64;
 #[derive(Default)]
 pub struct BatchPool {
     inner: Mutex<Inner>,
+    /// Of the next block.
+    epoch: AtomicU64,
 }
 
 #[derive(Default)]
@@ -50,6 +53,16 @@ impl BatchPool {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps usable: each change is complete before the lock is dropped.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Epoch of the next block.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// An epoch has begun (E5).
+    pub fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// The batch with this digest.
@@ -208,7 +221,8 @@ impl Batches {
         let Some(author) = shared.set.get(batch.author).map(|v| v.key) else {
             return self.refuse("unknown_author");
         };
-        if batch.epoch != 0 {
+        // The set is the same in all epochs; one that has not nearly begun is a fault of the author.
+        if batch.epoch > shared.pool.epoch().saturating_add(1) {
             return self.refuse("epoch");
         }
         match shared.verifier.verify_batch(&shared.chain, Arc::new(batch), digest, &author).await {

@@ -9,13 +9,16 @@ use crate::rpc::headers::Headers;
 use crate::rpc::mempool::Pool;
 use crate::rpc::peers::Peers;
 use crate::rpc::proof::{ProvenAccount, ProvenTransaction};
+use crate::rpc::receipts::{Escrow, Minted, ReceiptList};
 use crate::rpc::send_txs::Sent;
+use crate::rpc::supply::Supply;
 use crate::rpc::sync_status::SyncStatus;
 use crate::rpc::transaction::{Status, TransactionStatus};
 use crate::rpc::validators::Validators;
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::receipt::Name;
 use aitbc_core::transaction::SignedTransaction;
 use reqwest::{RequestBuilder, header};
 use serde::de::DeserializeOwned;
@@ -103,6 +106,15 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+/// A name as it stands in a query.
+fn percent_encoded(name: &Name) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.as_str().bytes().map(encode).collect()
+}
+
 /// A client of one node; cheap to clone, keeps connections open.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -154,6 +166,45 @@ impl Client {
     /// See [`ClientError`].
     pub async fn get_balance(&self, address: &Address, proof: bool) -> Result<Balance, ClientError> {
         self.get(&format!("/rpc/get_balance/{address}?proof={proof}")).await
+    }
+
+    /// A receipt that minted.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn receipt(&self, provider: &Address, receipt_id: &Name) -> Result<Minted, ClientError> {
+        self.get(&format!("/rpc/receipt/{provider}?receipt_id={}", percent_encoded(receipt_id))).await
+    }
+
+    /// Receipts that minted, newest first: all, or those of a job or a provider.
+    ///
+    /// # Errors
+    /// `INVALID_QUERY` where both are given.
+    pub async fn receipts(
+        &self,
+        job: Option<&Name>,
+        provider: Option<&Address>,
+        limit: u32,
+    ) -> Result<ReceiptList, ClientError> {
+        let job = job.map(|job| format!("&job_id={}", percent_encoded(job))).unwrap_or_default();
+        let provider = provider.map(|provider| format!("&provider={provider}")).unwrap_or_default();
+        self.get(&format!("/rpc/receipts?limit={limit}{job}{provider}")).await
+    }
+
+    /// How many units there are.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn supply(&self) -> Result<Supply, ClientError> {
+        self.get("/rpc/supply").await
+    }
+
+    /// What a client locked for a job.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn escrow(&self, client: &Address, job_id: &Name) -> Result<Escrow, ClientError> {
+        self.get(&format!("/rpc/escrow/{client}?job_id={}", percent_encoded(job_id))).await
     }
 
     /// Final headers from a height on, with certificates, and with batches where asked for; none above the head.

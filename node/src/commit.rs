@@ -1,12 +1,12 @@
 //! Final blocks on their way to the database: ledger first, then the state, folded (P11).
 
 use crate::metrics::Metrics;
-use crate::storage::{BatchWrite, BlockWrite, StateWrite, Storage, StorageError, TransactionRow};
-use aitbc_core::block::Candidate;
+use crate::storage::{BatchWrite, BlockWrite, ReceiptRow, StateWrite, Storage, StorageError, TransactionRow};
+use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::Input;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
-use aitbc_core::params::KEEP_FINAL_SLOTS;
 use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::vote::Cert;
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct CommitJob {
     pub records: Vec<RecordChange>,
     /// Its transactions' outcomes.
     pub transactions: Arc<[TransactionRow]>,
+    /// Receipts it minted.
+    pub receipts: Vec<ReceiptRow>,
     /// State root after it.
     pub state_root: Hash,
     /// Root of its results.
@@ -60,7 +62,7 @@ pub struct CommitJob {
 impl CommitJob {
     /// Rows of its state: what it takes while it waits for the state, but for its header.
     fn rows(&self) -> usize {
-        self.accounts.len() + self.records.len() + self.transactions.len()
+        self.accounts.len() + self.records.len() + self.transactions.len() + self.receipts.len()
     }
 
     fn into_state(self) -> StateWrite {
@@ -71,6 +73,7 @@ impl CommitJob {
             accounts: self.accounts,
             records: self.records,
             transactions: self.transactions.to_vec(),
+            receipts: self.receipts,
         }
     }
 }
@@ -84,6 +87,7 @@ pub struct Folded {
     accounts: BTreeMap<Address, (u64, u64)>,
     records: BTreeMap<RecordKey, Option<Record>>,
     transactions: Vec<TransactionRow>,
+    receipts: Vec<ReceiptRow>,
 }
 
 impl Folded {
@@ -95,6 +99,7 @@ impl Folded {
         self.accounts.extend(block.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
         self.records.extend(block.records);
         self.transactions.extend(block.transactions);
+        self.receipts.extend(block.receipts);
     }
 
     /// All of them as one change, to the height of the last block.
@@ -106,6 +111,7 @@ impl Folded {
             accounts: self.accounts.into_iter().map(|(address, (balance, nonce))| (address, balance, nonce)).collect(),
             records: self.records.into_iter().collect(),
             transactions: self.transactions,
+            receipts: self.receipts,
         }
     }
 }
@@ -114,6 +120,8 @@ impl Folded {
 pub struct Commit {
     /// The database.
     pub storage: Arc<dyn Storage>,
+    /// Where the vote floor is, below the last block (P9).
+    pub epochs: Epochs,
     /// Told when the state lags, so that it leads with empty blocks.
     pub core: mpsc::Sender<Input>,
     /// Height of the last block in the ledger.
@@ -148,12 +156,12 @@ impl Commit {
                 return;
             }
             let Some(last) = group.last() else { continue };
-            let (slot, height) = (last.candidate.header.slot, last.candidate.header.height);
+            let (position, height) = (position(&last.candidate.header), last.candidate.header.height);
             self.unapplied.send_modify(|rows| *rows += group.iter().map(CommitJob::rows).sum::<usize>());
             self.stored.send_replace(height);
             if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
                 pruned = height;
-                self.prune(slot, height).await;
+                self.prune(position, height).await;
             }
             for mut job in group.drain(..) {
                 // They are in the ledger, and many blocks may wait for their state.
@@ -205,12 +213,17 @@ impl Commit {
         self.storage.commit_blocks(group.iter().map(write).collect()).await
     }
 
-    async fn prune(&self, slot: u64, height: u64) {
-        if let Err(cause) = self.storage.prune(slot.saturating_sub(KEEP_FINAL_SLOTS), height).await {
+    async fn prune(&self, (epoch, slot): (u64, u64), height: u64) {
+        let floor = self.epochs.vote_floor(epoch, slot);
+        if let Err(cause) = self.storage.prune(floor, height).await {
             error!(%cause, "old votes and certificates could not be deleted");
             self.metrics.database_errors.with_label_values(&["prune"]).inc();
         }
     }
+}
+
+fn position(header: &Header) -> (u64, u64) {
+    (header.epoch, header.slot)
 }
 
 /// Lengthens a group of fetched blocks by what is there.
@@ -310,6 +323,7 @@ mod tests {
             accounts,
             records,
             transactions: Vec::new().into(),
+            receipts: Vec::new(),
             state_root: roots.0,
             results_root: roots.1,
         }
@@ -342,7 +356,9 @@ mod tests {
         let ((core, _inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
         let ((stored, mut ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let commit = tokio::spawn(Commit { storage, core, stored, unapplied, metrics, failed }.run(waiting));
+        let commit = tokio::spawn(
+            Commit { storage, epochs: Epochs::new(1_000), core, stored, unapplied, metrics, failed }.run(waiting),
+        );
         let mut batches = Vec::new();
         for height in 1..=3 {
             let job = fetched(height);

@@ -15,6 +15,7 @@
 //! | `BLOCK_TIME` | as genesis says | a duration |
 //! | `BLOCK_CACHE_SIZE` | 256 | answers of `get_block` kept in memory, 0 to 100000; 64 MiB of them at most |
 //! | `PRUNING` | `archive` | `archive`: all blocks are kept whole; or a number of blocks from 2064 on |
+//! | `STATE_SYNC` | `auto` | `auto`: with `PRUNING` a number, a snapshot is fetched where too many blocks are missing; `on`; `off` |
 //! | `RPC_TIMEOUT` | `30s` | `100ms` to `10m` |
 //! | `RPC_RATE_LIMIT` | 1000 | requests a second and client, 0: no limit |
 //! | `MEMPOOL_MAX_BYTES` | `64MiB` | 64 KiB to 16 GiB; bytes, or with KiB, MiB, GiB |
@@ -27,6 +28,7 @@ use aitbc_core::env::{self, name};
 use aitbc_core::genesis::{Genesis, Mode};
 use aitbc_core::key::Address;
 use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD, MIN_KEEP_BLOCKS};
+use aitbc_core::state_sync::STATE_SYNC_LAG;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -67,6 +69,8 @@ pub struct Config {
     pub block_cache_size: usize,
     /// For how many of the last blocks transactions are kept; `None`: for all.
     pub keep_blocks: Option<u64>,
+    /// Blocks behind the others from which on a snapshot is fetched instead of them; `None`: never.
+    pub state_sync_lag: Option<u64>,
     /// Longest time a request may take.
     pub rpc_timeout: Duration,
     /// Requests a second and client; 0: no limit.
@@ -142,7 +146,7 @@ pub enum ConfigError {
     },
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     name::DATABASE_URL,
     name::RPC_HOST,
     name::RPC_PORT,
@@ -160,6 +164,7 @@ const NAMES: [&str; 22] = [
     name::BLOCK_TIME,
     name::BLOCK_CACHE_SIZE,
     name::PRUNING,
+    name::STATE_SYNC,
     name::RPC_TIMEOUT,
     name::RPC_RATE_LIMIT,
     name::MEMPOOL_MAX_BYTES,
@@ -195,6 +200,8 @@ impl Config {
             let port = settings.parse::<u16>(name, "a port, 0 to 65535")?.unwrap_or(default);
             Ok(SocketAddr::new(host, port))
         };
+        let keep_blocks = settings.get(name::PRUNING, &pruning_allowed(), pruning)?.flatten();
+        let state_sync = settings.get(name::STATE_SYNC, "auto, on or off", state_sync)?.unwrap_or(StateSync::Auto);
         let config = Config {
             database_url: settings
                 .get(name::DATABASE_URL, "sqlite:///path or postgresql://user@host/database", database)?
@@ -220,7 +227,8 @@ impl Config {
                     text.parse().ok().filter(|blocks| *blocks <= 100_000)
                 })?
                 .unwrap_or(256),
-            keep_blocks: settings.get(name::PRUNING, &pruning_allowed(), pruning)?.flatten(),
+            keep_blocks,
+            state_sync_lag: state_sync.lag(keep_blocks),
             rpc_timeout: settings
                 .get(name::RPC_TIMEOUT, "a duration such as 30s or 500ms, 100ms to 10m", |text| {
                     duration_within(text, Duration::from_millis(100), Duration::from_secs(600))
@@ -409,6 +417,37 @@ fn pruning(text: &str) -> Option<Option<u64>> {
     }
 }
 
+/// When a snapshot is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateSync {
+    /// Where old blocks are deleted anyway.
+    Auto,
+    /// Where all blocks are kept too: of this node those below the snapshot are missing then.
+    On,
+    /// Never.
+    Off,
+}
+
+impl StateSync {
+    /// Blocks behind from which on; a node does not leave out any that it was told to keep.
+    fn lag(self, keep_blocks: Option<u64>) -> Option<u64> {
+        match (self, keep_blocks) {
+            (StateSync::Off, _) | (StateSync::Auto, None) => None,
+            (StateSync::On, None) => Some(STATE_SYNC_LAG),
+            (StateSync::Auto | StateSync::On, Some(keep)) => Some(keep.max(STATE_SYNC_LAG)),
+        }
+    }
+}
+
+fn state_sync(text: &str) -> Option<StateSync> {
+    match text {
+        "auto" => Some(StateSync::Auto),
+        "on" => Some(StateSync::On),
+        "off" => Some(StateSync::Off),
+        _ => None,
+    }
+}
+
 fn pruning_allowed() -> String {
     format!(
         "archive, or a number of blocks from {MIN_KEEP_BLOCKS} on: a batch may be named again for {MAX_EXPIRY_AHEAD} \
@@ -530,6 +569,17 @@ mod tests {
         let keep = |value| load(None, &[("PRUNING", value)]).expect("allowed").keep_blocks;
         assert_eq!((keep("archive"), keep("2064"), keep("1000000")), (None, Some(2_064), Some(1_000_000)));
         assert_eq!(load(Some("pruning: 5000"), &[]).expect("allowed").keep_blocks, Some(5_000));
+    }
+
+    #[test]
+    fn a_snapshot_is_fetched_where_blocks_are_deleted_anyway_or_it_is_asked_for() {
+        let lag = |vars: &[(&str, &str)]| load(None, vars).expect("allowed").state_sync_lag;
+        assert_eq!(lag(&[]), None);
+        assert_eq!(lag(&[("STATE_SYNC", "on")]), Some(10_000));
+        assert_eq!(lag(&[("PRUNING", "5000")]), Some(10_000));
+        assert_eq!(lag(&[("PRUNING", "50000")]), Some(50_000), "what shall be kept is not left out");
+        assert_eq!(lag(&[("PRUNING", "50000"), ("STATE_SYNC", "off")]), None);
+        assert!(load(None, &[("STATE_SYNC", "fast")]).is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::{Event, Halt, Output, Write};
 use aitbc_core::consensus::{Core, VotingState};
 use aitbc_core::evidence::{Class, Evidence};
-use aitbc_core::key::SecretKey;
+use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{MAX_REQUEST, Message};
 use aitbc_core::validators::Index;
@@ -84,6 +84,7 @@ impl Consensus {
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut gossip: mpsc::Receiver<GossipEvent>) {
         let mut outputs = Vec::new();
         let mut timer = None;
+        self.entered(self.core.epoch());
         self.core.start(self.pulse.now(), &mut outputs);
         self.carry_out(&mut outputs, &mut timer);
         let mut burst = Vec::with_capacity(BURST);
@@ -161,6 +162,17 @@ impl Consensus {
                 self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
             }
             Message::Blocks(blocks) => self.tell_sync(SyncEvent::Reply { peer: from, blocks }),
+            Message::Reproposal(reproposal) => burst.push(Input::Reproposal { from, reproposal: *reproposal }),
+            Message::SealReq { epoch } => burst.push(Input::SealReq { from, epoch }),
+            Message::Seal(seal) => burst.push(Input::Seal { from, seal: *seal }),
+            Message::HeadersReq { from: height, count } => {
+                self.tell_sync(SyncEvent::HeadersRequest { peer: from, from: height, count });
+            }
+            Message::Headers(headers) => self.tell_sync(SyncEvent::Headers { peer: from, headers }),
+            Message::SnapshotReq { height, from: key } => {
+                self.tell_sync(SyncEvent::SnapshotRequest { peer: from, height, from: key });
+            }
+            Message::Snapshot(snapshot) => self.tell_sync(SyncEvent::Snapshot { peer: from, snapshot }),
             Message::MarkQuery { nonce } => burst.push(Input::MarkQuery { from, nonce }),
             Message::MarkReply(mut reply) => {
                 // A Hello of this very process tells of no other one (A2).
@@ -265,7 +277,8 @@ impl Consensus {
                     }
                 }
                 Output::Announce { to, batch } => self.announce(to, &batch),
-                Output::Mark { to, mark, seen } => self.send_mark(to, mark, seen),
+                Output::Mark { to, asker, mark, seen } => self.send_mark(to, &asker, mark, seen),
+                Output::Entered { sets, .. } => self.entered(sets.epoch),
                 Output::Timer(at) => *timer = Some(at),
                 Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
                 Output::Evidence(evidence) => self.note_evidence(&evidence),
@@ -297,9 +310,8 @@ impl Consensus {
 
     /// A4. A process that lost its lease does not know the votes of the one after it, so the lease is read first; at most one
     /// answer a peer in 50 ms.
-    fn send_mark(&self, to: Index, mark: Mark, seen: Seen) {
-        let Some(asker) = self.identity.set.get(to) else { return };
-        let bytes = mark.sign_bytes(&self.identity.chain, &asker.key);
+    fn send_mark(&self, to: Index, asker: &PublicKey, mark: Mark, seen: Seen) {
+        let bytes = mark.sign_bytes(&self.identity.chain, asker);
         let (storage, gossip, key) = (self.storage.clone(), self.gossip.clone(), self.key.clone());
         tokio::spawn(async move {
             match storage.ping().await {
@@ -311,6 +323,14 @@ impl Consensus {
                 }
             }
         });
+    }
+
+    /// An epoch has begun (E5); its validators are those of genesis still.
+    fn entered(&self, epoch: u64) {
+        self.pool.set_epoch(epoch);
+        self.pulse.epoch.store(epoch, Ordering::Relaxed);
+        self.metrics.epoch.set(epoch as i64);
+        info!(epoch, "an epoch begins");
     }
 
     /// Whether the others alone make a quorum; else only `recover --assume-clean` ends a quarantine (A5, A9).
@@ -371,7 +391,7 @@ impl Consensus {
                     metrics.consensus_rounds.inc();
                 }
             }
-            Event::Missed { slot, leader } => {
+            Event::Missed { slot, leader, .. } => {
                 let address = self.identity.set.address(*leader).map(|a| a.to_string()).unwrap_or_default();
                 metrics.missed_slots.with_label_values(&[&address]).inc();
                 debug!(slot, leader = address, "slot passed without a block");

@@ -5,6 +5,7 @@ use aitbc_core::env;
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
 use aitbc_core::key::SecretKey;
 use aitbc_core::params::Parameters;
+use aitbc_core::terms::{Coordinator, Terms};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -20,6 +21,8 @@ const PORT_STEP: u16 = 100;
 const FUNDS: u64 = 1_000_000_000_000;
 /// Most units of one faucet request.
 const FAUCET_MAX: u64 = 1_000_000;
+/// Key file of the coordinator who attests receipts.
+const COORDINATOR: &str = "coordinator.pem";
 /// How long the first block may take before the command gives up.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long validators may take to stop before they are killed.
@@ -112,6 +115,7 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
         validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1 }).collect(),
         accounts: vec![GenesisAccount { address: account.public().address(), balance: FUNDS }],
         faucet: Some(Faucet { balance: FUNDS, max_amount: FAUCET_MAX }),
+        receipts: Some(terms(&options.dir)?),
         parameters: Parameters { block_time_ms: options.block_time_ms, ..Parameters::default() },
     };
     genesis.check()?;
@@ -121,6 +125,20 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
     }
     fs::write(&path, genesis.to_json())?;
     Ok(genesis)
+}
+
+/// Terms of receipts by which 1,000 units are minted for each unit of work, a twentieth of them for the coordinator.
+fn terms(dir: &Path) -> Result<Terms> {
+    let coordinator = Coordinator { public_key: key(&dir.join(COORDINATOR))?.public() };
+    Ok(Terms {
+        mint_per_unit: 1_000,
+        coordinator_parts_per_million: 50_000,
+        coordinators: vec![coordinator],
+        coordinator_threshold: 1,
+        epoch_cap: FUNDS,
+        provider_epoch_cap: FUNDS,
+        expiry_seconds: 604_800,
+    })
 }
 
 fn yaml(options: &Options, index: u16, key: &SecretKey, database_url: &str) -> String {
@@ -283,7 +301,8 @@ fn welcome(options: &Options, genesis: &Genesis, head: u64, took: Duration) -> S
     let rpc = port(options, env::RPC_PORT, 0);
     let account = genesis.accounts.first().map(|a| a.address.to_string()).unwrap_or_default();
     text + &format!(
-        "\n  funded account {account}   key {dir}/account.pem\n  logs {dir}/validator-*.log\n\n\
+        "\n  funded account {account}   key {dir}/account.pem\n  \
+         receipts are attested by {dir}/{COORDINATOR}\n  logs {dir}/validator-*.log\n\n\
          try:  aitbc-node query head --rpc http://127.0.0.1:{rpc}\n      \
          aitbc-node tx transfer --rpc http://127.0.0.1:{rpc} --key {dir}/account.pem --to 0x{to} --amount 5 --wait final\n\n\
          Ctrl-C stops it; the same command goes on with the same chain.",

@@ -5,10 +5,13 @@ use crate::subscriptions::{Subscriptions, Topic};
 use crate::view::BlockSummary;
 use aitbc_core::consensus::output::Event;
 use aitbc_core::hash::Hash;
+use aitbc_core::json;
 use aitbc_core::key::Address;
 use aitbc_core::ledger::ResultCode;
+use aitbc_core::mempool::VerifiedTx;
 use aitbc_core::validators::ValidatorSet;
 use serde::Serialize;
+use serde_json::Value;
 
 /// A transaction on `new_transactions`.
 #[derive(Serialize)]
@@ -25,9 +28,46 @@ struct TransactionEvent {
     code: Option<&'static str>,
 }
 
+/// A final block as the prototype's clients read it (compat.md §1b).
+#[derive(Serialize)]
+struct PrototypeBlock {
+    height: u64,
+    hash: Hash,
+    parent_hash: Hash,
+    timestamp: Option<String>,
+    tx_count: u64,
+}
+
+/// An admitted transaction as the prototype's clients read it (compat.md §1b).
+#[derive(Serialize)]
+struct PrototypeTransaction {
+    tx_hash: Hash,
+    sender: Address,
+    recipient: Option<Address>,
+    payload: Value,
+    nonce: u64,
+    fee: u64,
+    r#type: &'static str,
+}
+
 /// A block is final.
 pub fn block_final(subscriptions: &Subscriptions, block: &BlockSummary) {
     subscriptions.publish(Topic::NewBlocks, block.height, block);
+    let prototype = std::iter::once(block).map(|block| PrototypeBlock {
+        height: block.height,
+        hash: block.hash,
+        parent_hash: block.parent_hash,
+        timestamp: naive_utc(block.time_ms),
+        tx_count: block.tx_count,
+    });
+    subscriptions.publish_all(Topic::PrototypeBlocks, block.height, prototype);
+}
+
+/// `2026-01-31T12:00:00.500000`, the prototype's form of a time: UTC without saying so; `None` far out of range.
+pub fn naive_utc(time_ms: u64) -> Option<String> {
+    let seconds = jiff::Timestamp::from_second(i64::try_from(time_ms / 1_000).ok()?).ok()?.to_string();
+    // Old readers of ISO 8601 take no fraction or six digits of one.
+    Some(format!("{}.{:06}", seconds.trim_end_matches('Z'), time_ms % 1_000 * 1_000))
 }
 
 /// Transactions of a block are final.
@@ -45,17 +85,35 @@ pub fn transactions_final(subscriptions: &Subscriptions, rows: &[TransactionRow]
     subscriptions.publish_all(Topic::NewTransactions, height, events);
 }
 
-/// Transactions entered the pool of this node, each with its id, sender and nonce.
-pub fn transactions_pending(subscriptions: &Subscriptions, height: u64, transactions: &[(Hash, Address, u64)]) {
-    let events = transactions.iter().map(|&(id, sender, nonce)| TransactionEvent {
-        tx_hash: id,
+/// Whether anybody wants to hear of transactions that enter the pool.
+pub fn pending_wanted(subscriptions: &Subscriptions) -> bool {
+    subscriptions.readers(Topic::NewTransactions) + subscriptions.readers(Topic::PrototypeTransactions) > 0
+}
+
+/// Transactions entered the pool of this node.
+pub fn transactions_pending(subscriptions: &Subscriptions, height: u64, transactions: &[VerifiedTx]) {
+    let events = transactions.iter().map(|known| TransactionEvent {
+        tx_hash: known.id,
         status: "pending",
-        sender: Some(sender),
-        nonce: Some(nonce),
+        sender: Some(known.sender),
+        nonce: Some(known.tx.transaction.nonce),
         block_height: None,
         code: None,
     });
     subscriptions.publish_all(Topic::NewTransactions, height, events);
+    let prototype = transactions.iter().map(|known| {
+        let tx = &known.tx.transaction;
+        PrototypeTransaction {
+            tx_hash: known.id,
+            sender: known.sender,
+            recipient: json::recipient(&tx.action),
+            payload: json::payload(&tx.action),
+            nonce: tx.nonce,
+            fee: tx.fee,
+            r#type: json::type_name(&tx.action),
+        }
+    });
+    subscriptions.publish_all(Topic::PrototypeTransactions, height, prototype);
 }
 
 /// A step of consensus on `consensus_events`.
@@ -80,7 +138,7 @@ pub fn consensus(subscriptions: &Subscriptions, set: &ValidatorSet, height: u64,
     }
     let base = ConsensusEvent { event: "", slot: 0, kind: None, block_hash: None, block_height: None, leader: None };
     let event = match *event {
-        Event::SlotStarted { slot, leader } => {
+        Event::SlotStarted { slot, leader, .. } => {
             ConsensusEvent { event: "slot_started", slot, leader: set.address(leader), ..base }
         }
         Event::Proposed { slot, height, digest } => {
@@ -100,7 +158,9 @@ pub fn consensus(subscriptions: &Subscriptions, set: &ValidatorSet, height: u64,
             block_hash: (!statement.digest.is_zero()).then_some(statement.digest),
             ..base
         },
-        Event::Missed { slot, leader } => ConsensusEvent { event: "missed", slot, leader: set.address(leader), ..base },
+        Event::Missed { slot, leader, .. } => {
+            ConsensusEvent { event: "missed", slot, leader: set.address(leader), ..base }
+        }
         Event::Dropped { .. } => return,
     };
     subscriptions.publish(Topic::ConsensusEvents, height, &event);

@@ -10,18 +10,24 @@ use crate::commit::CommitJob;
 use crate::events;
 use crate::mempool::task::FinalBlock;
 use crate::metrics::Metrics;
-use crate::storage::{BatchWrite, Storage, TransactionRow};
+use crate::snapshots::Snapshots;
+use crate::storage::{BatchWrite, ReceiptRow, Storage, TransactionRow};
 use crate::subscriptions::Subscriptions;
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::staking::next_set;
 use aitbc_core::state::State;
+use aitbc_core::state_sync::SNAPSHOT_EVERY;
 use aitbc_core::sync;
-use aitbc_core::transaction::SignedTransaction;
+use aitbc_core::transaction::{Action, SignedTransaction};
+use aitbc_core::validators::ValidatorSet;
 use aitbc_core::vote::Cert;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,6 +100,8 @@ pub struct Executor {
     pub outcomes: mpsc::Sender<FinalBlock>,
     /// What readers see.
     pub chain: watch::Sender<Arc<Snapshot>>,
+    /// States for nodes that are far behind.
+    pub snapshots: Arc<Snapshots>,
     /// Subscribers.
     pub subscriptions: Subscriptions,
     /// Counters.
@@ -118,6 +126,7 @@ impl Executor {
         commits: mpsc::Sender<CommitJob>,
         outcomes: mpsc::Sender<FinalBlock>,
         chain: watch::Sender<Arc<Snapshot>>,
+        snapshots: Arc<Snapshots>,
         subscriptions: Subscriptions,
         metrics: Arc<Metrics>,
         runtime: tokio::runtime::Handle,
@@ -132,6 +141,7 @@ impl Executor {
             commits,
             outcomes,
             chain,
+            snapshots,
             subscriptions,
             metrics,
             runtime,
@@ -164,7 +174,8 @@ impl Executor {
             // Block sync executed it and was faster than this order.
             let head = &self.chain.borrow().head;
             let roots = Roots { state: head.state_root, results: head.results_root };
-            let _ = self.core.blocking_send(Input::Executed { digest, roots });
+            let set = self.set_after(self.tip_height, &self.tip_state);
+            let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
             return;
         }
         let Some(state) = self.state_after(&candidate.header.parent) else {
@@ -177,9 +188,17 @@ impl Executor {
         };
         let executed = self.apply(&state, &candidate.header, &batches);
         let roots = Roots { state: executed.state_root, results: executed.results_root };
+        let set = self.set_after(candidate.header.height, &executed.state);
         self.done.insert(digest, Done { height: candidate.header.height, batches, executed });
         // Fails only while the node stops.
-        let _ = self.core.blocking_send(Input::Executed { digest, roots });
+        let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
+    }
+
+    /// **E1** What the state after the last block of an epoch decides.
+    fn set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
+        let epochs = Epochs::by(&self.identity.genesis.parameters);
+        let current = Arc::new(self.identity.set.clone());
+        epochs.is_boundary(height).then(|| next_set(state, epochs.of(height) + 2, &current))
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
@@ -283,11 +302,15 @@ impl Executor {
         let summary = summary(&self.identity, digest, header, &done.executed);
         let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
         self.count(&summary, &rows);
+        let receipts = receipt_rows(header, &done.batches, &done.executed);
         let batches: Vec<Hash> = header.batches.iter().map(|b| b.digest).collect();
         self.pool.included(header.height, batches.iter().copied());
         self.tip = digest;
         self.tip_height = header.height;
         let parent_state = Some(std::mem::replace(&mut self.tip_state, done.executed.state.clone()));
+        if self.tip_height.is_multiple_of(SNAPSHOT_EVERY) {
+            self.snapshots.keep(self.tip_height, self.tip_state.clone());
+        }
         // Readers first see the state, then hear of it.
         let snapshot = Snapshot { head: summary.clone(), state: done.executed.state, parent_state };
         self.chain.send_replace(Arc::new(snapshot));
@@ -302,6 +325,7 @@ impl Executor {
             accounts: changed.iter().map(|(address, account)| (*address, account.balance, account.nonce)).collect(),
             records: done.executed.changed_records,
             transactions: rows.clone(),
+            receipts,
             state_root: summary.state_root,
             results_root: summary.results_root,
         };
@@ -366,4 +390,20 @@ pub fn transaction_rows(height: u64, batches: &[VerifiedBatch], results: &[TxRes
         batch,
     };
     txs.zip(results).enumerate().map(row).collect()
+}
+
+/// Rows of the receipts that a block minted: its claims that took effect, with what the state says of them.
+pub fn receipt_rows(header: &Header, batches: &[VerifiedBatch], executed: &Executed) -> Vec<ReceiptRow> {
+    let txs = batches.iter().flat_map(|b| &b.batch.txs);
+    let row = |(index, (result, tx)): (u32, (&TxResult, &SignedTransaction))| {
+        let Action::ClaimReceipt(attested) = &tx.transaction.action else { return None };
+        if result.code != ResultCode::Ok {
+            return None;
+        }
+        let key = RecordKey::Receipt { nullifier: attested.receipt.nullifier() };
+        let Some(Record::Receipt { minted, .. }) = executed.state.record(&key) else { return None };
+        let (height, time_ms, attested) = (header.height, header.time_ms, (**attested).clone());
+        Some(ReceiptRow { height, index, time_ms, minted: *minted, attested })
+    };
+    (0..).zip(executed.results.iter().zip(txs)).filter_map(row).collect()
 }

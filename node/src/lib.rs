@@ -6,10 +6,10 @@
 //! Layers, each imports only from those above it (scripts/check-layers.sh):
 //!
 //! ```text
-//! 1  config lapse metrics pulse shutdown subscriptions
+//! 1  config lapse metrics pulse serving shutdown snapshots subscriptions
 //! 2  devnet doctor gossip storage telemetry verify
 //! 3  batches commit prune signer view
-//! 4  events
+//! 4  events state_sync
 //! 5  mempool
 //! 6  executor rpc
 //! 7  client recovery sync
@@ -40,8 +40,11 @@ pub mod prune;
 pub mod pulse;
 pub mod recovery;
 pub mod rpc;
+pub mod serving;
 pub mod shutdown;
 pub mod signer;
+pub mod snapshots;
+pub mod state_sync;
 pub mod status;
 pub mod storage;
 pub mod subscriptions;

@@ -68,8 +68,14 @@ metrics! {
     lowest_height: gauge "blockchain_lowest_height";
     /// 1 while block sync stands still because no connected peer can be believed to keep the next block.
     sync_out_of_reach: gauge "blockchain_sync_out_of_reach";
+    /// Thousandths of a snapshot that were fetched; 0 while none is.
+    state_sync_permille: gauge "blockchain_state_sync_permille";
+    /// Snapshots fetched instead of blocks, by outcome: stored, failed.
+    state_syncs: counters "blockchain_state_syncs_total" ["outcome"];
     /// Least slot that is neither notarized nor skipped.
     frontier_slot: gauge "blockchain_frontier_slot";
+    /// Epoch whose slots these are; its validators are fixed.
+    epoch: gauge "blockchain_epoch";
     /// Slot of the highest Final certificate.
     final_slot: gauge "blockchain_final_slot";
     /// Height of the last block that this validator helped to finalize.

@@ -13,15 +13,16 @@ use crate::config::Config;
 use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
-use crate::gossip::{Gossip, GossipConfig};
+use crate::gossip::{Gossip, GossipConfig, GossipHandle};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
-use crate::prune::Prune;
+use crate::prune::{self, Prune};
 use crate::pulse::Pulse;
 use crate::recovery::{self, Lease, RecoveryError};
 use crate::rpc;
 use crate::shutdown::{self, Shutdown};
 use crate::signer::{self, Signer};
+use crate::snapshots::Snapshots;
 use crate::status::StatusTask;
 use crate::storage::{self, Owner, Storage, StorageError};
 use crate::subscriptions::Subscriptions;
@@ -32,6 +33,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::{Config as CoreConfig, Core};
 use aitbc_core::env::exit;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
@@ -248,10 +250,8 @@ pub async fn change_memory(config: &Config, change: impl FnOnce(Memory) -> Memor
 }
 
 /// Database first: lease, then rows, then state (P8). `None`: asked to stop meanwhile.
-async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
+async fn ground(config: &Config, metrics: Arc<Metrics>, shutdown: &Shutdown) -> Result<Option<Ground>, NodeError> {
     let own = own(config)?;
-    let metrics =
-        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
     let owner = Owner { chain: own.identity.chain, key: own.identity.key };
     let storage = tokio::select! {
         storage = storage::open(&config.database_url, owner, metrics.clone()) => storage?,
@@ -269,11 +269,21 @@ async fn ground(config: &Config, shutdown: &Shutdown) -> Result<Option<Ground>, 
     Ok(Some(Ground { own, metrics, storage, generation, rules, start }))
 }
 
+/// Why a node stops.
+enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// A snapshot of this height is stored: it starts anew from there.
+    Snapshot(u64),
+}
+
 /// The parts that may end the node, and what stopping needs.
 struct Running {
     inputs: mpsc::Sender<Input>,
     halt: watch::Receiver<Option<Halt>>,
     failure: watch::Receiver<Option<Arc<StorageError>>>,
+    /// Height of a snapshot that was stored: the node has to start anew from it.
+    restart: watch::Receiver<Option<u64>>,
     deciding: JoinHandle<()>,
     signing: JoinHandle<()>,
     committing: JoinHandle<()>,
@@ -281,14 +291,16 @@ struct Running {
     /// Dropped when the executor's thread ends, also by a panic.
     execution: oneshot::Receiver<()>,
     servers: rpc::Servers,
+    gossip: GossipHandle,
     storage: Arc<dyn Storage>,
 }
 
 impl Running {
     /// Waits for the wish to stop, or for what does not let the node go on.
-    async fn end(&mut self, shutdown: &Shutdown) -> Result<(), NodeError> {
+    async fn end(&mut self, shutdown: &Shutdown) -> Result<End, NodeError> {
         tokio::select! {
-            () = shutdown.asked() => Ok(()),
+            () = shutdown.asked() => Ok(End::Asked),
+            height = told(&mut self.restart) => Ok(End::Snapshot(height)),
             halt = told(&mut self.halt) => Err(NodeError::Halted(halt)),
             cause = told(&mut self.failure) => Err(NodeError::NotStored(cause)),
             _ = &mut self.deciding => Err(NodeError::PartEnded("consensus")),
@@ -302,6 +314,7 @@ impl Running {
     async fn stop(self) {
         let _ = self.inputs.send(Input::Ready(false)).await;
         self.servers.stopped().await;
+        self.gossip.closed().await;
         self.deciding.abort();
         finished(self.deciding).await;
         // Without the loop nobody sends to the executor, the signer and, through them, to commit.
@@ -312,15 +325,27 @@ impl Running {
     }
 }
 
-/// Starts everything, waits for the wish to stop or a halt, stops in order. `ended` is dropped at the end.
-async fn run_until(config: Config, shutdown: Shutdown, ended: oneshot::Sender<()>) -> Result<(), NodeError> {
-    let Some(ground) = ground(&config, &shutdown).await? else { return Ok(()) };
-    let mut running = start(&config, &shutdown, ground).await?;
-    let outcome = running.end(&shutdown).await;
+/// Runs until the wish to stop or a halt; after each snapshot once more, from what is durable. `_ended` is dropped at the end.
+async fn run_until(config: Config, shutdown: Shutdown, _ended: oneshot::Sender<()>) -> Result<(), NodeError> {
+    let metrics =
+        Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
+    while let End::Snapshot(height) = run_once(&config, &metrics, &shutdown).await? {
+        info!(height, "starting anew from the snapshot");
+    }
+    Ok(())
+}
+
+/// Starts everything, waits for the end, stops in order.
+async fn run_once(config: &Config, metrics: &Arc<Metrics>, shutdown: &Shutdown) -> Result<End, NodeError> {
+    let Some(ground) = ground(config, metrics.clone(), shutdown).await? else { return Ok(End::Asked) };
+    // Of this run only: the process may go on after it. Dropping it tells it too, so nothing outlives a failed start.
+    let (trigger, stopping) = shutdown::channel();
+    let mut running = start(config, &stopping, ground).await?;
+    let outcome = running.end(shutdown).await;
     if let Err(cause) = &outcome {
         error!(%cause, "stopping");
     }
-    drop(ended);
+    trigger.trigger();
     if tokio::time::timeout(STOP_LIMIT, running.stop()).await.is_err() {
         warn!("stopped before everything was flushed; the next start replays it");
     }
@@ -341,6 +366,8 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let (unapplied_sender, unapplied) = watch::channel(0);
     let (halted, halt) = watch::channel(None);
     let (failed, failure) = watch::channel(None);
+    let (restarting, restart) = watch::channel(None);
+    let (fetching, state_sync) = watch::channel(None);
     let (inputs_sender, inputs) = mpsc::channel(consensus::QUEUE);
     let (gossip_sender, gossip_events) = mpsc::channel(GOSSIP_QUEUE);
     let (writes_sender, writes) = mpsc::channel(signer::QUEUE);
@@ -351,6 +378,11 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let subscriptions = Subscriptions::default();
     let pulse = Arc::new(Pulse::default());
     let pool = Arc::new(BatchPool::default());
+    let snapshots = Arc::new(Snapshots::default());
+    // Until the next one that all keep: on an idle chain that takes long.
+    if height > 0 {
+        snapshots.keep(height, chain.borrow().state.clone());
+    }
     let set = Arc::new(identity.set.clone());
     let verifier = Verifier::new(None, metrics.clone())
         .map_err(|cause| NodeError::Start { what: "start the verifier's threads", cause: chain_of(&cause) })?;
@@ -391,6 +423,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
     let commit = Commit {
         storage: storage.clone(),
+        epochs: Epochs::by(&identity.genesis.parameters),
         core: inputs_sender.clone(),
         stored: stored_sender,
         unapplied: unapplied_sender,
@@ -408,6 +441,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         commits_sender,
         outcomes_sender,
         chain_sender,
+        snapshots.clone(),
         subscriptions.clone(),
         metrics.clone(),
         tokio::runtime::Handle::current(),
@@ -421,6 +455,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
 
+    tokio::spawn(prune::sweep(storage.clone(), stored.clone(), metrics.clone()));
     if let Some(keep) = config.keep_blocks {
         let (storage, metrics) = (storage.clone(), metrics.clone());
         tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());
@@ -431,6 +466,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             chain: identity.chain,
             key: own.key.clone(),
             index: own.index,
+            epochs: Epochs::by(&identity.genesis.parameters),
             generation,
             pulse: pulse.clone(),
             snapshot: chain.clone(),
@@ -447,10 +483,15 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let heights = Arc::new(Heights::default());
     let sync = Sync {
         identity: identity.clone(),
+        index: own.index,
         chain: chain.clone(),
         storage: storage.clone(),
         gossip: gossip.clone(),
         heights: heights.clone(),
+        state_sync_lag: config.state_sync_lag,
+        snapshots,
+        progress: fetching,
+        restart: restarting,
         halted: halted.clone(),
         stored,
         unapplied,
@@ -465,7 +506,12 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         .map_err(|cause| NodeError::Start { what: "get randomness from the system", cause: cause.to_string() })?;
     let (doctor, examined) = Doctor::new(metrics.clone());
     let parameters = identity.genesis.parameters.clone();
-    let core_config = CoreConfig::new(identity.chain, set, own.index, parameters, u64::from_le_bytes(seed));
+    // The validators are the same in all epochs.
+    let epoch = Epochs::by(&parameters).after(start.recovered.tip.height);
+    let sets = Sets { epoch, ..Sets::genesis(set.clone()) };
+    let roster = set.members().iter().map(|member| member.key).collect();
+    let own_key = own.key.public();
+    let core_config = CoreConfig::at(identity.chain, own_key, sets, roster, parameters, u64::from_le_bytes(seed));
     let consensus = Consensus {
         core: Core::new(core_config, start.recovered, pulse.now()),
         identity: identity.clone(),
@@ -496,6 +542,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             storage: storage.clone(),
             gossip: gossip.clone(),
             heights,
+            state_sync,
             pulse: pulse.clone(),
             core: inputs_sender.clone(),
             metrics: metrics.clone(),
@@ -516,12 +563,14 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         inputs: inputs_sender,
         halt,
         failure,
+        restart,
         deciding,
         signing,
         committing,
         executing,
         execution,
         servers,
+        gossip,
         storage,
     })
 }

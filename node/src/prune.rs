@@ -31,6 +31,32 @@ pub struct Prune {
     pub metrics: Arc<Metrics>,
 }
 
+/// Deletes the batches that a fetched state made needless (S3), a few at a time, until there are none or the node stops: in the
+/// commit that stored the state all of them could take longer than a commit may.
+pub async fn sweep(storage: Arc<dyn Storage>, stored: watch::Receiver<u64>, metrics: Arc<Metrics>) {
+    let mut swept = 0;
+    loop {
+        let start = Instant::now();
+        match storage.forget_leftovers().await {
+            Ok(0) => break,
+            Ok(batches) => {
+                swept += batches;
+                tokio::time::sleep(start.elapsed().max(PAUSE)).await;
+            }
+            // The node stops, and the database is closed.
+            Err(_) if stored.has_changed().is_err() => break,
+            Err(cause) => {
+                error!(%cause, "batches below a fetched state could not be deleted");
+                metrics.database_errors.with_label_values(&["prune_bodies"]).inc();
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    if swept > 0 {
+        info!(batches = swept, "batches below the fetched state are deleted");
+    }
+}
+
 impl Prune {
     /// Deletes until the node stops.
     pub async fn run(mut self) {
@@ -108,7 +134,33 @@ mod tests {
             accounts: Vec::new(),
             records: Vec::new(),
             transactions: Vec::new(),
+            receipts: Vec::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn all_batches_below_a_fetched_state_are_swept_away() {
+        use crate::storage::{BatchWrite, StoredSnapshot};
+        use aitbc_core::batch::Batch;
+        let dir = tempfile::tempdir().expect("folder");
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let url = format!("sqlite:///{}", dir.path().join("test.db").display());
+        let storage = open(&url, Owner { chain: Hash::ZERO, key: None }, metrics.clone()).await.expect("opens");
+        storage.take_lease("test".into()).await.expect("lease");
+        let (signature, txs) = (Signature([0; 64]), Vec::new());
+        let batch = |seq| Batch { epoch: 0, author: 0, seq, expiry_height: 9, txs: txs.clone(), signature };
+        let batches: Vec<Batch> = (0..600).map(batch).collect();
+        let write = |batch: &Batch| BatchWrite { digest: batch.digest(), batch: Arc::new(batch.clone()) };
+        storage.commit_batches(batches.iter().map(write).collect()).await.expect("batches");
+        let mut full = block(1);
+        full.candidate.header.batches = batches.iter().map(|batch| batch.reference(batch.digest())).collect();
+        storage.commit_blocks(vec![full]).await.expect("a block");
+        let base = StoredSnapshot { height: 2, state_root: Hash::ZERO, results_root: Hash::ZERO, parts: Vec::new() };
+        storage.commit_snapshot(vec![block(2)], base).await.expect("a snapshot");
+        let (_sender, stored) = watch::channel(2);
+        sweep(storage.clone(), stored, metrics).await;
+        let digests = batches.iter().map(Batch::digest).collect();
+        assert!(storage.batches(digests).await.expect("reads").is_empty());
     }
 
     /// Steps until one has nothing to do.

@@ -13,6 +13,8 @@ pub struct Pulse {
     pub started: Instant,
     /// Milliseconds since start of the last turn of the loop.
     pub last_turn_ms: AtomicU64,
+    /// Epoch whose slots these are.
+    pub epoch: AtomicU64,
     /// Frontier F.
     pub frontier: AtomicU64,
     /// s*.
@@ -28,6 +30,7 @@ impl Default for Pulse {
         Pulse {
             started: Instant::now(),
             last_turn_ms: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             frontier: AtomicU64::new(0),
             final_slot: AtomicU64::new(0),
             last_signed_height: AtomicU64::new(0),

@@ -1,17 +1,21 @@
 //! From what is durable to where the node goes on: state rebuilt, root compared, blocks replayed (protocol.md P8).
 
 use crate::commit::Folded;
-use crate::executor::tip;
-use crate::storage::{LedgerSnapshot, StateWrite, Storage, StorageError, StoredBlock, TransactionRow};
+use crate::executor::{receipt_rows, tip, transaction_rows};
+use crate::storage::{
+    LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, StoredSnapshot, TransactionRow,
+};
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
-use aitbc_core::block::Block;
+use aitbc_core::block::{Block, Seal};
+use aitbc_core::codec;
 use aitbc_core::consensus::input::Recovered;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
-use aitbc_core::params::KEEP_FINAL_SLOTS;
-use aitbc_core::state::State;
+use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD};
+use aitbc_core::state::{ProvenLeaf, State};
 use std::sync::Arc;
 use tracing::info;
 
@@ -92,7 +96,8 @@ pub async fn recover(
     rules: &Rules,
     lease: Lease,
 ) -> Result<Start, RecoveryError> {
-    let ledger = storage.load_ledger().await?;
+    let mut ledger = storage.load_ledger().await?;
+    p10_seal(storage, identity, &mut ledger).await?;
     let memory = a1_memory(storage, ledger.memory.clone(), lease.first_start).await?;
     let head = ledger.head.as_ref().map_or(0, |b| b.candidate.header.height);
     let mut end = load_state(storage, identity).await?;
@@ -111,8 +116,28 @@ pub async fn recover(
         end = replay(storage, identity, rules, end, head).await?;
     }
     let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
-    let recovered = recovered(ledger, &end, recent, memory, lease.generation);
+    let mut recovered = recovered(ledger, &end, recent, memory, lease.generation);
+    recovered.included.extend(named_below(storage, lowest, head).await?);
     Ok(Start { snapshot: end, recovered })
+}
+
+/// **P10.** The end of the epoch before that of the next block, where its row is not there: the blocks are written by another
+/// lane, and with them its certificate.
+async fn p10_seal(
+    storage: &Arc<dyn Storage>,
+    identity: &Identity,
+    ledger: &mut LedgerSnapshot,
+) -> Result<(), StorageError> {
+    let epochs = Epochs::by(&identity.genesis.parameters);
+    let head = ledger.head.as_ref().map_or(0, |block| block.candidate.header.height);
+    let Some(before) = epochs.after(head).checked_sub(1) else { return Ok(()) };
+    if ledger.seals.iter().any(|seal| seal.header.epoch == before) {
+        return Ok(());
+    }
+    let block = storage.block(epochs.last(before)).await?;
+    let seal = block.and_then(|block| Some(Seal { header: block.candidate.header, cert: block.cert? }));
+    ledger.seals.extend(seal);
+    Ok(())
 }
 
 /// **A1.** The memory record; a new database gets its own before anything is voted for: clean if somebody asserted that the
@@ -133,15 +158,90 @@ async fn a1_memory(
     Ok(memory)
 }
 
+/// The state as applied. One that was fetched and is not in the state's tables yet goes there first (S3): it is the base of
+/// the ledger, and the blocks from which the tables could be made are not here.
+async fn applied(storage: &Arc<dyn Storage>) -> Result<Option<StateWrite>, RecoveryError> {
+    let applied = storage.load_state().await?;
+    let Some(snapshot) = storage.snapshot(0).await? else { return Ok(applied) };
+    let base = snapshot.height;
+    let applied = match applied {
+        Some(applied) if applied.height >= base => applied,
+        _ => {
+            info!(height = base, "putting the fetched state into its tables");
+            let write = restored(storage, snapshot).await?;
+            storage.reset_state(write.clone()).await?;
+            write
+        }
+    };
+    // If it is not on disk yet, a later start does this.
+    if storage.flush_state().await?.is_some_and(|durable| durable >= base) {
+        storage.forget_snapshot().await?;
+    }
+    Ok(Some(applied))
+}
+
+/// A fetched state as it goes into its tables, of which the first parts were read.
+async fn restored(storage: &Arc<dyn Storage>, first: StoredSnapshot) -> Result<StateWrite, RecoveryError> {
+    let StoredSnapshot { height, state_root, results_root, .. } = first;
+    let (mut leaves, mut read, mut page): (Vec<ProvenLeaf>, u64, _) = (Vec::new(), 0, Some(first));
+    while let Some(snapshot) = page {
+        for part in &snapshot.parts {
+            let part: Vec<ProvenLeaf> = codec::decode(part)
+                .map_err(|cause| StorageError::Corrupt(format!("leaves of the state at height {height}: {cause}")))?;
+            leaves.extend(part);
+        }
+        read += snapshot.parts.len() as u64;
+        page = storage.snapshot(read).await?;
+    }
+    let state = State::from_leaves(leaves);
+    let found = state.root();
+    if found != state_root {
+        return Err(RecoveryError::StateRoot { height, found, expected: state_root });
+    }
+    let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
+    let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
+    Ok(StateWrite {
+        height,
+        state_root,
+        results_root,
+        accounts,
+        records,
+        transactions: Vec::new(),
+        receipts: Vec::new(),
+    })
+}
+
+/// Batches of the last blocks that have no rows because they were never here, with the greatest height at which they could be
+/// named again: their headers say which must not (V6).
+async fn named_below(storage: &Arc<dyn Storage>, lowest: u64, head: u64) -> Result<Vec<(Hash, u64)>, RecoveryError> {
+    let (mut next, end) = (head.saturating_sub(MAX_EXPIRY_AHEAD - 1).max(1), head.min(lowest.saturating_sub(1)));
+    let mut named = Vec::new();
+    while next <= end {
+        let headers = storage.headers(next, end).await?;
+        if headers.is_empty() {
+            return Err(RecoveryError::Hole { height: next, head });
+        }
+        for header in headers.iter().map(|stored| &stored.candidate.header) {
+            if header.height != next {
+                return Err(RecoveryError::Hole { height: next, head });
+            }
+            named.extend(header.batches.iter().map(|batch| (batch.digest, header.height + MAX_EXPIRY_AHEAD)));
+            next += 1;
+        }
+    }
+    Ok(named)
+}
+
 /// The state as applied, or genesis.
 async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<Snapshot, RecoveryError> {
-    let Some(applied) = storage.load_state().await? else {
+    let Some(applied) = applied(storage).await? else {
         let state = State::from_genesis(&identity.genesis);
         let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
         let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-        let (state_root, results_root, transactions) = (state.root(), Hash::ZERO, Vec::new());
+        let (state_root, results_root) = (state.root(), Hash::ZERO);
+        let (transactions, receipts) = (Vec::new(), Vec::new());
         storage
-            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions })
+            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions, receipts })
             .await?;
         return Ok(Snapshot { head: genesis_summary(identity, state_root), state, parent_state: None });
     };
@@ -181,19 +281,24 @@ async fn replay(
         if (header.parent_state_root, header.parent_results_root) != (end.head.state_root, end.head.results_root) {
             return Err(RecoveryError::Diverged { height: end.head.height });
         }
-        let (executed, transactions) = execute(identity, rules, &end.state, &block);
+        let (executed, transactions, receipts) = execute(identity, rules, &end.state, &block);
         let summary = stored_summary(identity, &stored, executed.state_root, executed.results_root);
         let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
         let (height, records) = (header.height, executed.changed_records);
         let (state_root, results_root) = (executed.state_root, executed.results_root);
-        folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions });
+        folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions, receipts });
         end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
     }
     storage.apply_state(folded.into_write()).await?;
     Ok(end)
 }
 
-fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> (Executed, Vec<TransactionRow>) {
+fn execute(
+    identity: &Identity,
+    rules: &Rules,
+    state: &State,
+    block: &Block,
+) -> (Executed, Vec<TransactionRow>, Vec<ReceiptRow>) {
     let verified: Vec<VerifiedBatch> = block
         .batches
         .iter()
@@ -202,8 +307,9 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
         .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
         .collect();
     let executed = ledger::execute(state, rules, &Context::of(&block.header, &identity.set), &verified);
-    let rows = crate::executor::transaction_rows(block.header.height, &verified, &executed.results);
-    (executed, rows)
+    let transactions = transaction_rows(block.header.height, &verified, &executed.results);
+    let receipts = receipt_rows(&block.header, &verified, &executed);
+    (executed, transactions, receipts)
 }
 
 fn recovered(
@@ -213,6 +319,8 @@ fn recovered(
     memory: Memory,
     generation: u32,
 ) -> Recovered {
+    let keys = end.state.records().map(|(key, _)| key);
+    let nullifiers = keys.filter(|key| key.offence_epoch().is_some()).cloned().collect();
     Recovered {
         memory,
         generation,
@@ -223,8 +331,9 @@ fn recovered(
         candidates: ledger.candidates,
         batches: ledger.batches,
         included: ledger.included,
+        seals: ledger.seals,
         vote_floor: ledger.vote_floor,
-        nullifiers: end.state.records().map(|(key, _)| key.clone()).collect(),
+        nullifiers,
         recent: recent.into_iter().map(|stored| stored.candidate.header).collect(),
     }
 }

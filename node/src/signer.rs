@@ -41,15 +41,17 @@ impl Signer {
             let mut votes = Vec::new();
             let mut certs = Vec::new();
             let mut memories = Vec::new();
+            let mut seals = Vec::new();
             for write in group.drain(..) {
                 match write.rows {
                     Rows::FinalCert { cert } => certs.push((write.id, cert)),
+                    Rows::Seal { seal } => seals.push((write.id, *seal)),
                     Rows::Memory { memory, generation } => memories.push((write.id, memory, generation)),
                     Rows::Notar { statement, candidate } => {
                         let mut row = self.sign(statement);
                         let mut candidate = *candidate;
-                        // The own proposal is signed by this very vote (F6).
-                        if candidate.header.proposer == self.index {
+                        // The own proposal is signed by this very vote (F6); a block proposed again keeps its first signature (E4).
+                        if candidate.header.proposer == self.index && candidate.header.slot == statement.slot {
                             candidate.signature = row.vote.signature;
                         }
                         row.candidate = Some(candidate);
@@ -64,6 +66,10 @@ impl Signer {
             let mut answers = self.commit(votes, certs).await;
             for (id, memory, generation) in memories {
                 let result = self.storage.commit_memory(memory, generation).await;
+                answers.extend(self.answers(vec![(id, None)], result));
+            }
+            for (id, seal) in seals {
+                let result = self.storage.commit_seal(seal).await;
                 answers.extend(self.answers(vec![(id, None)], result));
             }
             for answer in answers {
@@ -91,7 +97,10 @@ impl Signer {
             timer.observe_duration();
             answers.extend(self.answers(ids, result));
         }
-        let highest = certs.iter().max_by_key(|(_, cert)| cert.statement.slot).map(|(_, cert)| cert.clone());
+        let highest = certs
+            .iter()
+            .max_by_key(|(_, cert)| (cert.statement.epoch, cert.statement.slot))
+            .map(|(_, cert)| cert.clone());
         if let Some(cert) = highest {
             let ids = certs.iter().map(|(id, _)| (*id, None)).collect();
             let result = self.storage.commit_cert(cert).await;

@@ -9,6 +9,7 @@ use crate::sync::Heights;
 use crate::view::{Identity, NodeStatus, PeerInfo, Snapshot};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
+use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::credible_height;
 use aitbc_core::validators::Index;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct StatusTask {
     pub gossip: GossipHandle,
     /// What peers said of their heights.
     pub heights: Arc<Heights>,
+    /// How far the fetch of a snapshot is.
+    pub state_sync: watch::Receiver<Option<Progress>>,
     /// The consensus loop.
     pub pulse: Arc<Pulse>,
     /// Told when the database comes and goes.
@@ -114,6 +117,8 @@ impl StatusTask {
         let credible = credible_height(&self.identity.set, told.chain([(self.index, head.height)]));
         let best_peer_height = credible.max(head.height);
         let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
+        let state_sync = *self.state_sync.borrow();
+        self.metrics.state_sync_permille.set(state_sync.map_or(0, |progress| progress.permille as i64));
         let reason = if stopping {
             Some("stopping".to_owned())
         } else if let Some(halt) = &*self.halted.borrow() {
@@ -122,6 +127,8 @@ impl StatusTask {
             Some("the database does not answer".to_owned())
         } else if !peers.is_empty() && connected == 0 {
             Some("no peer is connected".to_owned())
+        } else if let Some(Progress { phase, height, permille, .. }) = state_sync {
+            Some(format!("fetching a snapshot instead of blocks: {phase} of height {height}, {permille} ‰"))
         } else if catching_up {
             Some(format!("catching up: height {} of {best_peer_height}", head.height))
         } else {
@@ -130,6 +137,7 @@ impl StatusTask {
         let (voting_state, quarantine) = self.pulse.voting_state();
         NodeStatus {
             voting_state,
+            state_sync,
             quarantine,
             best_peer_height,
             catching_up,

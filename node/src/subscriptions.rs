@@ -20,6 +20,10 @@ pub enum Topic {
     NewTransactions,
     /// Slots, proposals, votes, certificates.
     ConsensusEvents,
+    /// Final blocks in the prototype's shape, for the connections of its clients.
+    PrototypeBlocks,
+    /// Transactions that a pool admitted, likewise.
+    PrototypeTransactions,
 }
 
 impl Topic {
@@ -29,17 +33,30 @@ impl Topic {
             Topic::NewBlocks => "new_blocks",
             Topic::NewTransactions => "new_transactions",
             Topic::ConsensusEvents => "consensus_events",
+            Topic::PrototypeBlocks => "prototype_blocks",
+            Topic::PrototypeTransactions => "prototype_transactions",
         }
     }
 
-    /// Topic of a name.
+    /// Topic of a name; the prototype's have routes of their own and none.
     pub fn from_name(name: &str) -> Option<Topic> {
-        TOPICS.into_iter().find(|t| t.name() == name)
+        TOPICS.into_iter().find(|t| t.name() == name && !t.is_bare())
+    }
+
+    /// Whether its events are sent as they are, without topic and height around them.
+    fn is_bare(self) -> bool {
+        matches!(self, Topic::PrototypeBlocks | Topic::PrototypeTransactions)
     }
 }
 
 /// All of them, in the order of their numbers.
-const TOPICS: [Topic; 3] = [Topic::NewBlocks, Topic::NewTransactions, Topic::ConsensusEvents];
+const TOPICS: [Topic; 5] = [
+    Topic::NewBlocks,
+    Topic::NewTransactions,
+    Topic::ConsensusEvents,
+    Topic::PrototypeBlocks,
+    Topic::PrototypeTransactions,
+];
 
 /// Events of one moment, written once for all readers; cheap to clone, so what waits for slow ones is shared.
 #[derive(Clone, Debug)]
@@ -48,7 +65,7 @@ pub struct Published {
     pub topic: Topic,
     /// Height they belong to: where a cut-off reader resumes.
     pub height: u64,
-    /// In order, each `{"topic": …, "height": …, "data": {…}}`.
+    /// In order, each `{"topic": …, "height": …, "data": {…}}`; of the prototype's topics the data alone.
     pub texts: Arc<[Utf8Bytes]>,
 }
 
@@ -157,6 +174,9 @@ impl Drop for Reader {
 /// Where `data` cannot be written as JSON.
 pub fn event<T: Serialize>(topic: Topic, height: u64, data: &T) -> serde_json::Result<Utf8Bytes> {
     let data = serde_json::to_string(data)?;
+    if topic.is_bare() {
+        return Ok(data.into());
+    }
     Ok(format!("{{\"topic\":\"{}\",\"height\":{height},\"data\":{data}}}", topic.name()).into())
 }
 
@@ -199,7 +219,7 @@ mod tests {
         let mut reader = subscriptions.reader();
         reader.add(Topic::NewBlocks);
         reader.add(Topic::NewBlocks);
-        assert_eq!(TOPICS.map(|topic| subscriptions.readers(topic)), [1, 0, 0]);
+        assert_eq!(TOPICS.map(|topic| subscriptions.readers(topic)), [1, 0, 0, 0, 0]);
         let looked_at = (0..1).inspect(|_| panic!("nobody reads these"));
         subscriptions.publish_all(Topic::NewTransactions, 1, looked_at);
         drop(reader);

@@ -1,4 +1,5 @@
-//! Block sync: fetches final blocks a peer has and we lack, checks, executes and stores them (protocol.md S1, S4).
+//! Block sync: fetches final blocks a peer has and we lack, checks, executes and stores them (protocol.md S1, S4). A node that
+//! is too far behind fetches a snapshot first ([`crate::state_sync`]).
 //!
 //! ```text
 //! peers ─→ planner ─→ verify (blocking pool) ─→ runs ─→ apply: executor, core          all at once, each on other blocks
@@ -9,23 +10,31 @@ use crate::commit::MAX_LAG_ROWS;
 use crate::executor::Command;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
+use crate::serving::Serving;
+use crate::snapshots::Snapshots;
+use crate::state_sync::{self, Answer, Attempts, FetchError, StateFetch};
 use crate::storage::{Storage, StorageError};
 use crate::view::{Identity, Snapshot};
 use aitbc_core::block::Header;
-use aitbc_core::consensus::input::Input;
+use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
+use aitbc_core::epoch::{Epochs, Sets};
+use aitbc_core::hash::Hash;
 use aitbc_core::light::Anchor;
-use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
+use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES, Message};
 use aitbc_core::record::RecordKey;
-use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
+use aitbc_core::staking::next_set;
+use aitbc_core::state::chunk::CHUNK_BYTES;
+use aitbc_core::state_sync::Progress;
+use aitbc_core::sync::{FinalBlock, Planner, credible_height, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
 use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
@@ -35,8 +44,14 @@ pub const QUEUE: usize = 256;
 const ANSWER_BYTES: usize = 3 << 20;
 /// Headers read at once in search of a certificate above the blocks of an answer.
 const HEADERS: u64 = 256;
-/// Requests of peers answered at once.
+/// Requests for blocks answered at once.
 const ANSWERING: usize = 4;
+/// Requests for snapshots answered at once, apart from those.
+const ANSWERING_SNAPSHOTS: usize = 2;
+/// Bytes a second of headers and parts of snapshots for each peer: cutting them costs processor time.
+const SNAPSHOT_BYTES_PER_SECOND: u64 = 16 << 20;
+/// Room that a part of a snapshot takes at most.
+const PART_BYTES: usize = 2 * CHUNK_BYTES;
 /// Verified answers waiting to be executed; one more is being executed, and the blocks of one more being stored.
 const RUNS: usize = 1;
 /// Pause between two log lines about blocks that nobody keeps.
@@ -74,6 +89,38 @@ pub enum SyncEvent {
         /// Most blocks.
         count: u32,
     },
+    /// A peer wants headers (S3).
+    HeadersRequest {
+        /// Who.
+        peer: Index,
+        /// First height.
+        from: u64,
+        /// How many.
+        count: u32,
+    },
+    /// A peer sent headers.
+    Headers {
+        /// Who.
+        peer: Index,
+        /// The headers and what makes them final.
+        headers: Headers,
+    },
+    /// A peer wants a part of a snapshot (S3).
+    SnapshotRequest {
+        /// Who.
+        peer: Index,
+        /// Of which height; 0: it asks which there are.
+        height: u64,
+        /// Key from which on.
+        from: Hash,
+    },
+    /// A peer sent a part of a snapshot, or says which ones it has.
+    Snapshot {
+        /// Who.
+        peer: Index,
+        /// The part.
+        snapshot: Box<message::Snapshot>,
+    },
     /// A peer sent blocks.
     Reply {
         /// Who.
@@ -107,6 +154,8 @@ impl Heights {
 pub struct Sync {
     /// Fixed facts.
     pub identity: Arc<Identity>,
+    /// Own index.
+    pub index: Index,
     /// Own end of the chain.
     pub chain: watch::Receiver<Arc<Snapshot>>,
     /// For answers.
@@ -125,6 +174,14 @@ pub struct Sync {
     pub core: mpsc::Sender<Input>,
     /// Told when the own execution disagrees with certified blocks.
     pub halted: watch::Sender<Option<Halt>>,
+    /// Blocks behind from which on a snapshot is fetched instead; `None`: never.
+    pub state_sync_lag: Option<u64>,
+    /// States for nodes that are far behind.
+    pub snapshots: Arc<Snapshots>,
+    /// How far the fetch of a snapshot is.
+    pub progress: watch::Sender<Option<Progress>>,
+    /// Told when a snapshot is stored, from which the node must start anew.
+    pub restart: watch::Sender<Option<u64>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -153,22 +210,13 @@ struct Fetching {
     front: Anchor,
     stage: Stage,
     runs: mpsc::Sender<Run>,
-    answering: Arc<Semaphore>,
     /// When it was last said that nobody keeps the next block.
     told_ms: Option<u64>,
 }
 
 impl Fetching {
     fn new(front: Anchor, runs: mpsc::Sender<Run>) -> Fetching {
-        Fetching {
-            planner: Planner::new(),
-            started: Instant::now(),
-            front,
-            stage: Stage::Idle,
-            runs,
-            answering: Arc::new(Semaphore::new(ANSWERING)),
-            told_ms: None,
-        }
+        Fetching { planner: Planner::new(), started: Instant::now(), front, stage: Stage::Idle, runs, told_ms: None }
     }
 
     fn now_ms(&self) -> u64 {
@@ -225,7 +273,10 @@ impl Fetching {
         let (identity, verifier, peer) = (identity.clone(), verifier.clone(), answer.peer);
         let verify = move || {
             let cert = answer.cert.clone();
-            let blocks = verify_blocks(&*verifier, &identity.chain, &identity.set, &front, answer);
+            let epochs = Epochs::by(&identity.genesis.parameters);
+            // The validators are the same in all epochs.
+            let sets = Sets { epoch: epochs.after(front.height), ..Sets::genesis(Arc::new(identity.set.clone())) };
+            let blocks = verify_blocks(&*verifier, &identity.chain, (&sets, epochs), &front, answer);
             Ok(Run { blocks: blocks.map_err(|cause| cause.to_string())?, cert })
         };
         self.stage = Stage::Verifying(peer, tokio::task::spawn_blocking(verify));
@@ -263,15 +314,24 @@ impl Sync {
         tokio::spawn(apply.run(waiting));
         let verifier = Arc::new(Ed25519::new(&self.identity.set));
         let mut fetching = Fetching::new(self.own_end(), runs);
+        let mut attempts = Attempts::new(self.state_sync_lag);
+        let (best, _) = watch::channel(0);
+        let blocks = Serving::new(ANSWERING, u64::MAX);
+        let snapshots = Serving::new(ANSWERING_SNAPSHOTS, SNAPSHOT_BYTES_PER_SECOND);
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut fetching),
+                    Some(event) => self.on_event(event, &mut fetching, &attempts, [&blocks, &snapshots]),
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
-                _ = look.tick() => fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach),
+                end = attempts.ended() => self.after_attempt(end),
+                _ = look.tick() => self.look(&mut fetching, &mut attempts, &best),
+            }
+            // What is fetched is the state after blocks that are not fetched then.
+            if attempts.active() {
+                continue;
             }
             let own = self.own_end();
             if own.height > fetching.front.height {
@@ -279,6 +339,41 @@ impl Sync {
             }
             fetching.verify_next(&self.identity, &verifier);
             self.ask(&mut fetching);
+        }
+    }
+
+    fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts, best: &watch::Sender<u64>) {
+        let own = self.chain.borrow().head.height;
+        let height = self.best_height(own);
+        best.send_replace(height);
+        if let Some(above) = attempts.due(Instant::now(), own, height, fetching.planner.deleted(&self.identity.set)) {
+            let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
+            let (best, progress) = (best.subscribe(), self.progress.clone());
+            attempts.begin(StateFetch { identity, storage, gossip, above, best, progress });
+        } else if !attempts.active() {
+            fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach);
+        }
+    }
+
+    /// What more than the faulty say of the chain's height: one liar makes nobody give up blocks.
+    fn best_height(&self, own: u64) -> u64 {
+        let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
+        credible_height(&self.identity.set, told.chain([(self.index, own)]))
+    }
+
+    fn after_attempt(&self, end: Result<u64, FetchError>) {
+        self.progress.send_replace(None);
+        let outcome = if end.is_ok() { "stored" } else { "failed" };
+        self.metrics.state_syncs.with_label_values(&[outcome]).inc();
+        match end.map_err(|cause| (cause.halt(), cause)) {
+            Ok(height) => {
+                self.restart.send_replace(Some(height));
+            }
+            Err((None, cause)) => warn!(%cause, "no snapshot: taking blocks, looking again later"),
+            Err((halt, cause)) => {
+                error!(%cause, "the snapshot cannot be stored, and the node cannot go on");
+                self.halted.send_replace(halt);
+            }
         }
     }
 
@@ -295,8 +390,13 @@ impl Sync {
         }
     }
 
-    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching) {
-        let planner = &mut fetching.planner;
+    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts, serving: [&Serving; 2]) {
+        let (planner, [blocks, snapshots]) = (&mut fetching.planner, serving);
+        let pass = |answer: Answer| {
+            if !attempts.pass(answer) {
+                self.metrics.network_dropped.with_label_values(&["state_sync"]).inc();
+            }
+        };
         match event {
             SyncEvent::Connected(_) => {}
             SyncEvent::Disconnected(peer) => {
@@ -308,27 +408,56 @@ impl Sync {
                 planner.on_status(peer, height);
             }
             SyncEvent::Reply { peer, blocks } => planner.on_blocks(peer, blocks),
-            SyncEvent::Request { peer, from, count } => self.answer(peer, from, count, &fetching.answering),
+            SyncEvent::Headers { peer, headers } => pass(Answer::Headers(peer, headers)),
+            SyncEvent::Snapshot { peer, snapshot } => pass(Answer::Snapshot(peer, snapshot)),
+            SyncEvent::Request { peer, from, count } => {
+                let (storage, count) = (self.storage.clone(), u64::from(count).clamp(1, MAX_BLOCKS as u64));
+                let read = async move { read_answer(&*storage, from.max(1), count).await.map(Message::Blocks) };
+                self.answer("blocks_req", peer, blocks, MAX_MESSAGE_BYTES, read);
+            }
+            SyncEvent::HeadersRequest { peer, from, count } => {
+                let storage = self.storage.clone();
+                let read =
+                    async move { state_sync::headers(&*storage, from.max(1), count).await.map(Message::Headers) };
+                self.answer("headers_req", peer, snapshots, MAX_MESSAGE_BYTES, read);
+            }
+            SyncEvent::SnapshotRequest { peer, height, from } => {
+                let part = state_sync::part(self.snapshots.clone(), height, from);
+                let read = async move { Ok(Message::Snapshot(Box::new(part.await))) };
+                self.answer("snapshot_req", peer, snapshots, PART_BYTES, read);
+            }
         }
     }
 
-    /// Reads beside this task; a peer that asks for more than can be read at once asks again after its time-out.
-    fn answer(&self, peer: Index, from: u64, count: u32, answering: &Arc<Semaphore>) {
-        let Ok(permit) = answering.clone().try_acquire_owned() else {
-            self.metrics.network_dropped.with_label_values(&["blocks_req"]).inc();
-            return;
-        };
-        let (storage, gossip) = (self.storage.clone(), self.gossip.clone());
+    /// Reads beside this task, `most` bytes at most. What cannot be answered now, or could not leave, the peer asks for again
+    /// after its time-out.
+    fn answer(
+        &self,
+        request: &'static str,
+        peer: Index,
+        serving: &Serving,
+        most: usize,
+        read: impl Future<Output = Result<Message, StorageError>> + Send + 'static,
+    ) {
+        let dropped = self.metrics.network_dropped.with_label_values(&[request]);
+        let Some(turn) = serving.begin(peer) else { return dropped.inc() };
+        let gossip = self.gossip.clone();
         tokio::spawn(async move {
-            match read_answer(&*storage, from.max(1), u64::from(count).clamp(1, MAX_BLOCKS as u64)).await {
-                Ok(blocks) => {
-                    if let Err(cause) = gossip.send(peer, &Message::Blocks(blocks)) {
-                        debug!(%cause, peer, "blocks not sent");
+            let place = turn.come().await;
+            if !gossip.has_room(peer, most) {
+                return dropped.inc();
+            }
+            let answer = read.await;
+            drop(place);
+            match answer {
+                Ok(message) => {
+                    turn.end(borsh::object_length(&message).unwrap_or(most));
+                    if let Err(cause) = gossip.send(peer, &message) {
+                        debug!(%cause, peer, request, "answer not sent");
                     }
                 }
-                Err(cause) => warn!(%cause, from, "blocks asked for could not be read"),
+                Err(cause) => warn!(%cause, request, "what was asked for could not be read"),
             }
-            drop(permit);
         });
     }
 }
@@ -402,18 +531,35 @@ impl Apply {
         }
     }
 
+    /// Where a run ends its epoch: its last header, and what the state after it decides (E1). `None` where the chain went on
+    /// meanwhile: consensus has told the core by then.
+    fn boundary(&self, tip: &Tip, header: Header) -> Option<Box<Boundary>> {
+        let epochs = Epochs::by(&self.identity.genesis.parameters);
+        let snapshot = self.chain.borrow();
+        let ends =
+            epochs.is_boundary(header.height) && tip.digest == header.digest() && snapshot.head.hash == tip.digest;
+        let current = Arc::new(self.identity.set.clone());
+        ends.then(|| {
+            let set = next_set(&snapshot.state, epochs.of(header.height) + 2, &current);
+            Box::new(Boundary { header, set })
+        })
+    }
+
     async fn apply(&self, run: Run) -> Result<(), ApplyError> {
         let (first, count) = (run.blocks.first().map_or(0, |block| block.header.height), run.blocks.len());
         let batches = run.blocks.iter().flat_map(|block| &block.batches);
         let included = batches.map(|b| (b.digest, b.batch.expiry_height)).collect();
         let evidence = run.blocks.iter().map(|block| &block.header.evidence);
-        let nullifiers = evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, &self.identity.set)).collect();
+        let nullifiers =
+            evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, |_| Some(&self.identity.set))).collect();
+        let last = run.blocks.last().map(|block| block.header.clone());
         let (reply, done) = oneshot::channel();
         let command = Command::Sync { blocks: run.blocks, cert: run.cert.clone(), reply };
         self.executor.send(command).await.map_err(|_| ApplyError::Stopping)?;
         let tip = done.await.map_err(|_| ApplyError::Stopping)??;
         info!(first, count, height = tip.height, "blocks fetched");
-        let input = Input::Synced { tip, cert: run.cert, included, nullifiers };
+        let boundary = last.and_then(|header| self.boundary(&tip, header));
+        let input = Input::Synced { tip, cert: run.cert, included, nullifiers, boundary };
         self.core.send(input).await.map_err(|_| ApplyError::Stopping)
     }
 }

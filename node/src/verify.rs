@@ -5,6 +5,10 @@
 //!                                      ├ what is there, up to 512 ─→ one equation ──┤
 //! verify_transactions ─→ transactions ─┘                                              else bisect → culprits, replies
 //! ```
+//! A transaction with a receipt holds the signatures of its provider and coordinators too; all are verified with it and it
+//! counts as so many, in groups as in queues. One bad signature makes the whole transaction, and so its batch, invalid
+//! (V6): a forged attestation costs its victim nothing, and execution has only to ask who signed.
+//!
 //! Nothing waits for a group to fill: an idle node verifies one transaction at once, and a busy one finds full groups,
 //! in which a signature costs less than half. ZIP-215 rules make a group's verdict the same as each signature's own
 //! (protocol.md F2).
@@ -23,8 +27,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 
-/// Client transactions that may wait: a third of a second of one core.
-pub const QUEUE_TRANSACTIONS: usize = 16_384;
+/// Signatures of client transactions that may wait: a third of a second of one core.
+pub const QUEUE_SIGNATURES: usize = 16_384;
 /// Bytes of client transactions that may wait.
 pub const QUEUE_BYTES: usize = 32 << 20;
 /// Batches that may be queued or verified at once; the next one's caller waits, which slows its sender.
@@ -40,7 +44,7 @@ const REMEMBERED: usize = 65_536;
 
 /// The queue of client transactions is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {QUEUE_TRANSACTIONS} transactions or {QUEUE_BYTES} bytes wait to be verified")]
+#[error("more than {QUEUE_SIGNATURES} signatures or {QUEUE_BYTES} bytes of transactions wait to be verified")]
 pub struct Busy;
 
 /// Verifies signatures off the runtime.
@@ -63,8 +67,8 @@ struct Shared {
 struct Queue {
     batches: VecDeque<BatchJob>,
     transactions: VecDeque<TransactionsJob>,
-    /// Client transactions in `transactions`, and their bytes.
-    count: usize,
+    /// Signatures in `transactions`, and bytes.
+    signatures: usize,
     bytes: usize,
     /// Threads at work.
     busy: usize,
@@ -81,6 +85,7 @@ struct BatchJob {
 struct TransactionsJob {
     chain: Hash,
     transactions: Vec<SignedTransaction>,
+    signatures: usize,
     bytes: usize,
     reply: oneshot::Sender<Verdicts>,
 }
@@ -147,10 +152,11 @@ impl Verifier {
         let count = transactions.len();
         let (jobs, answers) = jobs_of(chain, transactions);
         let bytes: usize = jobs.iter().map(|job| job.bytes).sum();
+        let signatures: usize = jobs.iter().map(|job| job.signatures).sum();
         let taken = self.enter(|queue| {
-            let fits = queue.count + count <= QUEUE_TRANSACTIONS && queue.bytes + bytes <= QUEUE_BYTES;
+            let fits = queue.signatures + signatures <= QUEUE_SIGNATURES && queue.bytes + bytes <= QUEUE_BYTES;
             if fits {
-                queue.count += count;
+                queue.signatures += signatures;
                 queue.bytes += bytes;
                 queue.transactions.extend(jobs);
             }
@@ -189,10 +195,11 @@ fn jobs_of(
 ) -> (Vec<TransactionsJob>, Vec<oneshot::Receiver<Verdicts>>) {
     let mut out = (Vec::new(), Vec::new());
     while !transactions.is_empty() {
-        let rest = transactions.split_off(transactions.len().min(GROUP));
+        let rest = transactions.split_off(part_of_a_group(transactions.iter().map(SignedTransaction::signatures)));
         let bytes = transactions.iter().map(SignedTransaction::encoded_len).sum();
+        let signatures = signatures(&transactions);
         let (reply, answer) = oneshot::channel();
-        out.0.push(TransactionsJob { chain: *chain, transactions, bytes, reply });
+        out.0.push(TransactionsJob { chain: *chain, transactions, signatures, bytes, reply });
         out.1.push(answer);
         transactions = rest;
     }
@@ -211,14 +218,14 @@ impl Queue {
     /// The next group: peers' batches before clients' transactions, for the chain waits for the former.
     fn next(&mut self) -> Option<Group> {
         if !self.batches.is_empty() {
-            let sizes = self.batches.iter().map(|job| job.batch.txs.len() + 1);
-            let jobs = self.batches.drain(..jobs_of_a_group(sizes)).collect();
+            let sizes = self.batches.iter().map(|job| 1 + signatures(&job.batch.txs));
+            let jobs = self.batches.drain(..part_of_a_group(sizes)).collect();
             return Some(Group::Batches(jobs));
         }
         if !self.transactions.is_empty() {
-            let sizes = self.transactions.iter().map(|job| job.transactions.len());
-            let jobs: Vec<TransactionsJob> = self.transactions.drain(..jobs_of_a_group(sizes)).collect();
-            self.count -= jobs.iter().map(|job| job.transactions.len()).sum::<usize>();
+            let sizes = self.transactions.iter().map(|job| job.signatures);
+            let jobs: Vec<TransactionsJob> = self.transactions.drain(..part_of_a_group(sizes)).collect();
+            self.signatures -= jobs.iter().map(|job| job.signatures).sum::<usize>();
             self.bytes -= jobs.iter().map(|job| job.bytes).sum::<usize>();
             return Some(Group::Transactions(jobs));
         }
@@ -226,8 +233,12 @@ impl Queue {
     }
 }
 
-/// How many of the waiting jobs make a group: at least one, then up to [`GROUP`] signatures.
-fn jobs_of_a_group(sizes: impl Iterator<Item = usize>) -> usize {
+fn signatures(transactions: &[SignedTransaction]) -> usize {
+    transactions.iter().map(SignedTransaction::signatures).sum()
+}
+
+/// How many of what has these numbers of signatures make a group: at least one, then up to [`GROUP`] signatures.
+fn part_of_a_group(sizes: impl Iterator<Item = usize>) -> usize {
     let mut sum = 0;
     let within = sizes.take_while(|size| {
         sum += size;
@@ -247,7 +258,7 @@ impl Shared {
 
     fn show(&self, queue: &Queue) {
         self.waiting_batches.set(queue.batches.len() as i64);
-        self.waiting_transactions.set(queue.count as i64);
+        self.waiting_transactions.set(queue.signatures as i64);
     }
 
     /// One thread, until nothing waits.
@@ -313,31 +324,37 @@ impl Shared {
 
     /// Which claims hold: those known, then all others in one equation, and by bisection where that fails.
     fn judge(&self, claims: &Claims) -> Verdict {
-        let mut valid = self.known().recognize(&claims.all);
-        let open: Vec<usize> = (0..valid.len()).filter(|at| !valid.get(*at).copied().unwrap_or(true)).collect();
-        let items: Vec<&Item> = open.iter().filter_map(|at| claims.all.get(*at)).map(|claim| &claim.item).collect();
+        let known = self.known().recognize(&claims.all);
+        let open: Vec<(usize, &Claim)> = claims.all.iter().enumerate().filter(|(at, _)| !known[*at]).collect();
+        // Each signature beside the claim that it belongs to.
+        let (owners, items): (Vec<usize>, Vec<&Item>) =
+            open.iter().flat_map(|(at, claim)| claim.items().map(|item| (*at, item))).unzip();
         let bad = if holds(&items) { vec![] } else { culprits(&items) };
-        let mut good = Vec::with_capacity(open.len());
-        for (position, at) in open.into_iter().enumerate() {
-            if bad.binary_search(&position).is_err()
-                && let (Some(valid), Some(claim)) = (valid.get_mut(at), claims.all.get(at))
-            {
-                *valid = true;
-                good.push(claim);
-            }
+        let mut valid = vec![true; claims.all.len()];
+        for owner in bad.into_iter().filter_map(|position| owners.get(position)) {
+            valid[*owner] = false;
         }
+        let good: Vec<&Claim> = open.into_iter().filter(|(at, _)| valid[*at]).map(|(_, claim)| claim).collect();
         let transactions = self.known().remember(&good);
         self.metrics.verified.inc_by(transactions);
         Verdict { valid }
     }
 }
 
-/// A signature to be verified.
+/// A transaction or a batch's author, with the signatures to be verified.
 struct Claim {
-    /// Of the transaction: the plain hash of its sign bytes, which hold the key. `None`: of a batch's author.
+    /// Of the transaction: the plain hash of its sign bytes, which hold the key and what endorses it. `None`: of an author.
     id: Option<Hash>,
     signature: Signature,
     item: Item,
+    /// Signatures that the transaction carries beside its sender's.
+    endorsements: Vec<Item>,
+}
+
+impl Claim {
+    fn items(&self) -> impl Iterator<Item = &Item> {
+        std::iter::once(&self.item).chain(&self.endorsements)
+    }
 }
 
 #[derive(Default)]
@@ -347,20 +364,23 @@ struct Claims {
 
 impl Claims {
     fn add_author(&mut self, job: &BatchJob) {
-        self.add(None, job.author, job.batch.signature, &Batch::sign_bytes(&job.chain, &job.digest));
+        let signature = job.batch.signature;
+        let item = item(job.author, signature, &Batch::sign_bytes(&job.chain, &job.digest));
+        self.all.push(Claim { id: None, signature, item, endorsements: Vec::new() });
     }
 
     fn add_transactions(&mut self, chain: &Hash, transactions: &[SignedTransaction]) {
         for tx in transactions {
             let bytes = tx.transaction.sign_bytes(chain);
-            self.add(Some(hash::plain(&bytes)), tx.transaction.sender, tx.signature, &bytes);
+            let endorsements = tx.endorsements(chain).into_iter().map(|e| item(e.key, e.signature, &e.bytes)).collect();
+            let item = item(tx.transaction.sender, tx.signature, &bytes);
+            self.all.push(Claim { id: Some(hash::plain(&bytes)), signature: tx.signature, item, endorsements });
         }
     }
+}
 
-    fn add(&mut self, id: Option<Hash>, key: PublicKey, signature: Signature, bytes: &[u8]) {
-        let item = Item::from((key.0.into(), ed25519_zebra::Signature::from(signature.0), bytes));
-        self.all.push(Claim { id, signature, item });
-    }
+fn item(key: PublicKey, signature: Signature, bytes: &[u8]) -> Item {
+    Item::from((key.0.into(), ed25519_zebra::Signature::from(signature.0), bytes))
 }
 
 /// By claim, whether it holds.

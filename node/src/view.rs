@@ -9,6 +9,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Cause;
 use aitbc_core::state::State;
+use aitbc_core::state_sync::Progress;
 use aitbc_core::validators::ValidatorSet;
 use serde::Serialize;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct NodeStatus {
     pub voting_state: VotingState,
     /// Why it is quarantined.
     pub quarantine: Option<Cause>,
+    /// How far the fetch of a snapshot is; `None`: there is none.
+    pub state_sync: Option<Progress>,
     /// Frontier F.
     pub frontier: u64,
     /// s*.

@@ -6,7 +6,7 @@ set -euo pipefail
 
 packages=(
   buildah ca-certificates conntrack containernetworking-plugins curl ethtool gcc iproute2 iptables jq kmod libc6-dev
-  libfaketime mmdebstrap nftables openssl postgresql-15 procps runc socat util-linux
+  libfaketime mmdebstrap nftables nodejs openssl postgresql-15 procps python3 python3-cryptography runc socat util-linux
 )
 
 missing=()

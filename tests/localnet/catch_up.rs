@@ -1,7 +1,8 @@
 //! Nodes that were away catch up and sign again.
 
-use aitbc_core::params::{MIN_KEEP_BLOCKS, Parameters};
-use aitbc_tests::catch_up;
+use aitbc_core::params::{MAX_EXPIRY_AHEAD, MIN_KEEP_BLOCKS, Parameters};
+use aitbc_core::state_sync::STATE_SYNC_LAG;
+use aitbc_tests::catch_up::{self, Way};
 use aitbc_tests::forge::Plan;
 use aitbc_tests::ledger_reader::LedgerReader;
 use aitbc_tests::load::Load;
@@ -32,7 +33,7 @@ const BLOCKS_PER_SECOND: f64 = 2_000.0;
 fn a_validator_without_blocks_takes_2000_small_ones_a_second_and_votes() {
     run("a long chain", async {
         let seed = Seed::of("a long chain");
-        let report = catch_up::measure(Database::Sqlite, seed, Plan::small(LONG), None).await?;
+        let report = catch_up::measure(Database::Sqlite, seed, Plan::small(LONG), None, Way::Blocks).await?;
         println!("{report:#?}");
         ensure!(report.blocks_per_second >= BLOCKS_PER_SECOND, "{:.0} blocks a second", report.blocks_per_second);
         Ok(())
@@ -54,7 +55,7 @@ fn prunes(test: &str, database: Database) {
     run(test, async {
         let plan = Plan { blocks: 10 * MIN_KEEP_BLOCKS, transactions: 20, ..Plan::small(0) };
         let mut net = catch_up::prepare(database, Seed::of(test), plan).await?;
-        let report = catch_up::catch_up(&mut net, plan, Some(MIN_KEEP_BLOCKS)).await?;
+        let report = catch_up::catch_up(&mut net, plan, Some(MIN_KEEP_BLOCKS), Way::Blocks).await?;
         println!("{report:#?}");
         let batches = async |node: usize| LedgerReader::open(&net.nodes[node].database_url)?.batches().await;
         let (kept, all) = (batches(3).await?, batches(0).await?);
@@ -66,6 +67,53 @@ fn prunes(test: &str, database: Database) {
         net.nodes[3].process.kill().await?;
         net.start_all()?;
         net.wait_until_signs(3, Duration::from_secs(20)).await?;
+        net.finish().await
+    });
+}
+
+#[test]
+fn a_validator_that_is_too_far_behind_fetches_a_snapshot_and_votes_on_sqlite() {
+    fetches_a_snapshot("snapshot sqlite", Database::Sqlite);
+}
+
+#[test]
+fn a_validator_that_is_too_far_behind_fetches_a_snapshot_and_votes_on_postgres() {
+    fetches_a_snapshot("snapshot postgres", Database::Postgres);
+}
+
+/// It has whole blocks from the snapshot on and headers of the last ones below, starts again from there, and lends its
+/// vote where one of the others is gone.
+fn fetches_a_snapshot(test: &str, database: Database) {
+    run(test, async {
+        let plan = Plan::small(STATE_SYNC_LAG + 3_000);
+        let mut net = catch_up::prepare(database, Seed::of(test), plan).await?;
+        let report = catch_up::catch_up(&mut net, plan, Some(MIN_KEEP_BLOCKS), Way::Snapshot).await?;
+        println!("{report:#?}");
+        ensure!(report.lowest > plan.blocks, "whole blocks from {} on", report.lowest);
+        let fetched = net.metrics(3).await?.sum("blockchain_state_syncs_total");
+        ensure!(fetched == 1.0, "{fetched} snapshots");
+        for (path, status) in [
+            ("/rpc/get_block/5", 410),
+            (&*format!("/rpc/headers?from={}", plan.blocks - MAX_EXPIRY_AHEAD - 500), 410),
+            (&*format!("/rpc/headers?from={}", report.lowest - 1), 200),
+            (&*format!("/rpc/get_block/{}", report.lowest), 200),
+        ] {
+            let found = net.nodes[3].rpc.get(path).await?.status;
+            ensure!(found == status, "{path}: {found}, {status} expected");
+        }
+        net.nodes[3].process.kill().await?;
+        net.start_all()?;
+        net.wait_until_signs(3, Duration::from_secs(20)).await?;
+        net.nodes[0].process.kill().await?;
+        let height = net.nodes[3].rpc.height().await?;
+        wait::until_ok(Duration::from_millis(100), "blocks by three of four", Duration::from_secs(20), async || {
+            let found = net.nodes[3].rpc.height().await?;
+            ensure!(found > height + 1, "height {found}");
+            Ok(())
+        })
+        .await?;
+        net.start_all()?;
+        net.wait_until_signs(0, Duration::from_secs(20)).await?;
         net.finish().await
     });
 }
@@ -85,7 +133,7 @@ const LARGE: Plan = Plan {
 #[test]
 fn large_blocks_without_certificates_of_their_own_are_taken_under_the_headers_above_them() {
     run("large blocks", async {
-        let report = catch_up::measure(Database::Sqlite, Seed::of("large blocks"), LARGE, None).await?;
+        let report = catch_up::measure(Database::Sqlite, Seed::of("large blocks"), LARGE, None, Way::Blocks).await?;
         ensure!(report.blocks > LARGE.blocks);
         Ok(())
     });

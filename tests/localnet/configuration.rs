@@ -21,7 +21,7 @@ fn a_wrong_setting_exits_78_with_one_line_that_names_it() {
         let net = Localnet::prepare(shape).await?;
         let other_address = net.nodes[1].address.to_string();
         // What is set in the environment, and what the line must name.
-        let cases: [(&str, &str, &[&str]); 13] = [
+        let cases: [(&str, &str, &[&str]); 14] = [
             ("RPC_PORT", "70000", &["RPC_PORT", "70000"]),
             ("RPC_HOST", "not a host", &["RPC_HOST", "not a host"]),
             ("BLOCK_TIME", "soon", &["BLOCK_TIME", "soon"]),
@@ -34,6 +34,7 @@ fn a_wrong_setting_exits_78_with_one_line_that_names_it() {
             ("LOG_FORMAT", "xml", &["LOG_FORMAT", "xml"]),
             ("MEMPOOL_MAX_BYTES", "many", &["MEMPOOL_MAX_BYTES", "many"]),
             ("RPC_TIMEOUT", "-1", &["RPC_TIMEOUT", "-1"]),
+            ("STATE_SYNC", "fast", &["STATE_SYNC", "fast", "auto"]),
             ("PRUNING", "1000", &["PRUNING", "1000", "archive", "2064", "named again"]),
         ];
         let config = net.nodes[0].config.display().to_string();

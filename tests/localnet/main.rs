@@ -10,6 +10,8 @@ mod bad_input;
 mod bench;
 /// Nodes that were away catch up and sign again.
 mod catch_up;
+/// Programs of others: a client of the Python prototype, and the documented ones.
+mod clients;
 /// Wrong settings end the process with one line.
 mod configuration;
 /// Validators and databases killed, one or all.

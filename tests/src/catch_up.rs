@@ -26,6 +26,15 @@ const PRUNE_LIMIT: Duration = Duration::from_secs(60);
 /// Of four: it was away all the time.
 const AWAY: usize = 3;
 
+/// How it catches up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It takes all blocks.
+    Blocks,
+    /// It fetches a snapshot, where it is far enough behind for that.
+    Snapshot,
+}
+
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -63,11 +72,12 @@ pub async fn prepare(database: Database, seed: Seed, plan: Plan) -> Result<Local
 }
 
 /// Starts the three that have the chain, then the one that has not, which keeps so many blocks; waits until it votes and
-/// has deleted what it shall.
+/// has deleted what it shall, or has never had it.
 ///
 /// # Errors
 /// Where it does not catch up in time.
-pub async fn catch_up(net: &mut Localnet, plan: Plan, keep: Option<u64>) -> Result<Report> {
+pub async fn catch_up(net: &mut Localnet, plan: Plan, keep: Option<u64>, way: Way) -> Result<Report> {
+    net.nodes[AWAY].process.set_env(name::STATE_SYNC, if way == Way::Snapshot { "on" } else { "off" });
     if let Some(keep) = keep {
         net.nodes[AWAY].process.set_env(name::PRUNING, &keep.to_string());
     }
@@ -75,6 +85,12 @@ pub async fn catch_up(net: &mut Localnet, plan: Plan, keep: Option<u64>) -> Resu
         node.process.start()?;
     }
     net.wait_for_height(plan.blocks + 1, START_LIMIT).await?;
+    if way == Way::Snapshot {
+        // As after a restart one by one, not all have snapshots of the same height.
+        net.nodes[AWAY - 1].process.kill().await?;
+        net.nodes[AWAY - 1].process.start()?;
+        net.wait_until_votes(AWAY - 1, VOTE_LIMIT).await?;
+    }
     let behind = net.height().await?;
     let start = Instant::now();
     net.start_all()?;
@@ -130,9 +146,9 @@ async fn wait_until_pruned(net: &Localnet, behind: u64, keep: Option<u64>) -> Re
 ///
 /// # Errors
 /// Where any of it fails.
-pub async fn measure(database: Database, seed: Seed, plan: Plan, keep: Option<u64>) -> Result<Report> {
+pub async fn measure(database: Database, seed: Seed, plan: Plan, keep: Option<u64>, way: Way) -> Result<Report> {
     let mut net = prepare(database, seed, plan).await?;
-    let report = catch_up(&mut net, plan, keep).await?;
+    let report = catch_up(&mut net, plan, keep, way).await?;
     net.finish().await?;
     Ok(report)
 }

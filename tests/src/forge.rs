@@ -4,6 +4,7 @@ use crate::localnet::Localnet;
 use crate::wallet::Wallet;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey, Signature};
 use aitbc_core::ledger::{self, Executed, Rules};
@@ -89,7 +90,7 @@ pub async fn fill(net: &mut Localnet, nodes: &[usize], plan: Plan) -> Result<()>
     for database in &databases {
         database.storage.commit_cert(cert.clone()).await?;
         // Without the rows of their votes: they are said to be deleted, or the others would show them as lost (P9, A2).
-        database.storage.prune(cert.statement.slot, 0).await?;
+        database.storage.prune((cert.statement.epoch, cert.statement.slot), 0).await?;
         database.storage.close().await;
     }
     net.wallets = forger.wallets;
@@ -140,6 +141,7 @@ struct Forger {
     plan: Plan,
     chain: Hash,
     set: ValidatorSet,
+    epochs: Epochs,
     /// In the order of the set.
     keys: Vec<SecretKey>,
     /// Whose databases are filled: nobody else has voted.
@@ -169,6 +171,7 @@ impl Forger {
             plan,
             chain: net.chain,
             set,
+            epochs: Epochs::by(&net.genesis.parameters),
             keys,
             signers,
             rules: Rules::of(&net.genesis),
@@ -202,22 +205,26 @@ impl Forger {
             accounts: accounts.into_iter().map(|(address, a)| (address, a.balance, a.nonce)).collect(),
             records: records.into_iter().collect(),
             transactions,
+            // It forges no receipts.
+            receipts: Vec::new(),
         });
         chunk
     }
 
-    /// One more block: every slot has one, so slots are heights.
+    /// One more block: every slot has one, so slots are heights of the epoch.
     fn block(&mut self, chunk: &mut Chunk) -> (Executed, Vec<TransactionRow>) {
         let height = self.height + 1;
         let filled = height <= self.plan.filled_to && height.is_multiple_of(self.plan.filled_every);
         let batches = if filled { self.batches(height) } else { Vec::new() };
-        let proposer = self.set.leader(0, height);
+        let epoch = self.epochs.of(height);
+        let slot = height - epoch * self.epochs.last(0);
+        let proposer = self.set.leader(epoch, slot);
         let header = Header {
             version: VERSION,
-            epoch: 0,
-            slot: height,
+            epoch,
+            slot,
             height,
-            parent_slot: self.height,
+            parent_slot: slot - 1,
             parent: self.parent,
             parent_state_root: self.roots.0,
             parent_results_root: self.roots.1,
@@ -250,7 +257,9 @@ impl Forger {
     }
 
     fn certified(&self, height: u64) -> bool {
-        height == self.plan.blocks || height.is_multiple_of(self.plan.certified_every)
+        height == self.plan.blocks
+            || self.epochs.is_boundary(height)
+            || height.is_multiple_of(self.plan.certified_every)
     }
 
     /// A Final certificate by those who have the chain.
@@ -270,11 +279,12 @@ impl Forger {
 
     /// A batch of the next author in turn.
     fn batch(&mut self, height: u64) -> VerifiedBatch {
+        let epoch = self.epochs.of(height);
         let expiry = height + MAX_EXPIRY_AHEAD / 2;
         let txs = (0..self.plan.transactions).map(|_| self.transaction(expiry)).collect();
         let (seq, author) = (self.counters.0, (self.counters.0 % self.keys.len() as u64) as Index);
         self.counters.0 += 1;
-        let batch = Batch::seal(&self.chain, &self.keys[usize::from(author)], (0, author), seq, expiry, txs);
+        let batch = Batch::seal(&self.chain, &self.keys[usize::from(author)], (epoch, author), seq, expiry, txs);
         let digest = batch.digest();
         VerifiedBatch::trusted(Arc::new(batch), digest, &self.chain)
     }

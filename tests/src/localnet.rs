@@ -427,6 +427,7 @@ fn genesis(shape: &Shape, keys: &[SecretKey], wallets: &[Wallet]) -> Genesis {
         validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1 }).collect(),
         accounts: wallets.iter().map(|w| GenesisAccount { address: w.address(), balance: FUNDS }).collect(),
         faucet: Some(Faucet { balance: FUNDS, max_amount: 1_000 }),
+        receipts: None,
         parameters: shape.parameters.clone(),
     }
 }

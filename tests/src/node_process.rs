@@ -173,7 +173,7 @@ impl NodeProcess {
 }
 
 /// Settings of a node (design.md §2).
-const SETTINGS: [&str; 21] = {
+const SETTINGS: [&str; 22] = {
     use aitbc_core::env::name;
     [
         name::DATABASE_URL,
@@ -193,6 +193,7 @@ const SETTINGS: [&str; 21] = {
         name::BLOCK_TIME,
         name::BLOCK_CACHE_SIZE,
         name::PRUNING,
+        name::STATE_SYNC,
         name::RPC_TIMEOUT,
         name::RPC_RATE_LIMIT,
         name::MEMPOOL_MAX_BYTES,

@@ -5,12 +5,14 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::evidence::Class;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
+use aitbc_core::receipt::{Receipt, Text};
 use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use aitbc_node::metrics::Metrics;
 use aitbc_node::storage::{
-    BatchWrite, BlockWrite, Owner, Result, StateWrite, Storage, StoredBlock, TransactionRow, VoteWrite, open_within,
+    BatchWrite, BlockWrite, Owner, ReceiptRow, Result, StateWrite, Storage, StoredBlock, TransactionRow, VoteWrite,
+    open_within,
 };
 use aitbc_tests::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection};
@@ -196,9 +198,55 @@ pub fn transaction_row(height: u64, index: u32) -> TransactionRow {
     }
 }
 
+/// A receipt of one of two providers, who both call receipt and job by the height.
+pub fn receipt_row(height: u64, provider: u8) -> ReceiptRow {
+    let key = SecretKey::from_seed([90 + provider; 32]);
+    let name = |kind: &str| Text::new(&format!("{kind} {height}")).expect("a name");
+    let receipt = Receipt {
+        receipt_id: name("receipt"),
+        job_id: name("job"),
+        provider: key.public(),
+        client: address(5),
+        units: 7,
+        unit_type: Text::new("gpu_seconds").expect("a name"),
+        price: None,
+        model: None,
+        prompt_hash: None,
+        started_at: 1,
+        completed_at: 2,
+        duration_ms: None,
+        artifact_hash: None,
+        coordinator_id: None,
+        nonce: None,
+        chain_id: None,
+        metadata: None,
+    };
+    let attested = receipt.attest(&plain(b"chain"), &key, &[&SecretKey::from_seed([80; 32])]);
+    ReceiptRow { height, index: provider.into(), time_ms: height * 1_000, minted: 70, attested }
+}
+
 pub fn record(n: u64) -> RecordChange {
     let key = RecordKey::Evidence { key: PublicKey([7; 32]), epoch: n, class: Class::Notars };
     (key, Some(Record::Evidence { slot: n, height: n }))
+}
+
+/// A record of each kind that receipts and escrows leave, with and without a provider, in the order of their keys; `n` is in
+/// every value.
+pub fn receipt_records(n: u64) -> Vec<RecordChange> {
+    let receipt = Record::Receipt { digest: plain(&n.to_le_bytes()), height: n, minted: n };
+    let cap = || Some(Record::ReceiptCap { epoch: n, minted: n });
+    let escrow = |provider| {
+        let amount = if provider == Some(address(2)) { 0 } else { n };
+        Some(Record::Escrow { client: address(1), provider, amount, timeout_height: n })
+    };
+    vec![
+        (RecordKey::Supply, Some(Record::Supply { minted: n, burnt: n })),
+        (RecordKey::Receipt { nullifier: plain(b"receipt") }, Some(receipt)),
+        (RecordKey::ReceiptCap { provider: None }, cap()),
+        (RecordKey::ReceiptCap { provider: Some(address(3)) }, cap()),
+        (RecordKey::Escrow { job: Hash([1; 32]) }, escrow(Some(address(2)))),
+        (RecordKey::Escrow { job: Hash([2; 32]) }, escrow(None)),
+    ]
 }
 
 /// Seven accounts, two transactions and a record at a height.
@@ -210,6 +258,7 @@ pub fn state(height: u64) -> StateWrite {
         accounts: (0..7).map(|n| (address(n), 1_000 - height, height)).collect(),
         records: vec![record(height)],
         transactions: if height == 0 { Vec::new() } else { (0..2).map(|i| transaction_row(height, i)).collect() },
+        receipts: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Storage on both databases: each test of `suite` runs on SQLite and on a real Postgres server.
 
 mod fixture; // databases to open, and what is stored in them
+mod snapshot; // a fetched state as the base of the ledger
 mod suite; // what both must do
 
 mod crash; // SIGKILL of the process that stores

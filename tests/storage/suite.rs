@@ -1,11 +1,12 @@
 //! What both databases must do, rule by rule.
 
 use crate::fixture::*;
+use aitbc_core::block::{Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::record::Record;
-use aitbc_core::vote::Kind;
-use aitbc_node::storage::{Owner, StateWrite, Storage, StorageError, VoteWrite};
+use aitbc_core::vote::{Cert, Kind, Statement};
+use aitbc_node::storage::{Owner, ReceiptsOf, StateWrite, Storage, StorageError, VoteWrite};
 use std::sync::Arc;
 
 macro_rules! on_both_databases {
@@ -21,6 +22,8 @@ macro_rules! on_both_databases {
     };
 }
 
+pub(crate) use on_both_databases;
+
 on_both_databases! {
     p1_p2_a_second_vote_of_a_class_in_a_slot_is_refused,
     p1_notar_beside_skip_or_final_is_allowed,
@@ -32,7 +35,10 @@ on_both_databases! {
     p7_nothing_is_written_without_a_lease,
     a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it,
     p8_another_chain_key_or_newer_schema_is_refused,
+    a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs,
     p9_no_vote_at_or_below_the_floor,
+    p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
+    p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_older_ones_are_deleted,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
     one_conflicting_vote_sinks_its_own_call_only,
     votes_of_one_call_are_all_there_or_none,
@@ -52,9 +58,12 @@ on_both_databases! {
     a_transaction_included_twice_keeps_its_first_outcome,
     a_transaction_is_found_in_every_run_of_the_index,
     records_are_set_replaced_removed_and_loaded,
+    records_of_receipts_and_escrows_outlive_a_restart_and_change,
     a_database_from_before_records_keeps_its_state,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
+    receipts_are_found_by_their_names_and_provider_newest_first,
+    receipts_go_with_their_blocks_and_with_the_state,
     many_callers_at_once_are_all_served,
     closing_flushes_and_then_refuses,
     calls_and_failures_are_measured,
@@ -131,7 +140,7 @@ async fn p7_the_first_holder_is_fenced_once_a_second_takes_the_lease(site: Site)
     fenced(first.commit_cert(cert(Kind::Final, 2)).await);
     fenced(first.commit_batches(vec![batch_write(&batch(1, 9, 1))]).await);
     fenced(first.commit_blocks(vec![block_write(header(1, 1, vec![]), None)]).await);
-    fenced(first.prune(1, 1).await);
+    fenced(first.prune((0, 1), 1).await);
     fenced(first.apply_state(state(1)).await);
     fenced(first.reset_state(state(0)).await);
     second.commit_votes(vec![vote_write(Kind::Skip, 2)]).await.expect("the second goes on");
@@ -231,7 +240,7 @@ async fn a_database_from_before_records_keeps_its_state(site: Site) {
     };
     let version = format!("UPDATE {meta} SET value = '2' WHERE name = 'schema'");
     // Some builds made the table without a new version.
-    for older in ["DROP TABLE state.records;", ""] {
+    for older in ["DROP TABLE state.receipts; DROP TABLE state.records;", "DROP TABLE state.receipts;"] {
         site.execute(&format!("{begin} {older} {version}")).await;
         let storage = site.open().await;
         let kept = storage.load_state().await.expect("loads").expect("is not emptied");
@@ -247,18 +256,75 @@ async fn a_database_from_before_records_keeps_its_state(site: Site) {
 async fn p9_no_vote_at_or_below_the_floor(site: Site) {
     let storage = site.ready().await;
     storage.commit_votes(vec![vote_write(Kind::Notar, 10), vote_write(Kind::Skip, 11)]).await.expect("votes");
-    storage.prune(10, 0).await.expect("prunes");
+    storage.prune((0, 10), 0).await.expect("prunes");
     // The row is gone, so only the floor can refuse another one.
     assert_eq!(conflict(storage.commit_votes(vec![other_block(10)]).await), Some((10, 0)));
     assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Skip, 3)]).await), Some((3, 1)));
     let mixed = vec![vote_write(Kind::Skip, 3), vote_write(Kind::Skip, 12)];
     assert_eq!(conflict(storage.commit_votes(mixed).await), Some((3, 1)));
-    storage.prune(4, 0).await.expect("prunes");
+    storage.prune((0, 4), 0).await.expect("prunes");
     let ledger = storage.load_ledger().await.expect("loads");
-    assert_eq!((ledger.vote_floor, ledger.votes), (10, vec![vote(Kind::Skip, 11)]));
-    storage.prune(20, 0).await.expect("prunes");
+    assert_eq!((ledger.vote_floor, ledger.votes), ((0, 10), vec![vote(Kind::Skip, 11)]));
+    storage.prune((0, 20), 0).await.expect("prunes");
     let highest = format!("SELECT highest_vote_slot FROM {}", site.ledger("lease"));
     assert_eq!(site.number(&highest).await, 11);
+}
+
+async fn p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10), vote_write(Kind::Skip, 11)]).await.expect("votes");
+    storage.prune((1, 0), 0).await.expect("prunes");
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!((ledger.vote_floor, ledger.votes.len()), ((1, 0), 0));
+    assert_eq!(conflict(storage.commit_votes(vec![vote_write(Kind::Skip, 99)]).await), Some((99, 1)));
+    storage.prune((0, 50), 0).await.expect("prunes");
+    assert_eq!(storage.load_ledger().await.expect("loads").vote_floor, (1, 0), "never lower");
+    let highest = format!("SELECT highest_vote_slot FROM {}", site.ledger("lease"));
+    assert_eq!(site.number(&highest).await, 11);
+}
+
+fn seal(epoch: u64) -> Seal {
+    let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
+    let cert = cert(Kind::Final, 1);
+    Seal { cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert }, header }
+}
+
+async fn a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10)]).await.expect("vote");
+    storage.close().await;
+    let (table, meta) = (site.ledger("seals"), site.ledger("meta"));
+    let before = if matches!(site, Site::Sqlite(_)) { 1 } else { 3 };
+    // Some builds made the table without a new version.
+    for older in [format!("DROP TABLE {table};"), String::new()] {
+        site.execute(&format!("{older} UPDATE {meta} SET value = '{before}' WHERE name = 'schema'")).await;
+        let storage = site.open().await;
+        storage.take_lease("test".to_owned()).await.expect("takes the lease");
+        storage.commit_seal(seal(0)).await.expect("seal");
+        let ledger = storage.load_ledger().await.expect("loads");
+        assert_eq!((ledger.votes, ledger.seals), (vec![vote(Kind::Notar, 10)], vec![seal(0)]));
+        storage.close().await;
+    }
+}
+
+async fn p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_older_ones_are_deleted(site: Site) {
+    let storage = site.ready().await;
+    for epoch in [0, 1, 2, 3, 3] {
+        storage.commit_seal(seal(epoch)).await.expect("seal");
+    }
+    let ledger = storage.load_ledger().await.expect("loads");
+    assert_eq!(ledger.seals, [seal(0), seal(1), seal(2), seal(3)], "all of epochs whose blocks are not here yet");
+    for epoch in 4..=8 {
+        storage.commit_seal(seal(epoch)).await.expect("seal");
+    }
+    let head = Header { epoch: 6, ..header(1, 1, Vec::new()) };
+    storage.commit_blocks(vec![block_write(head, None)]).await.expect("a block of epoch 6");
+    let wanted: Vec<Seal> = (3..=8).map(seal).collect();
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, wanted);
+    storage.prune((6, 0), 1).await.expect("prunes");
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, wanted);
+    let rows = format!("SELECT count(*) FROM {}", site.ledger("seals"));
+    assert_eq!(site.number(&rows).await, 7, "those of epochs 0 and 1 are gone, that of 2 stays");
 }
 
 async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {
@@ -269,7 +335,7 @@ async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certifica
     }
     storage.commit_cert(cert(Kind::Final, 1)).await.expect("cert");
     storage.commit_cert(cert(Kind::Final, 2)).await.expect("cert");
-    storage.prune(3, 0).await.expect("prunes");
+    storage.prune((0, 3), 0).await.expect("prunes");
     let ledger = storage.load_ledger().await.expect("loads");
     assert_eq!(ledger.votes, [vote(Kind::Notar, 4), vote(Kind::Final, 4)]);
     assert_eq!(ledger.certs, [cert(Kind::Notar, 4)]);
@@ -410,7 +476,7 @@ async fn batches_that_expired_outside_a_block_are_deleted(site: Site) {
     let (final_one, late, open) = (batch(1, 4, 1), batch(2, 4, 1), batch(3, 5, 1));
     storage.commit_batches([&final_one, &late, &open].map(batch_write).to_vec()).await.expect("batches");
     storage.commit_blocks(vec![block_write(header(1, 1, vec![&final_one]), None)]).await.expect("blocks");
-    storage.prune(0, 5).await.expect("prunes");
+    storage.prune((0, 0), 5).await.expect("prunes");
     let left = storage.batches(vec![final_one.digest(), late.digest(), open.digest()]).await.expect("reads");
     let left: Vec<Hash> = left.into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [final_one.digest(), open.digest()]);
@@ -570,6 +636,29 @@ async fn records_are_set_replaced_removed_and_loaded(site: Site) {
     assert_eq!(storage.load_state().await.expect("loads").map(|s| s.records), Some(vec![record(5)]));
 }
 
+async fn records_of_receipts_and_escrows_outlive_a_restart_and_change(site: Site) {
+    let storage = site.ready().await;
+    let with = |height, records| StateWrite { records, ..state(height) };
+    let loaded = async |storage: &Arc<dyn Storage>| {
+        let found = storage.load_state().await.expect("loads").expect("applied");
+        let mut records = found.records;
+        records.sort_by(|a, b| a.0.cmp(&b.0));
+        records
+    };
+    storage.apply_state(with(1, receipt_records(1))).await.expect("applies");
+    storage.close().await;
+
+    let storage = site.open().await;
+    assert_eq!(loaded(&storage).await, [vec![record(0)], receipt_records(1)].concat());
+    storage.take_lease("again".to_owned()).await.expect("takes the lease");
+    // The same keys with other values, and the last one, an escrow that is refunded, gone.
+    let mut changed = receipt_records(u64::MAX);
+    changed.last_mut().expect("an escrow").1 = None;
+    storage.apply_state(with(2, changed.clone())).await.expect("applies");
+    changed.pop();
+    assert_eq!(loaded(&storage).await, [vec![record(0)], changed].concat());
+}
+
 async fn a_reset_forgets_the_state_before(site: Site) {
     let storage = site.ready().await;
     storage.apply_state(state(5)).await.expect("applies");
@@ -596,6 +685,39 @@ async fn transactions_are_listed_newest_first(site: Site) {
     let found = storage.transaction(expected.id).await.expect("reads").expect("there");
     assert_eq!((found.height, found.index, found.code, found.nonce), (2, 500, 2, expected.nonce));
     assert_eq!((found.sender, found.batch), (expected.sender, expected.batch));
+}
+
+async fn receipts_are_found_by_their_names_and_provider_newest_first(site: Site) {
+    let storage = site.ready().await;
+    // Of each provider one a height; jobs and receipts are called the same by both.
+    for height in 1..=3 {
+        let receipts = (0..2).map(|provider| receipt_row(height, provider)).collect();
+        storage.apply_state(StateWrite { receipts, ..state(height) }).await.expect("applies");
+    }
+    let found = async |of: ReceiptsOf, limit, offset| storage.receipts(of, limit, offset).await.expect("reads");
+    let row = receipt_row;
+    assert_eq!(found(ReceiptsOf::Everybody, 3, 1).await, (vec![row(3, 0), row(2, 1), row(2, 0)], 6));
+    let second = row(2, 1).attested.receipt;
+    assert_eq!(found(ReceiptsOf::Receipt(second.receipt_id), 9, 0).await, (vec![row(2, 1), row(2, 0)], 2));
+    assert_eq!(found(ReceiptsOf::Job(second.job_id), 1, 1).await, (vec![row(2, 0)], 2));
+    let provider = ReceiptsOf::Provider(second.provider.address());
+    assert_eq!(found(provider, 9, 0).await, (vec![row(3, 1), row(2, 1), row(1, 1)], 3));
+    assert_eq!(found(ReceiptsOf::Provider(address(99)), 9, 0).await, (Vec::new(), 0));
+    assert_eq!(storage.transaction_count().await.expect("reads"), 6);
+}
+
+async fn receipts_go_with_their_blocks_and_with_the_state(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_blocks((1..=3).map(|h| block_write(header(h, h, vec![]), None)).collect()).await.expect("blocks");
+    for height in 1..=3 {
+        let receipts = vec![receipt_row(height, 0)];
+        storage.apply_state(StateWrite { receipts, ..state(height) }).await.expect("applies");
+    }
+    assert_eq!(forget(&storage, 3).await, [1, 3]);
+    let kept = storage.receipts(ReceiptsOf::Everybody, 9, 0).await.expect("reads");
+    assert_eq!(kept, (vec![receipt_row(3, 0)], 1));
+    storage.reset_state(state(0)).await.expect("resets");
+    assert_eq!(storage.receipts(ReceiptsOf::Everybody, 9, 0).await.expect("reads"), (Vec::new(), 0));
 }
 
 async fn many_callers_at_once_are_all_served(site: Site) {

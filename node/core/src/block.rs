@@ -91,6 +91,31 @@ pub struct Proposal {
     pub proof: Vec<Cert>,
 }
 
+/// A boundary block proposed again in a later slot of its epoch, so that it becomes final (E4, F6).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Reproposal {
+    /// Epoch.
+    pub epoch: u64,
+    /// The slot it is proposed in now.
+    pub slot: u64,
+    /// The boundary block.
+    pub digest: Hash,
+    /// Signature of the Notar vote of the leader of `slot` on it.
+    pub signature: Signature,
+    /// Notar certificate of the block in an earlier slot and Skip certificates of the gap.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_INLINE_CERTS>")]
+    pub proof: Vec<Cert>,
+}
+
+/// What ends an epoch: its boundary block and a Final certificate of it (E5).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Seal {
+    /// The boundary block.
+    pub header: Header,
+    /// Final(s, d) of it, for any slot s of the epoch.
+    pub cert: Cert,
+}
+
 /// A finalized block as block sync sends it and the ledger keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Block {

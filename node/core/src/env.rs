@@ -47,6 +47,8 @@ pub mod name {
     pub const BLOCK_CACHE_SIZE: &str = "BLOCK_CACHE_SIZE";
     /// `archive`, or for how many blocks transactions are kept.
     pub const PRUNING: &str = "PRUNING";
+    /// Whether a node that is far behind fetches a snapshot instead of blocks: `auto`, `on`, `off`.
+    pub const STATE_SYNC: &str = "STATE_SYNC";
     /// Longest time a request may take.
     pub const RPC_TIMEOUT: &str = "RPC_TIMEOUT";
     /// Requests a second and client; 0: no limit.

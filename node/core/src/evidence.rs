@@ -14,6 +14,7 @@ use crate::merkle;
 use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Kind, Statement, Vote};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Epochs for which evidence stays good after its own (X3).
@@ -21,7 +22,19 @@ pub const FRESH_EPOCHS: u64 = 2;
 
 /// Which of the contradictions of X2.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    BorshSerialize,
+    BorshDeserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[borsh(use_discriminant = true)]

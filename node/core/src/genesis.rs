@@ -4,13 +4,15 @@ use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::{Address, PublicKey};
 use crate::params::{MAX_GENESIS_ACCOUNTS, MAX_SUPPLY, ParameterError, Parameters};
+use crate::terms::{Terms, TermsError};
 use crate::validators::{SetError, Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// How validators are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Proof of authority: the validators of genesis.
@@ -18,7 +20,7 @@ pub enum Mode {
 }
 
 /// A validator at genesis.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisValidator {
     /// Consensus key.
@@ -33,7 +35,7 @@ fn one() -> u32 {
 }
 
 /// A balance at genesis.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisAccount {
     /// Owner.
@@ -43,7 +45,7 @@ pub struct GenesisAccount {
 }
 
 /// A devnet's source of units for whoever asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Faucet {
     /// Smallest units it starts with.
@@ -53,7 +55,7 @@ pub struct Faucet {
 }
 
 /// The agreed beginning of a chain. JSON for people, borsh for its hash.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Genesis {
     /// Name of the chain, `^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$`.
@@ -68,6 +70,9 @@ pub struct Genesis {
     /// Absent: no faucet, `Faucet` transactions fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faucet: Option<Faucet>,
+    /// Absent: receipts neither mint nor release anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<Terms>,
     /// Consensus parameters.
     #[serde(default)]
     pub parameters: Parameters,
@@ -85,6 +90,9 @@ pub enum GenesisError {
     /// The validators are no set.
     #[error("validators: {0}")]
     Validators(#[from] SetError),
+    /// A validator's key that nobody, or everybody, can sign for.
+    #[error("validators: {0} is no point of full order, so it is nobody's ed25519 key")]
+    WeakValidator(PublicKey),
     /// An address stands twice.
     #[error("account {0} is listed twice")]
     DuplicateAccount(Address),
@@ -94,6 +102,9 @@ pub enum GenesisError {
     /// Balances are over the bound.
     #[error("balances add up to more than {MAX_SUPPLY}")]
     Supply,
+    /// A term of receipts is out of range.
+    #[error(transparent)]
+    Receipts(#[from] TermsError),
     /// A parameter is out of range.
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -129,7 +140,7 @@ impl Genesis {
         ValidatorSet::new(self.validators.iter().map(member).collect())
     }
 
-    /// All units at height 0; they are never created or destroyed by transfers.
+    /// All units at height 0; transfers neither create nor destroy any, receipts mint more.
     pub fn supply(&self) -> Option<u64> {
         let faucet = self.faucet.as_ref().map_or(0, |f| f.balance);
         self.accounts.iter().try_fold(faucet, |sum, a| sum.checked_add(a.balance))
@@ -144,6 +155,9 @@ impl Genesis {
             return Err(GenesisError::ChainId(self.chain_id.chars().take(64).collect()));
         }
         self.validator_set()?;
+        if let Some(weak) = self.validators.iter().find(|v| !v.public_key.has_full_order()) {
+            return Err(GenesisError::WeakValidator(weak.public_key));
+        }
         if self.accounts.len() > MAX_GENESIS_ACCOUNTS {
             return Err(GenesisError::TooManyAccounts(self.accounts.len()));
         }
@@ -154,6 +168,7 @@ impl Genesis {
         if self.supply().is_none_or(|supply| supply > MAX_SUPPLY) {
             return Err(GenesisError::Supply);
         }
+        self.receipts.as_ref().map_or(Ok(()), Terms::check)?;
         Ok(self.parameters.check()?)
     }
 }
@@ -179,6 +194,7 @@ fn valid_chain_id(id: &str) -> bool {
 mod tests {
     use super::*;
     use crate::key::SecretKey;
+    use crate::terms::Coordinator;
 
     fn genesis() -> Genesis {
         let public_key = SecretKey::from_seed([1; 32]).public();
@@ -188,6 +204,7 @@ mod tests {
             validators: vec![GenesisValidator { public_key, weight: 1 }],
             accounts: vec![GenesisAccount { address: public_key.address(), balance: 5 }],
             faucet: None,
+            receipts: None,
             parameters: Parameters::default(),
         }
     }
@@ -204,11 +221,27 @@ mod tests {
         wrong.chain_id = "Dev".into();
         assert!(wrong.check().expect_err("capital").to_string().contains("chain_id"));
         let mut wrong = genesis();
+        wrong.validators.push(GenesisValidator { public_key: PublicKey([0; 32]), weight: 1 });
+        let weak = wrong.check().expect_err("zeros").to_string();
+        assert!(weak.contains(&"0".repeat(64)) && weak.contains("point of full order"), "{weak}");
+        let mut wrong = genesis();
         wrong.accounts.push(wrong.accounts[0].clone());
         assert!(wrong.check().expect_err("twice").to_string().contains("listed twice"));
         let mut wrong = genesis();
         wrong.accounts[0].balance = MAX_SUPPLY + 1;
         assert!(matches!(wrong.check(), Err(GenesisError::Supply)));
+        let mut wrong = genesis();
+        let coordinators = vec![Coordinator { public_key: wrong.validators[0].public_key }];
+        wrong.receipts = Some(Terms {
+            mint_per_unit: 1,
+            coordinator_parts_per_million: 0,
+            coordinators,
+            coordinator_threshold: 2,
+            epoch_cap: 1,
+            provider_epoch_cap: 1,
+            expiry_seconds: 1,
+        });
+        assert!(wrong.check().expect_err("two of one").to_string().contains("receipts.coordinator_threshold"));
         let mut wrong = genesis();
         wrong.parameters.block_time_ms = 0;
         assert!(wrong.check().expect_err("zero").to_string().contains("block_time_ms"));

@@ -1,7 +1,9 @@
 //! Hashes and the domains that keep them apart (protocol.md F1, F2).
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -44,6 +46,10 @@ pub enum Domain {
     RecordKey,
     /// Leaf of the state trie that holds a record.
     Record,
+    /// A provider's name of a receipt: what mints once.
+    Receipt,
+    /// A client's name of a job: what is paid once.
+    Job,
 }
 
 impl Domain {
@@ -60,12 +66,14 @@ impl Domain {
             Domain::StateNode => "aitbc/state-node/v1",
             Domain::RecordKey => "aitbc/record-key/v1",
             Domain::Record => "aitbc/record/v1",
+            Domain::Receipt => "aitbc/receipt/v1",
+            Domain::Job => "aitbc/job/v1",
         }
     }
 
     /// The keyed state of this domain; deriving it costs a compression, so each thread keeps its own copy.
     fn hasher(self) -> blake3::Hasher {
-        const COUNT: usize = 11;
+        const COUNT: usize = 13;
         thread_local! {
             static HASHERS: [std::cell::OnceCell<blake3::Hasher>; COUNT] = const { [const { std::cell::OnceCell::new() }; COUNT] };
         }
@@ -105,6 +113,16 @@ pub const fn sign_prefix(tag: &str) -> [u8; 16] {
         at += 1;
     }
     out
+}
+
+impl JsonSchema for Hash {
+    fn schema_name() -> Cow<'static, str> {
+        "Hash".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "32 bytes, 0x and 64 hex digits", "pattern": "^0x[0-9a-f]{64}$" })
+    }
 }
 
 impl fmt::Display for Hash {

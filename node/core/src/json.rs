@@ -1,17 +1,20 @@
 //! Signed transactions as JSON: what clients send and read (design.md §4, compat.md).
 //!
 //! ```text
-//! {"type": "TRANSFER" | "TRANSFER_MANY" | "FAUCET",
+//! {"type": "TRANSFER" | "TRANSFER_MANY" | "FAUCET" | "RECEIPT_CLAIM" | "ESCROW_LOCK" | "ESCROW_RELEASE" | "ESCROW_REFUND",
 //!  "genesis_hash": "0x…", "public_key": "…", "sender": "ait1…",
 //!  "nonce": 0, "fee": 1, "expiry_height": 100,
-//!  "payload": {"recipient": "ait1…", "amount": 5} | {"payments": [{"recipient": "ait1…", "amount": 5}]},
+//!  "payload": {"recipient": "ait1…", "amount": 5} | {"payments": [{"recipient": "ait1…", "amount": 5}]}
+//!           | {"receipt": {…}, "attestations": […]} | {"job_id": "…", "provider": "ait1…", "amount": 5, "timeout_height": 900}
+//!           | {"job_id": "…"},
 //!  "signature": "…"}
 //! {"transaction": "0x<borsh of the signed transaction>"}
 //! ```
 //!
 //! `sender` may be left out, `type` is TRANSFER then too and of any case. Also read: `from` for `sender`, `to` for
 //! `recipient`, `sig` for `signature`; `recipient`, `amount` and `payments` beside `payload` instead of in it; `chain_id`,
-//! which means nothing here. Any other field is refused, so that a misspelt one is not lost. `null` is the same as absent.
+//! which means nothing here. Any other field is refused, so that a misspelt one is not lost, and one that is there twice.
+//! `null` is the same as absent. Receipts: [`receipt`].
 //!
 //! JSON is only the clothing: what is signed are the bytes of [`Transaction::sign_bytes`].
 
@@ -20,15 +23,19 @@ use crate::hash::Hash;
 use crate::key::{Address, PublicKey, Signature};
 use crate::params::{MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
 use crate::transaction::{Action, Payment, SignedTransaction, Transaction};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
+use std::fmt;
 use std::str::FromStr;
+
+pub mod receipt;
 
 /// Greatest number in JSON that every language reads exactly.
 const MAX_NUMBER: u64 = MAX_SUPPLY;
 /// Characters of a wrong value that a message repeats.
 const SHOWN: usize = 80;
 
-const TYPES: &str = "TRANSFER, TRANSFER_MANY or FAUCET";
+const TYPES: &str = "TRANSFER, TRANSFER_MANY, FAUCET, RECEIPT_CLAIM, ESCROW_LOCK, ESCROW_RELEASE or ESCROW_REFUND";
 const RECIPIENT: [&str; 2] = ["recipient", "to"];
 const SENDER: [&str; 2] = ["sender", "from"];
 const SIGNATURE: [&str; 2] = ["signature", "sig"];
@@ -58,7 +65,7 @@ const FIELDS: [&str; 16] = [
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text is no JSON.
-    #[error("not JSON: {0}")]
+    #[error("not JSON as it is read here: {0}")]
     Syntax(String),
     /// A field is missing, of the wrong form, unknown, or there twice.
     #[error("{field}: {found}, {allowed}")]
@@ -128,8 +135,81 @@ impl JsonError {
 /// # Errors
 /// On anything but the forms above, and on another chain's transaction.
 pub fn from_str(text: &str, chain: &Hash) -> Result<SignedTransaction, JsonError> {
-    let value: Value = serde_json::from_str(text).map_err(|e| JsonError::Syntax(e.to_string()))?;
-    from_value(&value, chain)
+    from_value(&read(text)?, chain)
+}
+
+/// Reads JSON in which no field is there twice: which of both counts would be up to the reader.
+///
+/// # Errors
+/// [`JsonError::Syntax`] says what and where.
+pub fn read(text: &str) -> Result<Value, JsonError> {
+    match serde_json::from_str(text) {
+        Ok(Strict(value)) => Ok(value),
+        Err(cause) => Err(JsonError::Syntax(cause.to_string())),
+    }
+}
+
+/// A value whose objects have each field once.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Once).map(Strict)
+    }
+}
+
+struct Once;
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, Strict(value))) = map.next_entry::<String, Strict>()? {
+            if fields.contains_key(&name) {
+                let name: String = name.chars().take(SHOWN).collect();
+                return Err(de::Error::custom(format!("field \"{name}\" is there twice")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Value::Object(fields))
+    }
 }
 
 /// Like [`from_str`], of JSON that was read already.
@@ -188,6 +268,20 @@ pub fn type_name(action: &Action) -> &'static str {
         Action::Transfer(_) => "TRANSFER",
         Action::TransferMany { .. } => "TRANSFER_MANY",
         Action::Faucet(_) => "FAUCET",
+        Action::ClaimReceipt(_) => "RECEIPT_CLAIM",
+        Action::LockEscrow(_) => "ESCROW_LOCK",
+        Action::ReleaseEscrow(_) => "ESCROW_RELEASE",
+        Action::RefundEscrow { .. } => "ESCROW_REFUND",
+    }
+}
+
+/// Whom an action pays, where that is one account: of a receipt its provider.
+pub fn recipient(action: &Action) -> Option<Address> {
+    match action {
+        Action::Transfer(payment) | Action::Faucet(payment) => Some(payment.to),
+        Action::ClaimReceipt(attested) | Action::ReleaseEscrow(attested) => Some(attested.receipt.provider.address()),
+        Action::LockEscrow(lock) => lock.provider,
+        Action::TransferMany { .. } | Action::RefundEscrow { .. } => None,
     }
 }
 
@@ -197,6 +291,9 @@ pub fn payload(action: &Action) -> Value {
     match action {
         Action::Transfer(payment) | Action::Faucet(payment) => one(payment),
         Action::TransferMany { payments } => json!({ "payments": payments.iter().map(one).collect::<Vec<_>>() }),
+        Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => receipt::attested_value(receipt),
+        Action::LockEscrow(lock) => receipt::lock_value(lock),
+        Action::RefundEscrow { job_id } => json!({ "job_id": job_id.as_str() }),
     }
 }
 
@@ -221,17 +318,35 @@ fn action(top: &Object<'_>) -> Result<Action, JsonError> {
         None => "TRANSFER".to_owned(),
         Some(value) => value.as_str().unwrap_or_default().to_ascii_uppercase(),
     };
+    match name.as_str() {
+        "TRANSFER" | "FAUCET" | "TRANSFER_MANY" => payment_action(&name, top),
+        "RECEIPT_CLAIM" => Ok(Action::ClaimReceipt(Box::new(receipt::read(&only_payload(top)?)?))),
+        "ESCROW_LOCK" => Ok(Action::LockEscrow(receipt::lock(&only_payload(top)?)?)),
+        "ESCROW_RELEASE" => Ok(Action::ReleaseEscrow(Box::new(receipt::read(&only_payload(top)?)?))),
+        "ESCROW_REFUND" => Ok(Action::RefundEscrow { job_id: receipt::refund(&only_payload(top)?)? }),
+        _ => Err(top.wrong("type", given.map_or_else(nothing, shown), format!("{TYPES} expected"))),
+    }
+}
+
+fn payment_action(name: &str, top: &Object<'_>) -> Result<Action, JsonError> {
     let payload = top.get("payload").map(|value| Object::new("payload", value)).transpose()?;
     if let Some(payload) = &payload {
         payload.allow_only(&PAYLOAD_FIELDS)?;
     }
     let inside = payload.as_ref().unwrap_or(top);
-    match name.as_str() {
-        "TRANSFER" => Ok(Action::Transfer(payment(&[inside, top])?)),
-        "FAUCET" => Ok(Action::Faucet(payment(&[inside, top])?)),
+    match name {
         "TRANSFER_MANY" => Ok(Action::TransferMany { payments: payments(&[inside, top])? }),
-        _ => Err(top.wrong("type", given.map_or_else(nothing, shown), format!("{TYPES} expected"))),
+        "FAUCET" => Ok(Action::Faucet(payment(&[inside, top])?)),
+        _ => Ok(Action::Transfer(payment(&[inside, top])?)),
     }
+}
+
+/// The payload of a type whose fields are read there only.
+fn only_payload<'a>(top: &Object<'a>) -> Result<Object<'a>, JsonError> {
+    for name in PAYLOAD_FIELDS {
+        refuse_field(&[top], name, "this type has its fields in payload only")?;
+    }
+    top.inner("payload")
 }
 
 /// The payment in the payload, or beside it.
@@ -311,6 +426,11 @@ impl<'a> Object<'a> {
                 allowed: "an object expected".into(),
             }),
         }
+    }
+
+    /// The object under a name.
+    fn inner(&self, name: &str) -> Result<Object<'a>, JsonError> {
+        Object::new(&self.path(name), self.get(name).unwrap_or(&Value::Null))
     }
 
     fn path(&self, name: &str) -> String {

@@ -1,10 +1,12 @@
 //! Keys, signatures and addresses: ed25519, verified by the ZIP-215 rules so that one and many agree (F2).
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding};
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes, spki::der::pem::LineEnding};
 use ed25519_dalek::{Signer, SigningKey};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -42,9 +44,11 @@ impl SecretKey {
         SigningKey::from_pkcs8_pem(pem).map(SecretKey).map_err(|_| ParseKeyError::NotPkcs8)
     }
 
-    /// PKCS#8 PEM of this key: the only form in which a key is stored.
+    /// PKCS#8 PEM of this key: the only form in which a key is stored. Of version 1, without the public key: OpenSSL, and
+    /// with it Python and Node, reads no other.
     pub fn to_pkcs8_pem(&self) -> String {
-        self.0.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
+        let key = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        key.to_pkcs8_pem(LineEnding::LF).map(|pem| pem.to_string()).unwrap_or_default()
     }
 
     /// The public half.
@@ -71,6 +75,13 @@ impl PublicKey {
         let mut out = [0; 20];
         out.copy_from_slice(&digest[..20]);
         Address(out)
+    }
+
+    /// True iff it is a point of full order, as every key of a secret is: of any other either nobody can make signatures,
+    /// or everybody, for ZIP-215 does not see what is of small order.
+    pub fn has_full_order(&self) -> bool {
+        ed25519_dalek::VerifyingKey::from_bytes(&self.0)
+            .is_ok_and(|key| !key.is_weak() && key.to_edwards().is_torsion_free())
     }
 
     /// True iff `signature` over `message` is valid by ZIP-215.
@@ -170,7 +181,7 @@ impl fmt::Display for Address {
 }
 
 macro_rules! text_form {
-    ($($name:ident),*) => {$(
+    ($($name:ident: $form:literal, $pattern:literal;)*) => {$(
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -186,9 +197,21 @@ macro_rules! text_form {
                 <String as Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "description": $form, "pattern": $pattern })
+            }
+        }
     )*};
 }
-text_form!(PublicKey, Signature, Address);
+text_form! {
+    PublicKey: "an ed25519 public key, 64 hex digits", "^[0-9a-f]{64}$";
+    Signature: "an ed25519 signature, 128 hex digits", "^[0-9a-f]{128}$";
+    Address: "first 20 bytes of SHA-256(public key) as bech32; 0x and 40 hex digits is read as the same", "^ait1[02-9ac-hj-np-z]{38}$";
+}
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +225,16 @@ mod tests {
     fn a_key_survives_its_pem() {
         let back = SecretKey::from_pkcs8_pem(&key().to_pkcs8_pem()).expect("own pem");
         assert_eq!(back.public(), key().public());
+    }
+
+    #[test]
+    fn a_pem_is_the_one_that_openssl_writes_and_one_with_the_public_key_is_read_too() {
+        let body = "MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        assert_eq!(key().to_pkcs8_pem(), pem);
+        let longer = key().0.to_pkcs8_pem(LineEnding::LF).expect("a pem");
+        assert_ne!(longer.as_str(), pem);
+        assert_eq!(SecretKey::from_pkcs8_pem(&longer).expect("a key").public(), key().public());
     }
 
     #[test]
@@ -224,6 +257,32 @@ mod tests {
         let signature = key().sign(b"yes");
         assert!(key().public().verifies(b"yes", &signature));
         assert!(!key().public().verifies(b"no", &signature));
+    }
+
+    /// Zeros are what a placeholder looks like, and a point: this signature of nobody is valid for it and any message.
+    #[test]
+    fn only_a_point_of_full_order_is_a_key_that_somebody_alone_signs_for() {
+        let starting = |first: u8| std::array::from_fn(|i| if i == 0 { first } else { 0 });
+        let everybodys = [PublicKey([0; 32]), PublicKey(starting(1))];
+        let mut of_nobody = Signature([0; 64]);
+        of_nobody.0[0] = 1;
+        for weak in everybodys {
+            assert!(weak.verifies(b"yes", &of_nobody) && weak.verifies(b"no", &of_nobody), "{weak}");
+            assert!(!weak.has_full_order(), "{weak}");
+        }
+        let no_point = PublicKey(starting(2));
+        assert!(!no_point.verifies(b"yes", &of_nobody) && !no_point.has_full_order());
+        assert!((0..=255).all(|seed| SecretKey::from_seed([seed; 32]).public().has_full_order()));
+    }
+
+    /// Two names of one key would be two of a threshold.
+    #[test]
+    fn a_key_with_a_part_of_small_order_is_another_name_of_one_without_and_none_itself() {
+        let zero = ed25519_dalek::VerifyingKey::from_bytes(&[0; 32]).expect("a point").to_edwards();
+        let own = ed25519_dalek::VerifyingKey::from_bytes(&key().public().0).expect("a point").to_edwards();
+        let other = PublicKey((own + zero).compress().0);
+        assert_ne!(other, key().public());
+        assert!(!other.has_full_order());
     }
 
     #[test]

@@ -15,8 +15,10 @@
 //! | `Faucet`: has it that much? | `FAUCET_EMPTY` | no |
 //! | then it happens | `OK` | yes |
 //!
-//! Fees go to the proposer after the last transaction, so it cannot spend in a block what it earns in it. Nothing creates
-//! or destroys units: the sum of all balances is that of genesis after every block.
+//! Receipts and escrows: see `ledger/receipts.rs`.
+//!
+//! Fees go to the proposer after the last transaction, so it cannot spend in a block what it earns in it. Only receipts
+//! create units: after every block balances and what is locked add up to genesis and what the record `Supply` says.
 //!
 //! A transaction can be in two batches, sealed by two validators. At most one of its results has an effect, because that
 //! one uses up its nonce; whoever keeps results by id must let that one stand over the others.
@@ -29,6 +31,7 @@ use crate::genesis::{Genesis, faucet_address};
 use crate::hash::Hash;
 use crate::key::Address;
 use crate::merkle;
+use crate::params::MAX_SUPPLY;
 use crate::record::{Record, RecordChange, RecordKey};
 use crate::state::{Account, State};
 use crate::transaction::{Action, Payment, Transaction};
@@ -36,6 +39,10 @@ use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+
+mod receipts;
+
+pub use receipts::ReceiptRules;
 
 /// What every validator must apply alike; from genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +53,22 @@ pub struct Rules {
     pub min_fee: u64,
     /// Most units of one `Faucet` transaction; `None`: there is no faucet.
     pub faucet: Option<u64>,
+    /// Terms of receipts; `None`: they are worth nothing.
+    pub receipts: Option<ReceiptRules>,
 }
 
 impl Rules {
-    /// The rules of a chain.
+    /// The rules of a chain; its genesis was checked, else receipts mint nothing.
     pub fn of(genesis: &Genesis) -> Rules {
         Rules {
             chain: genesis.hash(),
             min_fee: genesis.parameters.min_fee,
             faucet: genesis.faucet.as_ref().map(|faucet| faucet.max_amount),
+            receipts: genesis.receipts.as_ref().map(|terms| ReceiptRules {
+                chain_id: genesis.chain_id.clone(),
+                genesis_supply: genesis.supply().unwrap_or(MAX_SUPPLY),
+                terms: terms.clone(),
+            }),
         }
     }
 }
@@ -92,11 +106,45 @@ pub enum ResultCode {
     FaucetLimit = 8,
     /// The faucet has not that much left.
     FaucetEmpty = 9,
+    /// Genesis has no terms of receipts.
+    ReceiptsDisabled = 64,
+    /// The receipt names another chain.
+    ReceiptWrongChain = 65,
+    /// An attestation is by a key that genesis does not name.
+    UnknownCoordinator = 66,
+    /// Fewer attestations than genesis wants.
+    TooFewAttestations = 67,
+    /// Completed too long ago.
+    ReceiptExpired = 68,
+    /// It minted already.
+    ReceiptClaimed = 69,
+    /// More units than there may be.
+    SupplyExhausted = 70,
+    /// More than all may mint in an epoch.
+    EpochCapReached = 71,
+    /// More than a provider may mint in an epoch.
+    ProviderCapReached = 72,
+    /// Completed in a future that no clock's error explains.
+    ReceiptFromFuture = 73,
+    /// The timeout has passed, or is too far ahead.
+    EscrowTimeoutOutOfRange = 80,
+    /// Something is locked for the job already.
+    EscrowExists = 81,
+    /// Nothing is locked for the job.
+    EscrowNotFound = 82,
+    /// The job was paid.
+    EscrowPaid = 83,
+    /// Too late to be released.
+    EscrowTimedOut = 84,
+    /// Too early to be refunded.
+    EscrowNotTimedOut = 85,
+    /// The client named another provider.
+    EscrowOtherProvider = 86,
 }
 
 impl ResultCode {
     /// All, in the order of their numbers.
-    pub const ALL: [ResultCode; 10] = [
+    pub const ALL: [ResultCode; 27] = [
         ResultCode::Ok,
         ResultCode::Expired,
         ResultCode::NonceTooLow,
@@ -107,6 +155,23 @@ impl ResultCode {
         ResultCode::FaucetDisabled,
         ResultCode::FaucetLimit,
         ResultCode::FaucetEmpty,
+        ResultCode::ReceiptsDisabled,
+        ResultCode::ReceiptWrongChain,
+        ResultCode::UnknownCoordinator,
+        ResultCode::TooFewAttestations,
+        ResultCode::ReceiptExpired,
+        ResultCode::ReceiptClaimed,
+        ResultCode::SupplyExhausted,
+        ResultCode::EpochCapReached,
+        ResultCode::ProviderCapReached,
+        ResultCode::ReceiptFromFuture,
+        ResultCode::EscrowTimeoutOutOfRange,
+        ResultCode::EscrowExists,
+        ResultCode::EscrowNotFound,
+        ResultCode::EscrowPaid,
+        ResultCode::EscrowTimedOut,
+        ResultCode::EscrowNotTimedOut,
+        ResultCode::EscrowOtherProvider,
     ];
 
     /// Stable number.
@@ -116,7 +181,7 @@ impl ResultCode {
 
     /// Code of a number.
     pub fn from_number(number: u16) -> Option<ResultCode> {
-        ResultCode::ALL.get(usize::from(number)).copied()
+        ResultCode::ALL.into_iter().find(|code| code.number() == number)
     }
 
     /// Stable name for people, metrics and JSON.
@@ -132,6 +197,23 @@ impl ResultCode {
             ResultCode::FaucetDisabled => "FAUCET_DISABLED",
             ResultCode::FaucetLimit => "FAUCET_LIMIT",
             ResultCode::FaucetEmpty => "FAUCET_EMPTY",
+            ResultCode::ReceiptsDisabled => "RECEIPTS_DISABLED",
+            ResultCode::ReceiptWrongChain => "RECEIPT_WRONG_CHAIN",
+            ResultCode::UnknownCoordinator => "UNKNOWN_COORDINATOR",
+            ResultCode::TooFewAttestations => "TOO_FEW_ATTESTATIONS",
+            ResultCode::ReceiptExpired => "RECEIPT_EXPIRED",
+            ResultCode::ReceiptClaimed => "RECEIPT_CLAIMED",
+            ResultCode::SupplyExhausted => "SUPPLY_EXHAUSTED",
+            ResultCode::EpochCapReached => "EPOCH_CAP_REACHED",
+            ResultCode::ProviderCapReached => "PROVIDER_CAP_REACHED",
+            ResultCode::ReceiptFromFuture => "RECEIPT_FROM_FUTURE",
+            ResultCode::EscrowTimeoutOutOfRange => "ESCROW_TIMEOUT_OUT_OF_RANGE",
+            ResultCode::EscrowExists => "ESCROW_EXISTS",
+            ResultCode::EscrowNotFound => "ESCROW_NOT_FOUND",
+            ResultCode::EscrowPaid => "ESCROW_PAID",
+            ResultCode::EscrowTimedOut => "ESCROW_TIMED_OUT",
+            ResultCode::EscrowNotTimedOut => "ESCROW_NOT_TIMED_OUT",
+            ResultCode::EscrowOtherProvider => "ESCROW_OTHER_PROVIDER",
         }
     }
 
@@ -154,6 +236,41 @@ impl ResultCode {
             ResultCode::FaucetDisabled => "this chain has no faucet; ask an account holder for units",
             ResultCode::FaucetLimit => "more was asked than the faucet gives at once; ask for less",
             ResultCode::FaucetEmpty => "the faucet does not hold that much any more; ask for less",
+            ResultCode::ReceiptsDisabled => "this chain has no terms of receipts in its genesis; claim on one that has",
+            ResultCode::ReceiptWrongChain => "the receipt's chain_id is another chain's; claim it there",
+            ResultCode::UnknownCoordinator => {
+                "an attestation is by a key that is no coordinator of genesis; leave it out or get one of a coordinator"
+            }
+            ResultCode::TooFewAttestations => {
+                "fewer coordinators than genesis wants attest the receipt, its provider not counted; get more attestations"
+            }
+            ResultCode::ReceiptExpired => "the work was completed longer ago than genesis allows; nothing can be done",
+            ResultCode::ReceiptClaimed => {
+                "a receipt of this provider with this receipt_id has minted already; each does once"
+            }
+            ResultCode::SupplyExhausted => {
+                "it would mint more than the greatest supply there may be; nothing can be done"
+            }
+            ResultCode::EpochCapReached => {
+                "receipts have minted what they may in this epoch; send it in the next one, or ask for smaller receipts"
+            }
+            ResultCode::ProviderCapReached => {
+                "the provider has minted what it may in this epoch; send it in the next one, or ask for smaller receipts"
+            }
+            ResultCode::ReceiptFromFuture => {
+                "completed_at is over a minute ahead of the block's time; send it then, or sign it anew with seconds"
+            }
+            ResultCode::EscrowTimeoutOutOfRange => {
+                "timeout_height must be above the block's height and at most 100,000,000 ahead; lock with another one"
+            }
+            ResultCode::EscrowExists => {
+                "the sender has something locked for this job already; wait for its end or use another job_id"
+            }
+            ResultCode::EscrowNotFound => "nothing is locked for this client and job_id; it was never, or was refunded",
+            ResultCode::EscrowPaid => "the job of this client was paid already; each is once",
+            ResultCode::EscrowTimedOut => "the timeout has passed, so only the client can have the units back",
+            ResultCode::EscrowNotTimedOut => "a receipt can still release it; ask for the refund after timeout_height",
+            ResultCode::EscrowOtherProvider => "the client locked the units for another provider than the receipt's",
         }
     }
 
@@ -164,7 +281,12 @@ impl ResultCode {
 
     /// True where the fee was taken and the nonce used: of all results of one id, at most one.
     pub fn had_effect(self) -> bool {
-        matches!(self, ResultCode::Ok | ResultCode::InsufficientBalance)
+        matches!(self, ResultCode::Ok | ResultCode::InsufficientBalance) || self.is_of_receipts()
+    }
+
+    /// True for what receipts and escrows end with: their signatures were verified, so the fee is due.
+    fn is_of_receipts(self) -> bool {
+        (64..96).contains(&self.number())
     }
 }
 
@@ -201,12 +323,16 @@ pub struct TxResult {
 /// What a header says that execution depends on, beside its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
+    /// Epoch of the block, by which caps of receipts begin anew.
+    pub epoch: u64,
     /// Height of the block.
     pub height: u64,
     /// Who earns the fees.
     pub proposer: Address,
     /// What its evidence proves (X5).
     pub offences: Vec<Offence>,
+    /// Its time in milliseconds since 1970, by which receipts expire.
+    pub time_ms: u64,
 }
 
 impl Context {
@@ -215,12 +341,12 @@ impl Context {
     pub fn of(header: &Header, set: &ValidatorSet) -> Context {
         let proposer = set.address(header.proposer).unwrap_or(Address([0; 20]));
         let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(set)).collect();
-        Context { height: header.height, proposer, offences }
+        Context { epoch: header.epoch, height: header.height, proposer, offences, time_ms: header.time_ms }
     }
 
-    /// Of a block that has nothing but transactions.
+    /// Of a block of epoch 0 at time 0 that has nothing but transactions.
     pub fn plain(height: u64, proposer: Address) -> Context {
-        Context { height, proposer, offences: Vec::new() }
+        Context { epoch: 0, height, proposer, offences: Vec::new(), time_ms: 0 }
     }
 }
 
@@ -260,7 +386,8 @@ pub fn execute<'a>(
     context: &Context,
     batches: impl IntoIterator<Item = &'a VerifiedBatch>,
 ) -> Executed {
-    let mut block = Block { rules, height: context.height, accounts: Touched::new(parent) };
+    let (epoch, height, time_ms) = (context.epoch, context.height, context.time_ms);
+    let mut block = Block { rules, epoch, height, time_ms, accounts: Touched::new(parent) };
     for offence in &context.offences {
         block.x5_record(offence);
     }
@@ -291,7 +418,9 @@ pub fn execute<'a>(
 fn sum(a: u64, b: u64) -> u64 {
     match a.checked_add(b) {
         Some(sum) => sum,
-        None => unreachable!("balances {a} and {b}: genesis bounds the supply and no transaction raises it"),
+        None => {
+            unreachable!("balances {a} and {b}: genesis bounds the supply, and receipts mint within the same bound")
+        }
     }
 }
 
@@ -352,7 +481,9 @@ impl<'a> Touched<'a> {
 
 struct Block<'a> {
     rules: &'a Rules,
+    epoch: u64,
     height: u64,
+    time_ms: u64,
     accounts: Touched<'a>,
 }
 
@@ -388,7 +519,26 @@ impl Block<'_> {
             Action::Transfer(payment) => self.pay(sender, after_fee, tx, std::slice::from_ref(payment)),
             Action::TransferMany { payments } => self.pay(sender, after_fee, tx, payments),
             Action::Faucet(payment) => self.draw(sender, after_fee, payment),
+            Action::ClaimReceipt(receipt) => self.charged(sender, after_fee, |block| block.claim(receipt)),
+            Action::LockEscrow(lock) => self.charged(sender, after_fee, |block| block.lock(tx.sender.address(), lock)),
+            Action::ReleaseEscrow(receipt) => self.charged(sender, after_fee, |block| block.release(receipt)),
+            Action::RefundEscrow { job_id } => {
+                self.charged(sender, after_fee, |block| block.refund(tx.sender.address(), job_id))
+            }
         }
+    }
+
+    /// Takes fee and nonce, then does what changes nothing where it fails.
+    fn charged(
+        &mut self,
+        sender: usize,
+        after_fee: u64,
+        rest: impl FnOnce(&mut Self) -> Result<(), ResultCode>,
+    ) -> ResultCode {
+        let account = self.accounts.get(sender);
+        account.nonce = sum(account.nonce, 1);
+        account.balance = after_fee;
+        rest(self).err().unwrap_or(ResultCode::Ok)
     }
 
     /// All payments, or only the fee.
@@ -450,7 +600,7 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50) }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
     }
 
     fn tx(sender: u8, nonce: u64, fee: u64, action: Action) -> Transaction {
@@ -681,6 +831,23 @@ mod tests {
             (7, "FAUCET_DISABLED"),
             (8, "FAUCET_LIMIT"),
             (9, "FAUCET_EMPTY"),
+            (64, "RECEIPTS_DISABLED"),
+            (65, "RECEIPT_WRONG_CHAIN"),
+            (66, "UNKNOWN_COORDINATOR"),
+            (67, "TOO_FEW_ATTESTATIONS"),
+            (68, "RECEIPT_EXPIRED"),
+            (69, "RECEIPT_CLAIMED"),
+            (70, "SUPPLY_EXHAUSTED"),
+            (71, "EPOCH_CAP_REACHED"),
+            (72, "PROVIDER_CAP_REACHED"),
+            (73, "RECEIPT_FROM_FUTURE"),
+            (80, "ESCROW_TIMEOUT_OUT_OF_RANGE"),
+            (81, "ESCROW_EXISTS"),
+            (82, "ESCROW_NOT_FOUND"),
+            (83, "ESCROW_PAID"),
+            (84, "ESCROW_TIMED_OUT"),
+            (85, "ESCROW_NOT_TIMED_OUT"),
+            (86, "ESCROW_OTHER_PROVIDER"),
         ];
         assert_eq!(all, stable);
         for code in ResultCode::ALL {
@@ -745,6 +912,7 @@ mod tests {
                 Action::Transfer(payment) => (sender, vec![payment.clone()]),
                 Action::TransferMany { payments } => (sender, payments.clone()),
                 Action::Faucet(payment) => (faucet_address(), vec![payment.clone()]),
+                other => unreachable!("{other:?} is for the reference model"),
             };
             if faucet {
                 let failure = match rules.faucet {
@@ -833,7 +1001,8 @@ mod tests {
                 assert_eq!(got.values().map(|a| a.0).sum::<u64>(), supply, "seed {seed}");
             }
         }
-        assert_eq!(seen.len(), ResultCode::ALL.len(), "every result must come up: {seen:?}");
+        let payments = ResultCode::ALL.into_iter().filter(|code| !code.is_of_receipts());
+        assert_eq!(seen, payments.collect(), "every result must come up");
     }
 
     /// `changed` names each account that differs, once, with its last value.
@@ -860,6 +1029,6 @@ mod tests {
         let state = State::from_genesis(&genesis);
         assert_eq!((state.len(), holds(&state, 1)), (2, (7, 0)));
         assert_eq!(state.account(&faucet_address()).balance, 9);
-        assert_eq!(Rules::of(&genesis), Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3) });
+        assert_eq!(Rules::of(&genesis), Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3), receipts: None });
     }
 }

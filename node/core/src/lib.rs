@@ -21,9 +21,14 @@ pub mod env;
 // Who decides, and how it began.
 pub mod validators;
 
+pub mod epoch;
+pub mod terms;
+
 pub mod genesis;
 
-// What is sent: transactions, and their JSON; batches of them; votes; blocks; messages.
+// What is sent: receipts in transactions, and their JSON; batches of them; votes; blocks; messages.
+pub mod receipt;
+
 pub mod transaction;
 
 pub mod json;
@@ -40,8 +45,6 @@ pub mod evidence;
 
 pub mod block;
 
-pub mod message;
-
 // What transactions do, and where they wait.
 pub mod record;
 
@@ -49,7 +52,12 @@ pub mod state;
 
 pub mod ledger;
 
+pub mod staking;
+
 pub mod mempool;
+
+// What validators tell each other.
+pub mod message;
 
 // How a block becomes final, how one that was away catches up, and what proves it to who trusts no node.
 pub mod consensus;
@@ -57,3 +65,5 @@ pub mod consensus;
 pub mod light;
 
 pub mod sync;
+
+pub mod state_sync;

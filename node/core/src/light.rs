@@ -12,13 +12,14 @@ use crate::block::{Header, VERSION};
 use crate::codec;
 use crate::consensus::input::Tip;
 use crate::hash::Hash;
-use crate::key::PublicKey;
+use crate::key::{PublicKey, Signature};
 use crate::ledger::TxResult;
 use crate::merkle;
 use crate::transaction::SignedTransaction;
 use crate::validators::ValidatorSet;
 use crate::vote::{Cert, CertError, Kind, Statement};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -216,12 +217,14 @@ pub struct Client {
     /// The last final header, with the set it names for the next epoch; `None` before the first certificate of a client
     /// that began nowhere.
     trusted: Option<(Anchor, Hash)>,
+    /// Height of the block upon which the epoch was entered: it ends that of before only, once.
+    entered: Option<u64>,
 }
 
 impl Client {
     fn new(chain: Hash, epoch: u64, set: ValidatorSet, head: Anchor) -> Client {
         let set_hash = set.hash();
-        Client { chain, epoch, set, set_hash, head, trusted: None }
+        Client { chain, epoch, set, set_hash, head, trusted: None, entered: None }
     }
 
     /// A client that trusts genesis, by its hash and validators.
@@ -250,32 +253,55 @@ impl Client {
     /// # Errors
     /// Names the height and what is wrong.
     pub fn advance(&mut self, header: &Header, cert: Option<&Cert>) -> Result<Hash, LightError> {
+        self.advance_by(header, cert, PublicKey::verifies)
+    }
+
+    /// The same, with signatures decided by `verifies`.
+    ///
+    /// # Errors
+    /// As [`Client::advance`].
+    pub fn advance_by(
+        &mut self,
+        header: &Header,
+        cert: Option<&Cert>,
+        verifies: impl Fn(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<Hash, LightError> {
         let next = self.head.follow(self.epoch, &self.set, &self.set_hash, header)?;
         equal(next.height, "proposer", self.set.leader(self.epoch, header.slot), header.proposer)?;
         if let Some(cert) = cert {
-            self.certify(header, &next, cert)?;
+            self.certify(header, &next, cert, verifies)?;
             self.trusted = Some((next, header.next_set_hash));
         }
         self.head = next;
         Ok(next.digest)
     }
 
-    fn certify(&self, header: &Header, next: &Anchor, cert: &Cert) -> Result<(), LightError> {
+    fn certify(
+        &self,
+        header: &Header,
+        next: &Anchor,
+        cert: &Cert,
+        verifies: impl Fn(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<(), LightError> {
         let (height, slot, expected) = (next.height, next.slot, next.digest);
         if !names(cert, header, &expected) {
             return Err(LightError::OtherCert { height, slot, expected, found: cert.statement });
         }
-        cert.verify(&self.chain, &self.set).map_err(|cause| LightError::Cert { height, cause })
+        let by = |signer, message: &[u8], signature: &Signature| {
+            self.set.get(signer).is_some_and(|member| verifies(&member.key, message, signature))
+        };
+        cert.verify_by(&self.chain, &self.set, by).map_err(|cause| LightError::Cert { height, cause })
     }
 
     /// Goes on with the next epoch's validators, after its last header was taken and is final (L2). No epoch can be left
     /// out.
     ///
     /// # Errors
-    /// Where the last header is not final, or names another set.
+    /// Where the last header is not final, is not of this epoch, or names another set.
     pub fn enter_epoch(&mut self, set: ValidatorSet) -> Result<(), LightError> {
         let (height, found) = (self.head.height, set.hash());
-        let Some((_, expected)) = self.trusted.filter(|(anchor, _)| *anchor == self.head) else {
+        let of_this_epoch = self.entered != Some(height);
+        let Some((_, expected)) = self.trusted.filter(|(anchor, _)| *anchor == self.head && of_this_epoch) else {
             return Err(LightError::NotFinal { height });
         };
         if expected != found {
@@ -285,6 +311,7 @@ impl Client {
         self.head.slot = 0;
         (self.epoch, self.set, self.set_hash) = (self.epoch.saturating_add(1), set, found);
         self.trusted = Some((self.head, found));
+        self.entered = Some(height);
         Ok(())
     }
 
@@ -361,14 +388,16 @@ pub enum NotProven {
 }
 
 /// Path from a transaction to the digest of its batch, which a header names (L3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InclusionProof {
     /// The transaction as it was signed; its Merkle leaf is over these bytes. Hex of borsh in JSON.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub transaction: SignedTransaction,
     /// The rest of its batch. Hex of borsh in JSON: the bytes that stand before the root in the digest.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub batch: BatchHead,
     /// Place in the batch.
     pub index: u16,
@@ -404,11 +433,12 @@ impl InclusionProof {
 }
 
 /// Path from a result to `parent_results_root` of the next header (L3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResultProof {
     /// What came of the transaction. Hex of borsh in JSON: its Merkle leaf is over these bytes.
     #[serde(with = "codec::hex")]
+    #[schemars(with = "String")]
     pub result: TxResult,
     /// Place in the block, over all batches.
     pub index: u32,
@@ -445,7 +475,7 @@ impl ResultProof {
 }
 
 /// That a transaction stands in a final block, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransactionProof {
     /// It is in the block.

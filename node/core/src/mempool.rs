@@ -17,7 +17,7 @@
 
 use crate::hash::Hash;
 use crate::key::Address;
-use crate::ledger::{Rules, TxResult};
+use crate::ledger::{ResultCode, Rules, TxResult};
 use crate::params::MAX_EXPIRY_AHEAD;
 use crate::state::Account;
 use crate::transaction::{Action, SignedTransaction};
@@ -196,6 +196,12 @@ pub enum Rejected {
         /// What genesis allows.
         max: u64,
     },
+    /// A receipt or escrow that every block would refuse.
+    #[error("{}", code.explanation())]
+    Receipt {
+        /// With this result.
+        code: ResultCode,
+    },
 }
 
 impl Rejected {
@@ -215,6 +221,7 @@ impl Rejected {
             Rejected::ExpiryTooFar { .. } => "EXPIRY_TOO_FAR",
             Rejected::FaucetDisabled => "FAUCET_DISABLED",
             Rejected::FaucetLimit { .. } => "FAUCET_LIMIT",
+            Rejected::Receipt { code } => code.name(),
         }
     }
 
@@ -227,7 +234,7 @@ impl Rejected {
     pub fn detail(&self) -> serde_json::Value {
         use serde_json::json;
         match self {
-            Rejected::Duplicate | Rejected::FaucetDisabled => json!({}),
+            Rejected::Duplicate | Rejected::FaucetDisabled | Rejected::Receipt { .. } => json!({}),
             Rejected::NonceTooLow { expected, found } => json!({ "expected": expected, "found": found }),
             Rejected::NonceGap { expected, found, allowed } => {
                 json!({ "expected": expected, "found": found, "allowed": allowed })
@@ -416,6 +423,11 @@ impl Mempool {
         }
     }
 
+    /// The rules it admits by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What it holds and dropped.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -487,16 +499,17 @@ impl Mempool {
             return Err(Rejected::ExpiryTooFar { found, max });
         }
         let min = self.rules.min_fee;
+        if tx.fee() < min && !matches!(tx.tx.transaction.action, Action::Faucet(_)) {
+            return Err(Rejected::FeeTooLow { found: tx.fee(), min });
+        }
+        self.rules.admit(&tx.tx.transaction.action).map_err(|code| Rejected::Receipt { code })?;
+        check_timeout(height, &tx.tx.transaction.action)?;
         match (&tx.tx.transaction.action, self.rules.faucet) {
             (Action::Faucet(_), None) => Err(Rejected::FaucetDisabled),
             (Action::Faucet(payment), Some(max)) if payment.amount > max => {
                 Err(Rejected::FaucetLimit { found: payment.amount, max })
             }
-            (Action::Faucet(_), Some(_)) => Ok(()),
-            (Action::Transfer(_) | Action::TransferMany { .. }, _) if tx.fee() < min => {
-                Err(Rejected::FeeTooLow { found: tx.fee(), min })
-            }
-            (Action::Transfer(_) | Action::TransferMany { .. }, _) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -763,13 +776,26 @@ impl Mempool {
     }
 }
 
+/// Whether the next block would take the timeout of a lock; a later one hardly would.
+fn check_timeout(height: u64, action: &Action) -> Result<(), Rejected> {
+    match action {
+        Action::LockEscrow(lock) if !lock.timeout_fits(height.saturating_add(1)) => {
+            Err(Rejected::Receipt { code: ResultCode::EscrowTimeoutOutOfRange })
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hash::plain;
-    use crate::key::{PublicKey, Signature};
-    use crate::ledger::ResultCode;
-    use crate::transaction::{Payment, Transaction};
+    use crate::key::{PublicKey, SecretKey, Signature};
+    use crate::ledger::ReceiptRules;
+    use crate::params::MAX_ESCROW_AHEAD;
+    use crate::receipt::{AttestedReceipt, Receipt, Text};
+    use crate::terms::{Coordinator, Terms};
+    use crate::transaction::{Lock, Payment, Transaction};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
@@ -777,7 +803,7 @@ mod tests {
     const RICH: Account = Account { balance: 1_000_000, nonce: 0 };
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50) }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
     }
 
     fn verified(transaction: Transaction) -> VerifiedTx {
@@ -836,6 +862,82 @@ mod tests {
 
     fn dropped(tx: &VerifiedTx, reason: Reason) -> Dropped {
         Dropped { id: tx.id, reason }
+    }
+
+    fn attested(coordinators: &[u8], chain_id: &str, units: u64) -> Box<AttestedReceipt> {
+        let key = |n| SecretKey::from_seed([n; 32]);
+        let receipt = Receipt {
+            receipt_id: Text::new("r").expect("text"),
+            job_id: Text::new("j").expect("text"),
+            provider: key(7).public(),
+            client: Address([9; 20]),
+            units,
+            unit_type: Text::new("gpu_seconds").expect("text"),
+            price: None,
+            model: None,
+            prompt_hash: None,
+            started_at: 1,
+            completed_at: 2,
+            duration_ms: None,
+            artifact_hash: None,
+            coordinator_id: None,
+            nonce: None,
+            chain_id: Text::new(chain_id),
+            metadata: None,
+        };
+        let keys: Vec<SecretKey> = coordinators.iter().map(|n| key(*n)).collect();
+        Box::new(receipt.attest(&rules().chain, &key(7), &keys.iter().collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn a_receipt_that_every_block_would_refuse_is_refused_before_it_costs_a_fee() {
+        let coordinators = [11, 12].map(|n| Coordinator { public_key: SecretKey::from_seed([n; 32]).public() });
+        let terms = Terms {
+            mint_per_unit: 1,
+            coordinator_parts_per_million: 0,
+            coordinators: coordinators.to_vec(),
+            coordinator_threshold: 2,
+            epoch_cap: 3,
+            provider_epoch_cap: 2,
+            expiry_seconds: 1,
+        };
+        let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 0, terms };
+        let with_terms = Rules { receipts: Some(receipts), ..rules() };
+        let code = |rules: &Rules, action| {
+            let mut pool = Mempool::new(rules.clone(), Limits::default());
+            let tx = verified(Transaction { action, ..transfer(1, 0, 5) });
+            pool.admit(0, tx, Account { balance: 1_000, nonce: 0 }).map_err(|rejected| rejected.code())
+        };
+        let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id, 1));
+        let claim_of = |units| Action::ClaimReceipt(attested(&[11, 12], "devnet", units));
+        let release = |units| Action::ReleaseEscrow(attested(&[11, 12], "devnet", units));
+        let lock_until = |timeout_height| {
+            let job_id = Text::new("j").expect("text");
+            Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height })
+        };
+        let lock = || lock_until(9);
+        assert!(code(&with_terms, claim(&[11, 12], "devnet")).is_ok());
+        assert!(code(&with_terms, claim_of(2)).is_ok());
+        assert_eq!(code(&with_terms, claim_of(3)).err(), Some("PROVIDER_CAP_REACHED"));
+        assert_eq!(code(&with_terms, claim_of(4)).err(), Some("EPOCH_CAP_REACHED"));
+        assert_eq!(code(&with_terms, claim_of(1 << 53)).err(), Some("SUPPLY_EXHAUSTED"));
+        assert!(code(&with_terms, release(1)).is_ok() && code(&with_terms, release(4)).is_ok(), "it mints nothing");
+        // The pool is at height 0, so that 1 is the first block that can have it.
+        for good in [2, 9, 1 + MAX_ESCROW_AHEAD] {
+            assert!(code(&with_terms, lock_until(good)).is_ok(), "{good}");
+        }
+        for wrong in [0, 1, 2 + MAX_ESCROW_AHEAD, u64::MAX] {
+            assert_eq!(code(&with_terms, lock_until(wrong)).err(), Some("ESCROW_TIMEOUT_OUT_OF_RANGE"), "{wrong}");
+        }
+        assert_eq!(code(&with_terms, claim(&[11, 12], "other")).err(), Some("RECEIPT_WRONG_CHAIN"));
+        assert_eq!(code(&with_terms, claim(&[11], "devnet")).err(), Some("TOO_FEW_ATTESTATIONS"));
+        assert_eq!(code(&with_terms, claim(&[11, 12, 13], "devnet")).err(), Some("UNKNOWN_COORDINATOR"));
+        assert_eq!(code(&rules(), claim(&[11, 12], "devnet")).err(), Some("RECEIPTS_DISABLED"));
+        assert_eq!(code(&rules(), lock()).err(), Some("RECEIPTS_DISABLED"));
+        let free = Action::RefundEscrow { job_id: Text::new("j").expect("text") };
+        let tx = verified(Transaction { action: free, ..transfer(1, 0, 1) });
+        let refused = Mempool::new(rules(), Limits::default()).admit(0, tx, Account { balance: 9, nonce: 0 });
+        assert_eq!(refused.err().map(|rejected| rejected.code()), Some("FEE_TOO_LOW"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What validators send each other over an authenticated channel (protocol.md F8).
 
 use crate::batch::Batch;
-use crate::block::{Block, Candidate, Header, Proposal};
+use crate::block::{Block, Candidate, Header, Proposal, Reproposal, Seal};
 use crate::codec;
 use crate::hash::Hash;
 use crate::memory::MarkReply;
+use crate::state::chunk::StateChunk;
 use crate::vote::{Cert, Vote};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -15,6 +16,8 @@ pub const MAX_BLOCKS: usize = 256;
 /// Headers of one reply that lead from its last block up to the certified one. Bytes bound it first where headers are full:
 /// of the largest, 5.2 KiB each, more than 256 fit beside a block of 2 MiB.
 pub const MAX_HEADERS: usize = 4_096;
+/// Snapshots that a node keeps at most, and may offer.
+pub const MAX_SNAPSHOTS: usize = 4;
 /// Bytes of any encoded message (S4).
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
@@ -46,6 +49,30 @@ pub struct Blocks {
     pub cert: Option<Cert>,
     /// Least height whose batches the sender keeps: it need not be asked for those below.
     pub lowest: u64,
+}
+
+/// Final headers from a ledger (S3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Headers {
+    /// Consecutive, the first one as asked for; empty where the sender has not got them.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_HEADERS>")]
+    pub headers: Vec<Header>,
+    /// Final certificate of the last one; absent where `headers` is empty.
+    pub cert: Option<Cert>,
+}
+
+/// A part of the state after a block (S3).
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Snapshot {
+    /// Heights of the snapshots that the sender has.
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_SNAPSHOTS>")]
+    pub heights: Vec<u64>,
+    /// The height asked for.
+    pub height: u64,
+    /// The key asked for.
+    pub from: Hash,
+    /// Leaves from that key on; absent where the sender has no snapshot of this height.
+    pub chunk: Option<StateChunk>,
 }
 
 /// Everything on the wire. The borsh tag is the position: append only.
@@ -109,6 +136,33 @@ pub enum Message {
     },
     /// The answer.
     MarkReply(Box<MarkReply>),
+    /// A boundary block again (E4).
+    Reproposal(Box<Reproposal>),
+    /// Asks for the Seal of an epoch (E7).
+    SealReq {
+        /// Which.
+        epoch: u64,
+    },
+    /// The end of the receiver's epoch (C18, E7).
+    Seal(Box<Seal>),
+    /// Asks for final headers from a height on (S3).
+    HeadersReq {
+        /// First height.
+        from: u64,
+        /// How many are wanted, at most [`MAX_HEADERS`]; the answer may go on to a certificate.
+        count: u32,
+    },
+    /// The answer to it.
+    Headers(Headers),
+    /// Asks for a part of a snapshot (S3).
+    SnapshotReq {
+        /// Its height; 0: only which ones there are is asked.
+        height: u64,
+        /// Key from which on leaves are wanted.
+        from: Hash,
+    },
+    /// The answer to it.
+    Snapshot(Box<Snapshot>),
 }
 
 impl Message {
@@ -130,6 +184,13 @@ impl Message {
             Message::Blocks(_) => "blocks",
             Message::MarkQuery { .. } => "mark_query",
             Message::MarkReply(_) => "mark_reply",
+            Message::Reproposal(_) => "reproposal",
+            Message::SealReq { .. } => "seal_req",
+            Message::Seal(_) => "seal",
+            Message::HeadersReq { .. } => "headers_req",
+            Message::Headers(_) => "headers",
+            Message::SnapshotReq { .. } => "snapshot_req",
+            Message::Snapshot(_) => "snapshot",
         }
     }
 }

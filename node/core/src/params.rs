@@ -1,6 +1,7 @@
 //! Named bounds and the consensus parameters of genesis (protocol.md §9).
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most validators in a set (M1).
@@ -55,11 +56,22 @@ pub const REPAIR_EVERY_MS: u64 = 50;
 /// Bytes of candidates and certificates that a peer gets within a second for asking (C14, C15): a request of 2 KiB may name 64
 /// candidates of 64 KiB, and nothing else limits how often it comes. An honest peer has 16 requests under way, each for 100 ms.
 pub const ANSWER_BYTES: usize = 1 << 20;
+/// Coordinators a genesis may name, and attestations of a receipt.
+pub const MAX_COORDINATORS: usize = 16;
+/// Entries of a receipt's metadata.
+pub const MAX_METADATA: usize = 16;
+/// Longest time a receipt can be claimed in seconds: ten years.
+pub const MAX_RECEIPT_EXPIRY: u64 = 315_360_000;
+/// How far ahead of the block's time work may have been completed, in seconds: what clocks differ by. Further ahead, the receipt
+/// would hardly ever expire.
+pub const MAX_RECEIPT_AHEAD: u64 = 60;
+/// How far ahead an escrow may time out, in heights: a slip of a digit must not lock units up for ever.
+pub const MAX_ESCROW_AHEAD: u64 = 100_000_000;
 /// Accounts a genesis may endow.
 pub const MAX_GENESIS_ACCOUNTS: usize = 1_024;
 
 /// Parameters that must be equal on every validator: part of genesis. Times in milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Parameters {
     /// T0: first skip timeout. More than three hops and three commits.
@@ -76,6 +88,8 @@ pub struct Parameters {
     pub drift_ms: u64,
     /// Least fee of a transaction in the smallest unit; faucet requests are free.
     pub min_fee: u64,
+    /// N: heights of an epoch; the validators of an epoch are fixed (M5).
+    pub epoch_blocks: u64,
 }
 
 impl Default for Parameters {
@@ -88,6 +102,7 @@ impl Default for Parameters {
             min_slot_ms: 5,
             drift_ms: 500,
             min_fee: 1,
+            epoch_blocks: 1_000,
         }
     }
 }
@@ -141,6 +156,13 @@ impl Parameters {
             ),
             ("drift_ms", self.drift_ms, (1..=60_000).contains(&self.drift_ms), "between 1 and 60000".to_owned()),
             ("min_fee", self.min_fee, self.min_fee <= MAX_SUPPLY, format!("at most {MAX_SUPPLY}")),
+            // A batch of the epoch before may still be included (E8), and an expiry is at most this far ahead.
+            (
+                "epoch_blocks",
+                self.epoch_blocks,
+                (1..=MAX_EXPIRY_AHEAD).contains(&self.epoch_blocks),
+                format!("between 1 and {MAX_EXPIRY_AHEAD}"),
+            ),
         ];
         for (name, value, holds, allowed) in rules {
             if !holds {
@@ -181,5 +203,7 @@ mod tests {
         assert_eq!(refused(|p| p.min_slot_ms = u64::MAX), "min_slot_ms");
         assert_eq!(refused(|p| p.drift_ms = u64::MAX), "drift_ms");
         assert_eq!(refused(|p| p.min_fee = u64::MAX), "min_fee");
+        assert_eq!(refused(|p| p.epoch_blocks = u64::MAX), "epoch_blocks");
+        assert_eq!(refused(|p| p.epoch_blocks = 0), "epoch_blocks", "an epoch without end is none");
     }
 }

@@ -3,19 +3,38 @@
 //! ```text
 //! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
 //! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
+//!
+//! supply       8                 8 | minted u64 | burnt u64
+//! receipt      16 | hash [32]    16 | digest [32] | height u64 | minted u64
+//! receipt cap  17 | provider?    17 | epoch u64 | minted u64            provider?: 0, or 1 | address [20]
+//! escrow       18 | hash [32]    18 | client [20] | provider? | amount u64 | timeout_height u64
 //! ```
 //!
 //! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
 
 use crate::evidence::{Class, Evidence, Offence};
-use crate::key::PublicKey;
+use crate::hash::Hash;
+use crate::key::{Address, PublicKey};
 use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 
 /// What a record is of. Its order is that of the encoded bytes only as far as the kind.
 #[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+    Clone,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    BorshSerialize,
+    BorshDeserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[borsh(use_discriminant = true)]
@@ -30,6 +49,23 @@ pub enum RecordKey {
         /// Which contradiction.
         class: Class,
     } = 0,
+    /// What was minted and burnt since genesis.
+    Supply = 8,
+    /// A receipt that minted: there once, it mints never again.
+    Receipt {
+        /// Hash of provider and `receipt_id`.
+        nullifier: Hash,
+    } = 16,
+    /// What receipts minted in the last epoch in which any did.
+    ReceiptCap {
+        /// Whose; `None`: of all together.
+        provider: Option<Address>,
+    } = 17,
+    /// What is locked for a job.
+    Escrow {
+        /// Hash of client and `job_id`.
+        job: Hash,
+    } = 18,
 }
 
 /// A record to set; `None`: to remove.
@@ -41,14 +77,24 @@ impl RecordKey {
         RecordKey::Evidence { key: offence.key, epoch: offence.epoch, class: offence.class }
     }
 
-    /// Nullifiers that the evidence of a valid header leaves.
-    pub fn nullifiers(evidence: &[Evidence], set: &ValidatorSet) -> impl Iterator<Item = RecordKey> {
-        evidence.iter().filter_map(|evidence| evidence.offence(set)).map(|offence| RecordKey::nullifier(&offence))
+    /// Nullifiers that the evidence of a valid header leaves; `set_of` gives the sets of the epochs of what was signed.
+    pub fn nullifiers<S: Deref<Target = ValidatorSet>>(
+        evidence: &[Evidence],
+        set_of: impl Fn(u64) -> Option<S>,
+    ) -> impl Iterator<Item = RecordKey> {
+        let offences = evidence.iter().filter_map(move |evidence| evidence.offence(&*set_of(evidence.epoch())?));
+        offences.map(|offence| RecordKey::nullifier(&offence))
+    }
+
+    /// Epoch of the offence that a nullifier is of (X3); `None` of another record.
+    pub fn offence_epoch(&self) -> Option<u64> {
+        let RecordKey::Evidence { epoch, .. } = self else { return None };
+        Some(*epoch)
     }
 }
 
 /// The value under a [`RecordKey`] of the same kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
@@ -60,4 +106,38 @@ pub enum Record {
         /// Height of the block whose header has the evidence.
         height: u64,
     } = 0,
+    /// Smallest units; those of genesis and minted less burnt are all there are.
+    Supply {
+        /// Made since genesis.
+        minted: u64,
+        /// Destroyed since genesis.
+        burnt: u64,
+    } = 8,
+    /// A receipt that minted.
+    Receipt {
+        /// SHA-256 of its canonical form.
+        digest: Hash,
+        /// Height of the block that minted it.
+        height: u64,
+        /// Smallest units it minted.
+        minted: u64,
+    } = 16,
+    /// Of one epoch.
+    ReceiptCap {
+        /// Which.
+        epoch: u64,
+        /// Smallest units minted in it.
+        minted: u64,
+    } = 17,
+    /// Of one job.
+    Escrow {
+        /// Who locked.
+        client: Address,
+        /// Who may be paid, `None`: anyone; who was paid, where nothing is locked any more.
+        provider: Option<Address>,
+        /// Smallest units locked; 0: they were paid.
+        amount: u64,
+        /// Last height at which a receipt releases them.
+        timeout_height: u64,
+    } = 18,
 }

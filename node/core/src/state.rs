@@ -18,11 +18,14 @@
 //!
 //! Depth is at most 256, the bits of a key, so recursion is bounded.
 
+pub mod chunk;
+
 use crate::codec;
 use crate::hash::{Domain, Hash, hash};
 use crate::key::Address;
 use crate::record::{Record, RecordChange, RecordKey};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +34,18 @@ const MAX_DEPTH: usize = 256;
 
 /// What an address owns. One with neither balance nor nonce is the same as no account.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    BorshSerialize,
+    BorshDeserialize,
+    JsonSchema,
 )]
 pub struct Account {
     /// Smallest units, at most [`MAX_SUPPLY`](crate::params::MAX_SUPPLY).
@@ -309,7 +323,10 @@ impl State {
     ) -> State {
         let accounts = accounts.into_iter().map(|(a, account)| (key_of(&a), Item::Account(a, account)));
         let records = records.into_iter().map(|(k, record)| (record_key_of(&k), Item::record(k, Some(record))));
-        let mut items: Vec<Change> = accounts.chain(records).collect();
+        State::from_items(accounts.chain(records).collect())
+    }
+
+    fn from_items(mut items: Vec<Change>) -> State {
         // Stable, reversed: of equal keys the last given stands first and survives.
         items.reverse();
         items.sort_by_key(|item| item.0);
@@ -494,7 +511,7 @@ impl PartialEq for State {
 impl Eq for State {}
 
 /// One branch on the way from the root to the leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Bit of the key by which the branch divides, 0 is the first byte's highest.
@@ -504,7 +521,7 @@ pub struct Step {
 }
 
 /// The leaf where a lookup ends: of what was asked for, or the neighbour that shows it is absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum ProvenLeaf {
     /// An account.
@@ -534,6 +551,7 @@ impl ProvenLeaf {
         }
     }
 
+    /// Place in the trie.
     fn key(&self) -> Hash {
         match self {
             ProvenLeaf::Account { address, .. } => key_of(address),
@@ -547,10 +565,17 @@ impl ProvenLeaf {
             ProvenLeaf::Record { key, record } => record_hash(key, record),
         }
     }
+
+    fn item(self) -> Item {
+        match self {
+            ProvenLeaf::Account { address, account } => Item::Account(address, account),
+            ProvenLeaf::Record { key, record } => Item::record(key, Some(record)),
+        }
+    }
 }
 
 /// What a state root says of one address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AccountProof {
     /// The address asked for.

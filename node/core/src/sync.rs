@@ -14,9 +14,10 @@
 use crate::batch::{Batch, BatchError, VerifiedBatch};
 use crate::block::{Block, Header};
 use crate::consensus::verify::Verify;
+use crate::epoch::{Epochs, Sets};
 use crate::hash::Hash;
 use crate::light::{Anchor, LinkError, names};
-use crate::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
+use crate::message::{Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Cert, CertError};
 use std::collections::BTreeMap;
@@ -210,14 +211,28 @@ impl Planner {
     /// Where peers that are ahead have deleted the block after the own one, no block comes, and those that say they keep it
     /// are no heavier than the faulty: the least height that one of the former keeps.
     pub fn out_of_reach(&self, now_ms: u64, set: &ValidatorSet) -> Option<u64> {
-        let next = self.own + 1;
-        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
-        let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
-        let (keep, deleted): (Vec<_>, Vec<_>) = answered.partition(|(_, lowest)| *lowest <= next);
+        let [keep, deleted] = self.answered();
         let stands = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= OUT_OF_REACH_MS);
         // Of more weight than that one is honest, and sends the block.
         let lies = keep.iter().map(|(index, _)| set.weight(*index)).sum::<u64>() <= set.faulty_weight();
         deleted.into_iter().map(|(_, lowest)| lowest).min().filter(|_| stands && lies)
+    }
+
+    /// The next block, where peers heavier than the faulty have deleted it: nobody gives up blocks by the word of the faulty
+    /// alone.
+    pub fn deleted(&self, set: &ValidatorSet) -> Option<Deleted> {
+        let [keep, deleted] = self.answered();
+        let weight: u64 = deleted.iter().map(|(index, _)| set.weight(*index)).sum();
+        (weight > set.faulty_weight()).then_some(Deleted { height: self.own + 1, kept: !keep.is_empty() })
+    }
+
+    /// Peers that are ahead and have said whether they keep the block after the own one, with the least height they keep: those
+    /// that do, and those that do not.
+    fn answered(&self) -> [Vec<(Index, u64)>; 2] {
+        let next = self.own + 1;
+        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
+        let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
+        answered.partition(|(_, lowest)| *lowest <= next).into()
     }
 
     /// Requests under way.
@@ -266,6 +281,15 @@ impl Planner {
     }
 }
 
+/// A block that peers heavier than the faulty have deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Its height.
+    pub height: u64,
+    /// A connected peer says that it keeps it, which one that delivers nothing can say for ever.
+    pub kept: bool,
+}
+
 /// The greatest height that validators heavier than all faulty ones together have reached by their own word, so that at
 /// least one honest one has: what "caught up" is measured against. Give the own height too.
 pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (Index, u64)>) -> u64 {
@@ -287,6 +311,7 @@ pub fn credible_height(set: &ValidatorSet, heights: impl IntoIterator<Item = (In
 /// the blocks above, lead to the first one that is. Empty where not even that proves the first block: it is newer than
 /// any certificate, or more headers lead to one than fit.
 pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>)>, lowest: u64) -> Blocks {
+    let (found, after) = within_epoch(found, after);
     let sizes = Sizes::of(&found, &after);
     let cut = (1..=found.len()).rev().find_map(|most| sizes.cut(most));
     let Some((bodies, end)) = cut else { return Blocks { lowest, ..Blocks::default() } };
@@ -301,6 +326,18 @@ pub fn reply(found: Vec<(Block, Option<Cert>)>, after: Vec<(Header, Option<Cert>
         headers.push(header);
     }
     Blocks { blocks, headers, cert, lowest }
+}
+
+/// What is of the epoch of the first block: the next one's validators are strange to who asks for it (E1).
+#[expect(clippy::type_complexity, reason = "what a reply is made of, in and out")]
+fn within_epoch(
+    mut found: Vec<(Block, Option<Cert>)>,
+    mut after: Vec<(Header, Option<Cert>)>,
+) -> (Vec<(Block, Option<Cert>)>, Vec<(Header, Option<Cert>)>) {
+    let Some(epoch) = found.first().map(|(block, _)| block.header.epoch) else { return (found, after) };
+    found.retain(|(block, _)| block.header.epoch == epoch);
+    after.retain(|(header, _)| header.epoch == epoch);
+    (found, after)
 }
 
 /// Encoded sizes of what a reply may hold, as running sums: each block and header is measured once, however many cuts are tried.
@@ -343,6 +380,28 @@ fn running_sums(sizes: impl Iterator<Item = std::io::Result<usize>>) -> Vec<usiz
         Some(*sum)
     };
     std::iter::once(0).chain(sizes.scan(0, add)).collect()
+}
+
+/// The answer to a request for headers: of those found, which begin at height `from`, as many as are consecutive, of one epoch
+/// and fit into one message, up to the last certified one. The end of an epoch is certified by its own (M5).
+pub fn reply_headers(from: u64, found: Vec<(Header, Option<Cert>)>) -> Headers {
+    let mut room = MAX_MESSAGE_BYTES - REPLY_BYTES;
+    let epoch = found.first().map_or(0, |(first, _)| first.epoch);
+    let fits = |(index, (header, _)): &(usize, &(Header, Option<Cert>))| {
+        let bytes = borsh::object_length(header).unwrap_or(MAX_MESSAGE_BYTES);
+        let next = from.checked_add(*index as u64) == Some(header.height) && bytes <= room && header.epoch == epoch;
+        room = room.saturating_sub(bytes);
+        next
+    };
+    let fitting = found.iter().enumerate().take(MAX_HEADERS).take_while(fits).count();
+    let end = found.iter().take(fitting).rposition(|(_, cert)| cert.is_some());
+    let mut headers: Vec<Header> = Vec::new();
+    let mut last = None;
+    for (header, cert) in found.into_iter().take(end.map_or(0, |end| end + 1)) {
+        headers.push(header);
+        last = cert;
+    }
+    Headers { headers, cert: last }
 }
 
 /// A final block, its digest and its batches with theirs.
@@ -389,18 +448,19 @@ pub enum SyncError {
 }
 
 /// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
-/// headers above the blocks, the set is known, batches match what headers say, and the certificate is of the last header,
-/// which proves all below it (S1, L1).
+/// headers above the blocks, all are of the epoch of `sets`, batches match what headers say, and the certificate is of the
+/// last header, which proves all below it (S1, L1). Blocks of two epochs never come together: the set after the next is known
+/// only when the first of them is over and executed (E1), and a [`reply`] ends there.
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
-/// Roots are checked by executing: each header holds those of its parent. `verifier` decides the signatures of `set`.
+/// Roots are checked by executing: each header holds those of its parent.
 ///
 /// # Errors
 /// Names the first thing that is wrong.
 pub fn verify_blocks(
     verifier: &dyn Verify,
     chain: &Hash,
-    set: &ValidatorSet,
+    (sets, epochs): (&Sets, Epochs),
     front: &Anchor,
     answer: Answer,
 ) -> Result<Vec<FinalBlock>, SyncError> {
@@ -409,12 +469,15 @@ pub fn verify_blocks(
         return Err(SyncError::Count(blocks.len()));
     }
     let mut all = blocks.iter().map(|block| &block.header).chain(&headers);
-    let digests = check_links(set, front, &mut all)?;
+    let digests = check_links(sets, epochs, front, &mut all)?;
     let last = headers.last().or(blocks.last().map(|block| &block.header));
     check_cert(&cert, last, digests.last())?;
-    cert.verify_by(chain, set, |signer, message, signature| verifier.verifies(signer, message, signature))?;
+    let set = &sets.current;
+    cert.verify_by(chain, set, |signer, message, signature| {
+        set.get(signer).is_some_and(|member| verifier.verifies(&member.key, message, signature))
+    })?;
     let finish = |(block, digest): (Block, Hash)| {
-        let batches = check_batches(verifier, chain, &block.header, block.batches)?;
+        let batches = check_batches(verifier, chain, sets, &block.header, block.batches)?;
         Ok(FinalBlock { digest, header: block.header, batches })
     };
     blocks.into_iter().zip(digests).map(finish).collect()
@@ -428,16 +491,24 @@ fn check_cert(cert: &Cert, header: Option<&Header>, digest: Option<&Hash>) -> Re
 
 /// Digests of headers, each of which must follow from the one before it.
 fn check_links(
-    set: &ValidatorSet,
+    sets: &Sets,
+    epochs: Epochs,
     front: &Anchor,
     headers: &mut dyn Iterator<Item = &Header>,
 ) -> Result<Vec<Hash>, SyncError> {
-    let (mut end, mut epoch, set_hash) = (*front, None, set.hash());
+    let mut end = Anchor { slot: epochs.parent_slot(front.height, front.slot), ..*front };
+    let (set, set_hash, next_set_hash) = (&sets.current, sets.current.hash(), sets.next.hash());
     let mut digests = Vec::new();
     for header in headers {
-        let epoch = *epoch.get_or_insert(header.epoch);
+        let height = end.height.saturating_add(1);
         let wrong = |cause: LinkError| SyncError::Link { height: cause.height, field: cause.field };
-        end = end.follow(epoch, set, &set_hash, header).map_err(wrong)?;
+        end = end.follow(sets.epoch, set, &set_hash, header).map_err(wrong)?;
+        if epochs.of(header.height) != sets.epoch {
+            return Err(SyncError::Link { height, field: "epoch" });
+        }
+        if header.next_set_hash != next_set_hash {
+            return Err(SyncError::Link { height, field: "next_set_hash" });
+        }
         digests.push(end.digest);
     }
     Ok(digests)
@@ -447,6 +518,7 @@ fn check_links(
 fn check_batches(
     verifier: &dyn Verify,
     chain: &Hash,
+    sets: &Sets,
     header: &Header,
     batches: Vec<Batch>,
 ) -> Result<Vec<VerifiedBatch>, SyncError> {
@@ -461,8 +533,10 @@ fn check_batches(
         }
         let wrong_batch = |cause: BatchError| wrong(cause.to_string());
         batch.check_shape().map_err(wrong_batch)?;
+        let author = sets.of_batch(batch.epoch).and_then(|set| set.get(batch.author));
         // Nobody outside the set verifies.
-        if !verifier.verifies(batch.author, &Batch::sign_bytes(chain, &digest), &batch.signature) {
+        let bytes = Batch::sign_bytes(chain, &digest);
+        if !author.is_some_and(|author| verifier.verifies(&author.key, &bytes, &batch.signature)) {
             return Err(wrong_batch(BatchError::Signature));
         }
         Ok(VerifiedBatch::trusted(Arc::new(batch), digest, chain))
@@ -471,7 +545,7 @@ fn check_batches(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::block::VERSION;
     use crate::consensus::input::Roots;
@@ -485,22 +559,26 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    fn chain() -> Hash {
+    pub(crate) fn chain() -> Hash {
         plain(b"chain")
     }
 
-    fn keys() -> Vec<SecretKey> {
+    pub(crate) fn keys() -> Vec<SecretKey> {
         let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
         keys.sort_by_key(SecretKey::public);
         keys
     }
 
-    fn set() -> ValidatorSet {
+    pub(crate) fn set() -> ValidatorSet {
         let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
         ValidatorSet::new(members).expect("valid set")
     }
 
-    fn genesis() -> Tip {
+    fn sets() -> Sets {
+        Sets::genesis(Arc::new(set()))
+    }
+
+    pub(crate) fn genesis() -> Tip {
         let roots = Roots { state: Hash::ZERO, results: Hash::ZERO };
         Tip { digest: chain(), slot: 0, height: 0, time_ms: 0, roots }
     }
@@ -513,7 +591,7 @@ mod tests {
     }
 
     /// A block on `parent`; every third one has a batch, every fifth slot was skipped.
-    fn block(parent: &Tip) -> Block {
+    pub(crate) fn block(parent: &Tip) -> Block {
         let height = parent.height + 1;
         let batches = if height.is_multiple_of(3) { vec![batch(height)] } else { Vec::new() };
         let slot = parent.slot + if height.is_multiple_of(5) { 2 } else { 1 };
@@ -536,7 +614,7 @@ mod tests {
         Block { header, batches }
     }
 
-    fn tip_of(header: &Header) -> Tip {
+    pub(crate) fn tip_of(header: &Header) -> Tip {
         let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
         Tip { digest: header.digest(), slot, height, time_ms, ..genesis() }
     }
@@ -550,8 +628,8 @@ mod tests {
         out
     }
 
-    fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
-        let statement = Statement { epoch: 0, slot: header.slot, kind, digest: header.digest() };
+    pub(crate) fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
+        let statement = Statement { epoch: header.epoch, slot: header.slot, kind, digest: header.digest() };
         let keys = keys();
         let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
         Cert::collect(statement, &set(), &signers.iter().map(vote).collect::<Vec<_>>())
@@ -568,7 +646,7 @@ mod tests {
     fn verify_under(tip: &Tip, blocks: &[Block], above: &[Block], cert: &Cert) -> Result<Vec<FinalBlock>, SyncError> {
         let headers = above.iter().map(|block| block.header.clone()).collect();
         let answer = Answer { peer: 0, blocks: blocks.to_vec(), headers, cert: cert.clone() };
-        verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &tip.into(), answer)
+        verify_blocks(&Ed25519::new(&set()), &chain(), (&sets(), Epochs::new(1_000)), &tip.into(), answer)
     }
 
     /// What a peer that has everything sends.
@@ -696,8 +774,14 @@ mod tests {
         assert!(encoded <= MAX_MESSAGE_BYTES, "{encoded} bytes");
         if let Some(cert) = reply.cert {
             let answer = Answer { peer: 0, blocks: reply.blocks, headers: reply.headers, cert };
-            verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&genesis()), answer)
-                .expect("proves itself");
+            verify_blocks(
+                &Ed25519::new(&set()),
+                &chain(),
+                (&sets(), Epochs::new(1_000)),
+                &Anchor::from(&genesis()),
+                answer,
+            )
+            .expect("proves itself");
         }
         counts
     }
@@ -710,6 +794,23 @@ mod tests {
         assert_eq!(replied(&blocks, 6, &[8, 9]), (6, 2));
         assert_eq!(replied(&blocks, 1, &[9]), (1, 8));
         assert_eq!(replied(&blocks, 6, &[]), (0, 0), "newer than any certificate");
+    }
+
+    #[test]
+    fn s3_a_reply_of_headers_is_consecutive_from_the_asked_height_and_ends_at_a_certificate() {
+        let blocks = blocks(9);
+        let headers = |certified: &[u64]| headers_of(found(&blocks, certified));
+        let told = |from, found| {
+            let reply = reply_headers(from, found);
+            assert_eq!(reply.cert.is_some(), !reply.headers.is_empty());
+            reply.headers.iter().map(|header| header.height).collect::<Vec<_>>()
+        };
+        assert_eq!(told(1, headers(&[2, 5])), [1, 2, 3, 4, 5]);
+        assert_eq!(told(1, headers(&[])), [0; 0], "nothing makes them final");
+        assert_eq!(told(2, headers(&[9])), [0; 0], "another height was asked for");
+        let mut hole = headers(&[3, 4, 9]);
+        hole.remove(3);
+        assert_eq!(told(1, hole), [1, 2, 3]);
     }
 
     /// As large as V6 allows, nearly.
@@ -907,6 +1008,37 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_deleted_where_more_than_the_faulty_say_so_and_who_says_that_it_keeps_it_is_told_apart() {
+        let deleted = |answers: &[Option<u64>]| {
+            let mut planner = planner(&vec![1_000; answers.len()]);
+            planner.next(0, 0);
+            for (peer, lowest) in (0..).zip(answers).filter_map(|(peer, lowest)| Some((peer, (*lowest)?))) {
+                planner.on_blocks(peer, nothing(lowest));
+                planner.on_status(peer, 1_000);
+            }
+            planner.deleted(&set())
+        };
+        let gone = |height| Some(Deleted { height, kept: false });
+        assert_eq!(deleted(&[Some(300), Some(u64::MAX)]), gone(1));
+        let silent = "one that has not answered does not say that it keeps it";
+        assert_eq!(deleted(&[Some(300), Some(200), None]), gone(1), "{silent}");
+        assert_eq!(deleted(&[Some(u64::MAX), None, None]), None, "one liar");
+        assert_eq!(
+            deleted(&[Some(300), Some(300), Some(1)]),
+            Some(Deleted { height: 1, kept: true }),
+            "one may have it"
+        );
+        assert_eq!(deleted(&[Some(1), None]), None);
+        assert_eq!(deleted(&[]), None);
+        let mut left = planner(&[1_000, 1_000]);
+        left.next(0, 10);
+        (0..2).for_each(|peer| left.on_blocks(peer, nothing(300)));
+        assert_eq!(left.deleted(&set()), gone(11));
+        left.on_disconnected(1);
+        assert_eq!(left.deleted(&set()), None, "what one that left has said does not count");
+    }
+
+    #[test]
     fn a_block_that_comes_or_whose_peer_comes_back_is_not_out_of_reach() {
         let mut planner = planner(&[1_000]);
         planner.next(0, 10);
@@ -988,7 +1120,13 @@ mod tests {
                 }
                 while let Some(answer) = planner.take(tip.height) {
                     let peer = answer.peer;
-                    match verify_blocks(&Ed25519::new(&set()), &chain(), &set(), &Anchor::from(&tip), answer) {
+                    match verify_blocks(
+                        &Ed25519::new(&set()),
+                        &chain(),
+                        (&sets(), Epochs::new(1_000)),
+                        &Anchor::from(&tip),
+                        answer,
+                    ) {
                         Ok(done) => tip = tip_of(&done.last().expect("some").header),
                         Err(_) => planner.on_wrong(now, peer),
                     }

@@ -3,7 +3,8 @@
 use crate::codec;
 use crate::hash::{self, Hash};
 use crate::key::{Address, PublicKey, SecretKey, Signature};
-use crate::params::{MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
+use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
+use crate::receipt::{AttestedReceipt, Endorsement, Name, ReceiptError};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Prefix of a transaction's sign bytes.
@@ -18,19 +19,45 @@ pub struct Payment {
     pub amount: u64,
 }
 
-/// What a transaction does. The borsh tag is the position: append only.
+/// Units that a client locks for a job.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Lock {
+    /// The job, as the sender calls it.
+    pub job_id: Name,
+    /// Who may be paid; `None`: whoever coordinators attest.
+    pub provider: Option<Address>,
+    /// Smallest units, 1 ..= [`MAX_SUPPLY`].
+    pub amount: u64,
+    /// Last height at which a receipt releases them; then the sender can have them back.
+    pub timeout_height: u64,
+}
+
+/// What a transaction does. Tags are for ever.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
 pub enum Action {
     /// Pays one account.
-    Transfer(Payment),
+    Transfer(Payment) = 0,
     /// Pays 1 ..= [`MAX_TRANSFERS`] accounts, all or none.
     TransferMany {
         /// The payments, in order.
         #[borsh(deserialize_with = "codec::capped::<_, _, MAX_TRANSFERS>")]
         payments: Vec<Payment>,
-    },
+    } = 1,
     /// Takes units out of the faucet's account, where genesis enables it. Needs no fee.
-    Faucet(Payment),
+    Faucet(Payment) = 2,
+    /// Mints what a receipt earns. Anybody may send it: the receipt says who earns.
+    ClaimReceipt(Box<AttestedReceipt>) = 16,
+    /// Locks units of the sender for a job.
+    LockEscrow(Lock) = 17,
+    /// Pays the provider of a job what its client locked. Anybody may send it.
+    ReleaseEscrow(Box<AttestedReceipt>) = 18,
+    /// Gives the sender back what it locked for a job that nobody did in time.
+    RefundEscrow {
+        /// The job, as the sender calls it.
+        job_id: Name,
+    } = 19,
 }
 
 /// What is signed, beside the chain.
@@ -82,6 +109,29 @@ pub enum TransactionError {
     /// A `TransferMany` without payments.
     #[error("no payments given, 1 to {MAX_TRANSFERS} allowed")]
     NoPayments,
+    /// A job without a name.
+    #[error("job_id is empty, 1 to 64 characters allowed")]
+    NoJob,
+    /// The receipt in it.
+    #[error("receipt: {0}")]
+    Receipt(#[from] ReceiptError),
+}
+
+impl Lock {
+    /// Whether a block of this height takes its timeout: above the height, and at most [`MAX_ESCROW_AHEAD`] over it.
+    pub fn timeout_fits(&self, height: u64) -> bool {
+        (1..=MAX_ESCROW_AHEAD).contains(&self.timeout_height.saturating_sub(height))
+    }
+}
+
+impl Action {
+    /// The receipt in it.
+    pub fn receipt(&self) -> Option<&AttestedReceipt> {
+        match self {
+            Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => Some(receipt),
+            _ => None,
+        }
+    }
 }
 
 impl Transaction {
@@ -110,7 +160,10 @@ impl Transaction {
         match &self.action {
             Action::Transfer(payment) => Some(payment.amount),
             Action::TransferMany { payments } => payments.iter().try_fold(0u64, |sum, p| sum.checked_add(p.amount)),
-            Action::Faucet(_) => Some(0),
+            Action::LockEscrow(lock) => Some(lock.amount),
+            Action::Faucet(_) | Action::ClaimReceipt(_) | Action::ReleaseEscrow(_) | Action::RefundEscrow { .. } => {
+                Some(0)
+            }
         }
     }
 
@@ -119,15 +172,18 @@ impl Transaction {
     /// # Errors
     /// On amounts, sums or lists out of range.
     pub fn check(&self) -> Result<(), TransactionError> {
-        let payments = match &self.action {
-            Action::Transfer(payment) | Action::Faucet(payment) => std::slice::from_ref(payment),
+        match &self.action {
+            Action::Transfer(payment) | Action::Faucet(payment) => check_amount(payment.amount)?,
             Action::TransferMany { payments } if payments.is_empty() => return Err(TransactionError::NoPayments),
-            Action::TransferMany { payments } => payments,
-        };
-        for payment in payments {
-            if payment.amount == 0 || payment.amount > MAX_SUPPLY {
-                return Err(TransactionError::AmountOutOfRange { found: payment.amount });
+            Action::TransferMany { payments } => {
+                payments.iter().try_for_each(|payment| check_amount(payment.amount))?
             }
+            Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => receipt.check()?,
+            Action::LockEscrow(lock) => {
+                check_job(&lock.job_id)?;
+                check_amount(lock.amount)?;
+            }
+            Action::RefundEscrow { job_id } => check_job(job_id)?,
         }
         let total = self.amount().and_then(|amount| amount.checked_add(self.fee));
         match total {
@@ -135,6 +191,14 @@ impl Transaction {
             _ => Err(TransactionError::TotalOutOfRange),
         }
     }
+}
+
+fn check_amount(found: u64) -> Result<(), TransactionError> {
+    if (1..=MAX_SUPPLY).contains(&found) { Ok(()) } else { Err(TransactionError::AmountOutOfRange { found }) }
+}
+
+fn check_job(job_id: &Name) -> Result<(), TransactionError> {
+    if job_id.as_str().is_empty() { Err(TransactionError::NoJob) } else { Ok(()) }
 }
 
 impl SignedTransaction {
@@ -160,9 +224,20 @@ impl SignedTransaction {
         self.transaction.check()
     }
 
-    /// True iff the signature is valid on this chain (ZIP-215).
+    /// Number of signatures, the sender's and those of a receipt: what it costs to verify.
+    pub fn signatures(&self) -> usize {
+        1 + self.transaction.action.receipt().map_or(0, |receipt| 1 + receipt.attestations.len())
+    }
+
+    /// The signatures beside the sender's.
+    pub fn endorsements(&self, chain: &Hash) -> Vec<Endorsement> {
+        self.transaction.action.receipt().map_or_else(Vec::new, |receipt| receipt.endorsements(chain))
+    }
+
+    /// True iff all signatures are valid on this chain (ZIP-215).
     pub fn verifies(&self, chain: &Hash) -> bool {
         self.transaction.sender.verifies(&self.transaction.sign_bytes(chain), &self.signature)
+            && self.endorsements(chain).iter().all(|e| e.key.verifies(&e.bytes, &e.signature))
     }
 }
 

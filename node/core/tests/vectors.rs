@@ -7,11 +7,15 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::genesis::{Genesis, faucet_address};
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::{Context, Executed, Rules, execute};
+use aitbc_core::receipt::{AttestedReceipt, Extra, Receipt, Text};
 use aitbc_core::state::{AccountProof, State};
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
 use aitbc_core::{codec, hash, json as transaction_json, merkle};
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Time of the blocks, one second after the work of the receipt.
+const TIME_MS: u64 = 1_695_720_003_000;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/transactions.json");
 
@@ -34,6 +38,12 @@ fn genesis() -> Genesis {
         "validators": [{ "public_key": key(101).public() }, { "public_key": key(102).public(), "weight": 1 }],
         "accounts": [{ "address": address(1), "balance": 1_000 }, { "address": address(2), "balance": 500 }],
         "faucet": { "balance": 300, "max_amount": 200 },
+        "receipts": {
+            "mint_per_unit": 10,
+            "coordinator_parts_per_million": 50_000,
+            "coordinators": [{ "public_key": key(111).public() }, { "public_key": key(112).public() }],
+            "coordinator_threshold": 2,
+        },
     });
     Genesis::from_json(&text.to_string()).expect("valid genesis")
 }
@@ -47,8 +57,36 @@ fn pay(to: u8, amount: u64) -> Payment {
     Payment { to: address(to), amount }
 }
 
+fn text<const MAX: usize>(text: &str) -> Text<MAX> {
+    Text::new(text).expect("a text")
+}
+
+/// By provider 6 for client 2, attested by both coordinators.
+fn receipt() -> Box<AttestedReceipt> {
+    let receipt = Receipt {
+        receipt_id: text("rcpt-1"),
+        job_id: text("job-1"),
+        provider: key(6).public(),
+        client: address(2),
+        units: 41,
+        unit_type: text("gpu_seconds"),
+        price: Some(30),
+        model: Some(text("runwayml/stable-diffusion-v1-5")),
+        prompt_hash: None,
+        started_at: 1_695_720_000,
+        completed_at: 1_695_720_002,
+        duration_ms: Some(1_900),
+        artifact_hash: None,
+        coordinator_id: None,
+        nonce: None,
+        chain_id: Some(text("vectors")),
+        metadata: Some(vec![(text("gpu"), Extra::Text(text("A100"))), (text("try"), Extra::Number(1))]),
+    };
+    Box::new(receipt.attest(&genesis().hash(), &key(6), &[&key(111), &key(112)]))
+}
+
 /// The blocks of the small chain: seed of the sender beside each transaction.
-fn blocks() -> [Vec<(u8, SignedTransaction)>; 2] {
+fn blocks() -> [Vec<(u8, SignedTransaction)>; 3] {
     let many = |payments| Action::TransferMany { payments };
     let first = vec![
         (1, transaction(1, 0, 1, Action::Transfer(pay(2, 100)))),
@@ -66,7 +104,16 @@ fn blocks() -> [Vec<(u8, SignedTransaction)>; 2] {
         (3, transaction(3, 1, 0, Action::Faucet(pay(3, 101)))),
         (3, transaction(3, 1, 240, Action::Transfer(pay(2, 10)))),
     ];
-    [first, second]
+    let lock = |job: &str, provider| Lock { job_id: text(job), provider, amount: 40, timeout_height: 9 };
+    let third = vec![
+        (1, transaction(1, 3, 1, Action::ClaimReceipt(receipt()))),
+        (1, transaction(1, 4, 1, Action::ClaimReceipt(receipt()))),
+        (2, transaction(2, 1, 1, Action::LockEscrow(lock("job-1", Some(address(6)))))),
+        (1, transaction(1, 5, 1, Action::ReleaseEscrow(receipt()))),
+        (2, transaction(2, 2, 1, Action::LockEscrow(lock("job-2", None)))),
+        (2, transaction(2, 3, 1, Action::RefundEscrow { job_id: text("job-2") })),
+    ];
+    [first, second, third]
 }
 
 fn key_vector(seed: u8) -> Value {
@@ -126,6 +173,18 @@ fn accounts(state: &State) -> Value {
     Value::Array(all.iter().map(one).collect())
 }
 
+fn records(state: &State) -> Value {
+    let one = |(key, record)| {
+        json!({
+            "record_key": key,
+            "record": record,
+            "key_bytes": hex0x(&codec::encode(key)),
+            "record_bytes": hex0x(&codec::encode(record)),
+        })
+    };
+    Value::Array(state.records().map(one).collect())
+}
+
 fn block_vector(height: usize, txs: &[(u8, SignedTransaction)], batch: &Batch, executed: &Executed) -> Value {
     let results: Vec<Value> = executed
         .results
@@ -138,6 +197,7 @@ fn block_vector(height: usize, txs: &[(u8, SignedTransaction)], batch: &Batch, e
     let transactions: Vec<Value> = txs.iter().map(|(seed, tx)| transaction_vector(*seed, tx)).collect();
     json!({
         "height": height,
+        "time_ms": TIME_MS,
         "proposer": address(102),
         "transactions": transactions,
         "batch": batch_vector(batch),
@@ -145,6 +205,7 @@ fn block_vector(height: usize, txs: &[(u8, SignedTransaction)], batch: &Batch, e
         "results_root": executed.results_root,
         "fees": executed.fees,
         "accounts_after": accounts(&executed.state),
+        "records_after": records(&executed.state),
         "state_root": executed.state_root,
     })
 }
@@ -165,7 +226,8 @@ fn vectors() -> Value {
     for (i, txs) in blocks().iter().enumerate() {
         let (height, batch) = (i + 1, batch(i + 1, txs));
         let verified = VerifiedBatch::trusted(Arc::new(batch.clone()), batch.digest(), &rules.chain);
-        let executed = execute(&state, &rules, &Context::plain(height as u64, address(102)), [&verified]);
+        let context = Context { time_ms: TIME_MS, ..Context::plain(height as u64, address(102)) };
+        let executed = execute(&state, &rules, &context, [&verified]);
         chain.push(block_vector(height, txs, &batch, &executed));
         state = executed.state;
     }
@@ -226,7 +288,7 @@ fn every_transaction_in_the_file_reads_back_and_verifies() {
 #[test]
 fn the_proofs_in_the_file_verify_against_its_last_state_root() {
     let file = stored();
-    let root = serde_json::from_value(file["blocks"][1]["state_root"].clone()).expect("root");
+    let root = serde_json::from_value(file["blocks"][2]["state_root"].clone()).expect("root");
     let proof = |name: &str| serde_json::from_value::<AccountProof>(file["proofs"][name].clone()).expect("proof");
     assert!(proof("present").verify(&root).expect("verifies").is_some());
     assert_eq!(proof("absent").verify(&root), Ok(None));

@@ -2,27 +2,30 @@
 
 use crate::disk::sign;
 use crate::network::bytes_of;
+use crate::world::identity_of;
 use aitbc_core::batch::Batch;
 use aitbc_core::block::Header;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::{Index, ValidatorSet};
-use aitbc_core::vote::{Cert, Kind, Statement, Vote};
+use aitbc_core::vote::{Cert, Kind, Statement};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Safety, over votes *cast* by honest validators, that is durable, plus all Byzantine weight: no need to see who received what.
 pub struct Safety {
-    set: Arc<ValidatorSet>,
+    genesis: Hash,
+    epochs: Epochs,
     byzantine: BTreeSet<Index>,
-    /// What each honest validator cast in a slot and class, and whether it has left.
-    rows: BTreeMap<(Index, u64, u8), (Statement, bool)>,
+    /// What each honest validator cast in an epoch, slot and class, and whether it has left.
+    rows: BTreeMap<(Index, u64, u64, u8), (Statement, bool)>,
     weight: BTreeMap<Statement, u64>,
-    reached: BTreeMap<(u64, Kind), Hash>,
-    /// Base of each candidate that an honest validator voted for.
-    bases: BTreeMap<Hash, (u64, Hash)>,
+    /// By epoch and slot.
+    reached: BTreeMap<(u64, u64, Kind), Hash>,
+    /// Slot and base of each candidate that an honest validator voted for.
+    bases: BTreeMap<Hash, (u64, u64, Hash)>,
     /// Digest of each final height, and who first said so.
     chain: BTreeMap<u64, Hash>,
     /// Batches on the chain.
@@ -34,34 +37,51 @@ pub struct Safety {
 }
 
 impl Safety {
-    pub fn new(set: Arc<ValidatorSet>, byzantine: BTreeSet<Index>) -> Safety {
+    pub fn new(genesis: Hash, epochs: Epochs, byzantine: BTreeSet<Index>) -> Safety {
         let (rows, weight, reached, bases) = Default::default();
         let (chain, included, convicted) = Default::default();
-        Safety { set, byzantine, rows, weight, reached, bases, chain, included, convicted, votes: 0 }
+        Safety { genesis, epochs, byzantine, rows, weight, reached, bases, chain, included, convicted, votes: 0 }
     }
 
-    /// An honest validator is about to vote for a candidate on this base.
-    pub fn candidate(&mut self, digest: Hash, header: &Header) {
-        self.bases.insert(digest, (header.parent_slot, header.parent));
+    /// An honest validator is about to vote for a candidate on this base: of a height of the epoch (E3), in another slot than its
+    /// own only if it is the last block (E4), and on slot 0 only if that is the final block of the epoch before (M4, E6).
+    pub fn candidate(&mut self, signer: Index, statement: &Statement, header: &Header) {
+        let Header { epoch, slot, height, parent_slot, parent, .. } = *header;
+        let at = format!("validator {signer}, slot {} of epoch {epoch}, height {height}", statement.slot);
+        assert_eq!((statement.epoch, self.epochs.of(height)), (epoch, epoch), "{at}: a block of another epoch");
+        assert!(
+            slot == statement.slot || self.epochs.is_boundary(height),
+            "{at}: proposed in slot {slot}, not the last"
+        );
+        if parent_slot == 0 {
+            let floor = if height == 1 { Some(&self.genesis) } else { self.chain.get(&(height - 1)) };
+            let first = height == self.epochs.last(epoch) + 1 - self.epochs.last(0);
+            assert!(first && floor == Some(&parent), "{at}: on a floor that is not the final block below the epoch");
+        }
+        self.bases.insert(statement.digest, (slot, parent_slot, parent));
     }
 
     /// An honest validator's vote is durable.
-    pub fn vote_cast(&mut self, signer: Index, statement: Statement) {
-        let row = self.rows.entry((signer, statement.slot, statement.kind.class()));
+    pub fn vote_cast(&mut self, set: &ValidatorSet, signer: Index, statement: Statement) {
+        let weight = |identity: Index| {
+            let member = set.members().iter().find(|member| identity_of(&member.key) == identity);
+            member.map_or(0, |member| u64::from(member.weight))
+        };
+        assert!(weight(signer) > 0, "validator {signer} votes in epoch {}, of whose set it is not", statement.epoch);
+        let row = self.rows.entry((signer, statement.epoch, statement.slot, statement.kind.class()));
         if let Entry::Vacant(vacant) = row {
             vacant.insert((statement, false));
-            let byzantine: u64 = self.byzantine.iter().map(|i| self.set.weight(*i)).sum();
-            *self.weight.entry(statement).or_insert(byzantine) += self.set.weight(signer);
-            self.check_reached(statement);
+            let byzantine: u64 = self.byzantine.iter().map(|i| weight(*i)).sum();
+            *self.weight.entry(statement).or_insert(byzantine) += weight(signer);
+            self.check_reached(set.quorum(), statement);
         }
     }
 
     /// An honest validator's vote left it.
-    pub fn vote_left(&mut self, vote: &Vote) {
-        let statement = vote.statement;
-        let key = (vote.signer, statement.slot, statement.kind.class());
+    pub fn vote_left(&mut self, signer: Index, statement: Statement) {
+        let key = (signer, statement.epoch, statement.slot, statement.kind.class());
         let (first, left) = self.rows.entry(key).or_insert((statement, false));
-        assert_eq!(*first, statement, "validator {} sent two votes of a class", vote.signer);
+        assert_eq!(*first, statement, "validator {signer} sent two votes of a class");
         if !*left {
             *left = true;
             self.votes += 1;
@@ -69,19 +89,19 @@ impl Safety {
     }
 
     /// Lemmas 1, 2 and 3.
-    fn check_reached(&mut self, statement: Statement) {
-        if self.weight[&statement] < self.set.quorum() {
+    fn check_reached(&mut self, quorum: u64, statement: Statement) {
+        if self.weight[&statement] < quorum {
             return;
         }
-        let Statement { slot, kind, digest, .. } = statement;
-        let first = *self.reached.entry((slot, kind)).or_insert(digest);
+        let Statement { epoch, slot, kind, digest } = statement;
+        let first = *self.reached.entry((epoch, slot, kind)).or_insert(digest);
         assert_eq!(first, digest, "two candidates of slot {slot} reached {kind:?}");
-        let both = self.reached.contains_key(&(slot, Kind::Final)) && self.reached.contains_key(&(slot, Kind::Skip));
-        assert!(!both, "slot {slot} is both final and skipped");
+        let has = |kind| self.reached.contains_key(&(epoch, slot, kind));
+        assert!(!(has(Kind::Final) && has(Kind::Skip)), "slot {slot} is both final and skipped");
         match kind {
-            Kind::Notar => self.check_base(slot, digest),
+            Kind::Notar => self.check_base(epoch, slot, digest),
             Kind::Final => {
-                let notar = self.reached.get(&(slot, Kind::Notar));
+                let notar = self.reached.get(&(epoch, slot, Kind::Notar));
                 assert_eq!(notar, Some(&digest), "slot {slot}: what is final was notarized");
             }
             Kind::Skip => {}
@@ -89,15 +109,19 @@ impl Safety {
     }
 
     /// Lemma 3: what is notarized rests on what was notarized, and every slot between was skipped.
-    fn check_base(&self, slot: u64, digest: Hash) {
-        let Some((base, parent)) = self.bases.get(&digest) else { return };
-        let notarized = self.reached.get(&(*base, Kind::Notar));
-        assert!(
-            *base == 0 || notarized == Some(parent),
-            "slot {slot} rests on a base in slot {base} that was not notarized"
-        );
-        let gap = (base + 1..slot).find(|gap| !self.reached.contains_key(&(*gap, Kind::Skip)));
-        assert_eq!(gap, None, "slot {slot} leaves out one that was not skipped");
+    fn check_base(&self, epoch: u64, slot: u64, digest: Hash) {
+        let Some((own, base, parent)) = self.bases.get(&digest) else { return };
+        let notarized = |at: u64| self.reached.get(&(epoch, at, Kind::Notar));
+        // A boundary block proposed again rests on itself in an earlier slot (E4).
+        let (base, rests) = if *own == slot {
+            (*base, *base == 0 || notarized(*base) == Some(parent))
+        } else {
+            let before = (1..slot).rev().find(|at| notarized(*at) == Some(&digest));
+            (before.unwrap_or(0), before.is_some())
+        };
+        assert!(rests, "epoch {epoch}: slot {slot} rests on a base in slot {base} that was not notarized");
+        let gap = (base + 1..slot).find(|gap| !self.reached.contains_key(&(epoch, *gap, Kind::Skip)));
+        assert_eq!(gap, None, "epoch {epoch}: slot {slot} leaves out one that was not skipped");
     }
 
     /// Agreement and prefix consistency: each height has one block for all, on the one below. Every batch once, every
@@ -163,17 +187,15 @@ impl Safety {
     }
 
     /// A certificate that an honest validator rests on or sends.
-    pub fn certificate(&self, chain: &Hash, node: Index, cert: &Cert) {
-        assert!(
-            cert.check_shape(&self.set).is_ok(),
-            "validator {node} holds a certificate of the wrong shape: {cert:?}"
-        );
+    pub fn certificate(&self, chain: &Hash, set: &ValidatorSet, node: Index, cert: &Cert) {
+        assert!(cert.check_shape(set).is_ok(), "validator {node} holds a certificate of the wrong shape: {cert:?}");
         // By hand as well: the checker shall not fail with what it checks.
-        let weight: u64 = cert.signer_indices().map(|signer| self.set.weight(signer)).sum();
-        assert!(weight >= self.set.quorum(), "validator {node} holds a certificate of weight {weight}: {cert:?}");
+        let weight: u64 = cert.signer_indices().map(|signer| set.weight(signer)).sum();
+        assert!(weight >= set.quorum(), "validator {node} holds a certificate of weight {weight}: {cert:?}");
         let message = cert.statement.sign_bytes(chain);
         for (signer, signature) in cert.signer_indices().zip(&cert.signatures) {
-            assert!(sign(signer, &message) == *signature, "validator {node} holds a forged certificate: {cert:?}");
+            let identity = identity_of(&set.members()[usize::from(signer)].key);
+            assert!(sign(identity, &message) == *signature, "validator {node} holds a forged certificate: {cert:?}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! What survives a crash, with the guards that the real schema has (P1-P4, P8).
 
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Header};
+use aitbc_core::block::{Candidate, Header, Seal};
 use aitbc_core::consensus::input::{Recovered, Roots, Tip};
 use aitbc_core::consensus::output::Rows;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::Signature;
 use aitbc_core::memory::{Cause, Memory};
@@ -11,20 +12,30 @@ use aitbc_core::record::RecordKey;
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Epochs below that of the last block whose Seals a start reads, as in the node.
+const SEALS: u64 = 3;
 
 /// A validator's ledger.
 #[derive(Clone, Default)]
 pub struct Disk {
-    /// Votes by primary key: slot and class.
-    pub votes: BTreeMap<(u64, u8), Vote>,
+    /// Votes by primary key: epoch, slot and class.
+    pub votes: BTreeMap<(u64, u64, u8), Vote>,
     candidates: BTreeMap<Hash, Candidate>,
-    certs: BTreeMap<u64, Cert>,
+    certs: BTreeMap<(u64, u64), Cert>,
     final_cert: Option<Cert>,
+    /// Ends of epochs (P10).
+    pub seals: BTreeMap<u64, Seal>,
     memory: Option<Memory>,
     generation: u32,
-    /// Final blocks; height is the position + 1. The certificate is the block's own.
+    /// Final blocks; height is the position + 1. The certificate is the block's own. A lane of its own writes them.
     pub blocks: Vec<(Hash, Candidate, Option<Cert>)>,
+    /// No vote at or below this position is taken any more (P9).
+    floor: (u64, u64),
     pub batches: BTreeMap<Hash, Batch>,
+    /// Starts that found the last block of an epoch without its Seal.
+    pub rebuilt_seals: u64,
 }
 
 /// What executing a block gives: a function of the block, as the chain below is in its digest.
@@ -53,12 +64,28 @@ pub fn sign_vote(chain: &Hash, signer: Index, statement: Statement) -> Vote {
     Vote { statement, signer, signature: sign(signer, &statement.sign_bytes(chain)) }
 }
 
+/// Whose row: its key, and its index in the set of the epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer {
+    pub identity: Index,
+    pub index: Index,
+}
+
+/// Primary key of a vote's row.
+fn key(statement: &Statement) -> (u64, u64, u8) {
+    (statement.epoch, statement.slot, statement.kind.class())
+}
+
+fn position(cert: &Cert) -> (u64, u64) {
+    (cert.statement.epoch, cert.statement.slot)
+}
+
 impl Disk {
     /// One commit. The vote's signature, if it holds one.
     ///
     /// # Panics
     /// Where the primary key would refuse it: the core must never ask for that.
-    pub fn commit(&mut self, chain: &Hash, me: Index, rows: &Rows) -> Option<Signature> {
+    pub fn commit(&mut self, chain: &Hash, me: Signer, rows: &Rows) -> Option<Signature> {
         match rows {
             Rows::Notar { statement, candidate } => {
                 let vote = self.insert_vote(chain, me, *statement);
@@ -66,22 +93,27 @@ impl Disk {
                 for batch in &candidate.header.batches {
                     assert!(self.batches.contains_key(&batch.digest), "P3: batches are durable before the Notar row");
                 }
-                if candidate.header.proposer == me {
+                // A boundary block proposed again keeps what its first leader signed (E4).
+                if candidate.header.proposer == vote.signer && candidate.header.slot == statement.slot {
                     candidate.signature = vote.signature;
                 }
-                self.candidates.insert(statement.digest, candidate);
+                self.candidates.entry(statement.digest).or_insert(candidate);
                 Some(vote.signature)
             }
             Rows::Final { statement, cert } => {
                 assert_eq!(cert.statement, Statement { kind: Kind::Notar, ..*statement }, "P4");
-                self.certs.insert(statement.slot, cert.clone());
+                self.certs.insert((statement.epoch, statement.slot), cert.clone());
                 Some(self.insert_vote(chain, me, *statement).signature)
             }
             Rows::Skip { statement } => Some(self.insert_vote(chain, me, *statement).signature),
             Rows::FinalCert { cert } => {
-                if self.final_cert.as_ref().is_none_or(|old| old.statement.slot < cert.statement.slot) {
+                if self.final_cert.as_ref().is_none_or(|old| position(old) < position(cert)) {
                     self.final_cert = Some(cert.clone());
                 }
+                None
+            }
+            Rows::Seal { seal } => {
+                self.seals.insert(seal.header.epoch, (**seal).clone());
                 None
             }
             Rows::Memory { memory, generation } => {
@@ -98,23 +130,41 @@ impl Disk {
         self.memory = Some(memory.quarantined(cause));
     }
 
-    fn insert_vote(&mut self, chain: &Hash, me: Index, statement: Statement) -> Vote {
-        let vote = sign_vote(chain, me, statement);
-        let row = self.votes.entry((statement.slot, statement.kind.class())).or_insert_with(|| vote.clone());
-        assert_eq!(row.statement, statement, "P1, P2: validator {me} asked for a second row of a class");
+    fn insert_vote(&mut self, chain: &Hash, me: Signer, statement: Statement) -> Vote {
+        let vote = Vote { signer: me.index, ..sign_vote(chain, me.identity, statement) };
+        let who = me.identity;
+        // A group of commits may be written twice.
+        if !self.votes.contains_key(&key(&statement)) {
+            self.check_position(who, statement.epoch, statement.slot);
+        }
+        let row = self.votes.entry(key(&statement)).or_insert_with(|| vote.clone());
+        assert_eq!(row.statement, statement, "P1, P2: validator {who} asked for a second row of a class");
         vote
     }
 
+    fn check_position(&self, who: Index, epoch: u64, slot: u64) {
+        let floor = self.floor;
+        assert!(
+            (epoch, slot) > floor,
+            "P9: validator {who} votes in slot {slot} of epoch {epoch}, the floor is {floor:?}"
+        );
+        let later = self.seals.range(epoch..).next().map(|(epoch, _)| epoch);
+        assert_eq!(
+            later, None,
+            "E5: validator {who} votes in epoch {epoch}, and has the Seal of this one or a later one"
+        );
+    }
+
     pub fn has_vote(&self, statement: &Statement) -> bool {
-        self.votes.get(&(statement.slot, statement.kind.class())).is_some_and(|vote| vote.statement == *statement)
+        self.votes.get(&key(statement)).is_some_and(|vote| vote.statement == *statement)
     }
 
     pub fn height(&self) -> u64 {
         self.blocks.len() as u64
     }
 
-    /// Appends final blocks; what is there already is passed over.
-    pub fn append(&mut self, blocks: &[(Hash, Candidate)], cert: &Cert) {
+    /// Appends final blocks; what is there already is passed over. Deletes nothing, but raises the floor as whoever does.
+    pub fn append(&mut self, epochs: Epochs, blocks: &[(Hash, Candidate)], cert: &Cert) {
         for (digest, candidate) in blocks {
             if candidate.header.height <= self.height() {
                 let here = self.blocks.get(candidate.header.height as usize - 1).map(|(here, ..)| here);
@@ -127,6 +177,7 @@ impl Disk {
             }
             let own = (cert.statement.digest == *digest).then(|| cert.clone());
             self.blocks.push((*digest, candidate.clone(), own));
+            self.floor = self.floor.max(epochs.vote_floor(candidate.header.epoch, candidate.header.slot));
         }
     }
 
@@ -144,31 +195,50 @@ impl Disk {
         batches.map(|digest| (digest, self.batches[&digest].expiry_height)).collect()
     }
 
-    /// What a restart finds (P8).
-    pub fn recover(&mut self, chain: Hash, set: &ValidatorSet) -> Recovered {
+    /// **P10** The end of an epoch whose row is not there, of its last block and the certificate of that.
+    fn seal_of_block(&self, epoch: u64, epochs: Epochs) -> Option<Seal> {
+        let (_, candidate, cert) = self.blocks.get(epochs.last(epoch) as usize - 1)?;
+        Some(Seal { header: candidate.header.clone(), cert: cert.clone()? })
+    }
+
+    /// What a restart finds (P8). The Seal of the epoch before is made of a block only where its row is missing, and no other.
+    pub fn recover(&mut self, chain: Hash, epochs: Epochs, set_of: impl Fn(u64) -> Arc<ValidatorSet>) -> Recovered {
         self.generation += 1;
         let tip = self.tip(chain);
         let included = self.included(0);
         let is_included = |digest: &Hash| included.iter().any(|(d, _)| d == digest);
         let open = self.batches.iter().filter(|(digest, _)| !is_included(digest));
-        let vote_floor = tip.slot.saturating_sub(64);
-        Recovered {
+        let of_block = |header: &Header| -> Vec<RecordKey> {
+            RecordKey::nullifiers(&header.evidence, |epoch| Some(set_of(epoch))).collect()
+        };
+        let nullifiers = self.blocks.iter().flat_map(|(_, candidate, _)| of_block(&candidate.header)).collect();
+        let last = (epochs.of(tip.height), tip.slot);
+        let vote_floor = self.floor;
+        let oldest = last.0.saturating_sub(SEALS);
+        let mut recovered = Recovered {
+            seals: self.seals.range(oldest..).map(|(_, seal)| seal.clone()).collect(),
             final_cert: self.final_cert.clone(),
-            votes: self.votes.values().filter(|vote| vote.statement.slot > vote_floor).cloned().collect(),
-            certs: self.certs.values().filter(|cert| cert.statement.slot > vote_floor).cloned().collect(),
-            candidates: self.candidates.values().filter(|c| c.header.slot > tip.slot).cloned().collect(),
+            votes: self
+                .votes
+                .values()
+                .filter(|vote| (vote.statement.epoch, vote.statement.slot) > vote_floor)
+                .cloned()
+                .collect(),
+            certs: self.certs.values().filter(|cert| position(cert) > vote_floor).cloned().collect(),
+            candidates: self.candidates.values().filter(|c| (c.header.epoch, c.header.slot) > last).cloned().collect(),
             batches: open.map(|(digest, b)| (b.reference(*digest), b.seq, b.expiry_height)).collect(),
             included,
             vote_floor,
             recent: self.blocks.iter().rev().take(64).rev().map(|(_, c, _)| c.header.clone()).collect(),
-            nullifiers: self
-                .blocks
-                .iter()
-                .flat_map(|(_, candidate, _)| RecordKey::nullifiers(&candidate.header.evidence, set))
-                .collect(),
+            nullifiers,
             tip,
             memory: self.memory.clone().unwrap_or_else(Memory::first_start),
             generation: self.generation,
+        };
+        if let Some(epoch) = recovered.lacks_seal(epochs) {
+            self.rebuilt_seals += 1;
+            recovered.seals.extend(self.seal_of_block(epoch, epochs));
         }
+        recovered
     }
 }

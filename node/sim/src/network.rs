@@ -13,7 +13,7 @@ pub struct Network {
     /// Percent of messages lost, and doubled.
     pub loss: u64,
     pub doubled: u64,
-    /// Longest delay of the slow ones in chaos.
+    /// Longest delay of the slow ones in chaos; 0: as in calm.
     pub slow_ms: u64,
     /// Longest delay in calm.
     pub calm_ms: u64,
@@ -46,6 +46,11 @@ impl Network {
         }
     }
 
+    /// Room for more nodes.
+    pub fn widen(&mut self, n: usize) {
+        self.sides.resize(n, 0);
+    }
+
     /// Chaos whose measure the seed decides.
     pub fn chaos(n: usize, heal_at: u64, random: &mut Random) -> Network {
         Network {
@@ -58,9 +63,15 @@ impl Network {
         }
     }
 
+    /// All messages arrive, soon: what goes wrong until the heal is something else, in a chain at full speed.
+    pub fn steady(self) -> Network {
+        Network { slow_ms: 0, partitions: false, ..self }
+    }
+
     /// Delays of the copies of a message that arrive.
     pub fn delays(&mut self, now: u64, from: usize, to: usize, random: &mut Random) -> Vec<u64> {
-        if now >= self.heal_at {
+        // Steady: nothing is slow.
+        if now >= self.heal_at || self.slow_ms == 0 {
             return vec![random.between(1, self.calm_ms)];
         }
         self.move_partition(now, random);
@@ -134,7 +145,13 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::CertReq { slots } => 5 + 8 * slots.len() as u64,
         Message::MarkQuery { .. } => 33,
         Message::MarkReply(_) => 500,
-        Message::BlocksReq { .. } => 13,
+        Message::Reproposal(again) => 120 + again.proof.iter().map(cert).sum::<u64>(),
+        Message::SealReq { .. } => 9,
+        Message::Seal(seal) => 300 + 46 * seal.header.batches.len() as u64 + cert(&seal.cert),
+        Message::BlocksReq { .. } | Message::HeadersReq { .. } => 13,
+        Message::SnapshotReq { .. } => 41,
+        // No node of the simulation prunes, so nobody asks for these.
+        Message::Headers(_) | Message::Snapshot(_) => 0,
         Message::Blocks(reply) => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;
             let header = |h: &Header| 300 + 46 * h.batches.len() as u64;

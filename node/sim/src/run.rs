@@ -32,6 +32,8 @@ pub struct Wanted {
     pub chaos_ms: Option<u64>,
     /// Keep the story.
     pub tell: bool,
+    /// Epochs of a few blocks, with sets that change: members join and leave, or only their weights change, by the seed.
+    pub epochs: bool,
 }
 
 /// What goes wrong besides network and crashes.
@@ -47,6 +49,9 @@ pub enum Scenario {
     PowerLoss,
     /// Databases of one validator are lost or put back as old copies, while another one may lie about marks (A1-A7).
     Amnesia,
+    /// The lane of final blocks stands still again and again, and processes die, in a chain at full speed: ledgers whose blocks
+    /// are epochs behind their votes.
+    Lag,
     /// Somebody lies.
     Liar(Adversary),
     /// Somebody lies and leads two slots of three.
@@ -65,7 +70,9 @@ impl Scenario {
     /// Those that are drawn, and those that are run by their name: another drawn one would make another run of each seed.
     pub fn all() -> Vec<Scenario> {
         let mut all = Scenario::drawn();
-        all.push(Scenario::Amnesia);
+        all.extend([Scenario::Amnesia, Scenario::Lag]);
+        all.extend(Adversary::OF_EPOCHS.map(Scenario::Liar));
+        all.extend(Adversary::OF_EPOCHS.map(Scenario::OftenLeader));
         all
     }
 
@@ -76,6 +83,7 @@ impl Scenario {
             Scenario::Forgetful => "forgetful".into(),
             Scenario::PowerLoss => "power-loss".into(),
             Scenario::Amnesia => "amnesia".into(),
+            Scenario::Lag => "lag".into(),
             Scenario::Liar(adversary) => adversary.name().into(),
             Scenario::OftenLeader(adversary) => format!("{}-often", adversary.name()),
         }
@@ -110,6 +118,14 @@ pub struct Verdict {
     /// Databases lost, and how often a validator recovered from it.
     pub losses: u64,
     pub recoveries: u64,
+    /// Epochs that have ended, and slots in which a last block was proposed again (E4).
+    pub epochs: u64,
+    pub reproposals: u64,
+    /// Starts that found the last block of an epoch without its Seal.
+    pub rebuilt_seals: u64,
+    /// Starts on a ledger whose votes were of later epochs than its next block, and by how many epochs at most.
+    pub starts_behind: u64,
+    pub worst_lag: u64,
 }
 
 /// Runs it to its end. A checker that fails ends it, and is the verdict.
@@ -118,7 +134,10 @@ pub fn run(wanted: &Wanted) -> Verdict {
     // Drawn in any case, so that a seed is the same run whether its scenario is named or not.
     let drawn = random.choose(&Scenario::drawn());
     let scenario = wanted.scenario.unwrap_or(drawn);
-    let plan = plan(wanted, scenario, &mut random);
+    let mut plan = plan(wanted, scenario, &mut random);
+    if wanted.epochs {
+        shorten_epochs(&mut plan, &mut Random::new(wanted.seed ^ 0xe90c));
+    }
     let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
     let honest = plan.byzantine.is_none() && plan.clock_off.is_none();
     let limit = if honest { FIRST_FINAL_MS } else { FIRST_FINAL_MS + FAULTY_LEADER_MS };
@@ -132,6 +151,7 @@ pub fn run(wanted: &Wanted) -> Verdict {
         while world.safety.height() < wanted.slots && world.now < 600_000 {
             world.run_until(world.now + LOOK_MS);
         }
+        world.honest().into_iter().for_each(|node| world.audit(node));
     }));
     let violation = outcome.err().map(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -152,6 +172,11 @@ pub fn run(wanted: &Wanted) -> Verdict {
         first_final_ms,
         egress: world.egress.worst,
         synced_blocks: world.synced_blocks,
+        epochs: world.epochs.after(world.safety.height()),
+        reproposals: world.reproposals.len() as u64,
+        rebuilt_seals: world.rebuilt_seals(),
+        starts_behind: world.starts_behind,
+        worst_lag: world.worst_lag,
         story: std::mem::take(&mut world.story),
     }
 }
@@ -176,6 +201,62 @@ fn check_recovery(world: &mut World, heal_at: u64, limit: u64) -> u64 {
     }
 }
 
+/// Epochs of 1 to 20 blocks. With a liar members and their numbers stay and weights change, so that no set has more than it may;
+/// with one that forgets, some join and leave, all of equal weight, itself perhaps among them; else of any weight, or all at once.
+fn shorten_epochs(plan: &mut Plan, random: &mut Random) {
+    plan.parameters.epoch_blocks = random.choose(&[1, 2, 3, 5, 5, 8, 20]);
+    plan.boundary_crashes = random.choose(&[0, 20, 50]);
+    let n = plan.weights.len();
+    let (liar, amnesic) = (plan.byzantine.map(|(who, _)| who), plan.amnesic);
+    let light = |i: u16| liar == Some(i) || amnesic == Some(i);
+    let kinds: &[u64] = match (liar, amnesic) {
+        (Some(_), _) => &[0, 1],
+        (None, Some(_)) => &[0, 1, 4, 4],
+        (None, None) => &[0, 1, 2, 3],
+    };
+    let kind = random.choose(kinds);
+    let epochs = random.between(2, 6);
+    plan.schedule = match kind {
+        // For ever the same.
+        0 => Vec::new(),
+        // Other weights; who is faulty has the least.
+        1 => (0..epochs)
+            .map(|_| (0..n as u16).map(|i| if light(i) { 2 } else { random.between(2, 3) as u32 }).collect())
+            .collect(),
+        // Two more identities; of all, four or more at a time.
+        2 => {
+            plan.weights.extend([0, 0]);
+            (0..epochs).map(|_| some_of(n + 2, random)).collect()
+        }
+        4 => {
+            plan.weights = vec![1; n];
+            plan.weights.extend([0, 0]);
+            let equal = |weights: Vec<u32>| weights.into_iter().map(|weight| weight.min(1)).collect();
+            (0..epochs).map(|_| equal(some_of(n + 2, random))).collect()
+        }
+        // Another four in every other epoch, none of the first among them.
+        _ => {
+            plan.weights.extend([0; 4]);
+            let (first, others) = (vec![1; n], vec![0; n]);
+            let other = [others, vec![1; 4]].concat();
+            let same = [first, vec![0; 4]].concat();
+            vec![other.clone(), other, same.clone(), same]
+        }
+    };
+    plan.network.widen(plan.weights.len());
+}
+
+/// Weights of four members or more, drawn from so many.
+fn some_of(all: usize, random: &mut Random) -> Vec<u32> {
+    let mut weights: Vec<u32> = (0..all).map(|_| random.below(3) as u32).collect();
+    let mut at = random.below(all as u64) as usize;
+    while weights.iter().filter(|weight| **weight > 0).count() < 4 {
+        weights[at % all] = weights[at % all].max(1);
+        at += 1;
+    }
+    weights
+}
+
 fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
     let nodes = random.choose(&[4, 4, 5, 7]);
     let weights: Vec<u32> = match wanted.nodes.unwrap_or(nodes) {
@@ -187,9 +268,10 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
     let min_slot_ms = (skip_timeout_ms / 10).min(5);
     let heal_at = random.choose(&[600, 1_500, 3_000]);
     let network = Network::chaos(n, wanted.chaos_ms.unwrap_or(heal_at), random);
+    let network = if scenario == Scenario::Lag { network.steady() } else { network };
     let who = random.below(n as u64) as u16;
     let (byzantine, leads_often) = match scenario {
-        Scenario::Chaos | Scenario::Clock | Scenario::Forgetful | Scenario::PowerLoss => (None, false),
+        Scenario::Chaos | Scenario::Clock | Scenario::Forgetful | Scenario::PowerLoss | Scenario::Lag => (None, false),
         Scenario::Amnesia => (Some((who, Adversary::MarkLiar)).filter(|_| !wanted.seed.is_multiple_of(3)), false),
         Scenario::Liar(adversary) => (Some((who, adversary)), false),
         Scenario::OftenLeader(adversary) => (Some((who, adversary)), true),
@@ -203,6 +285,7 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         network,
         crashes: match scenario {
             Scenario::Amnesia => random.choose(&[6, 12, 20]),
+            Scenario::Lag => 1,
             _ => random.choose(&[0, 2, 6, 12]),
         },
         byzantine,
@@ -211,7 +294,10 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         forgetful: if scenario == Scenario::Forgetful { random.choose(&[100, 30, 10, 3]) } else { 0 },
         tell: wanted.tell,
         batch_every: 20,
+        schedule: Vec::new(),
+        boundary_crashes: 0,
         amnesic: Some((who + 1) % n as u16).filter(|_| scenario == Scenario::Amnesia),
+        stalls: if scenario == Scenario::Lag { 10 } else { random.choose(&[0, 1, 5, 20]) },
         weights,
     }
 }

@@ -2,25 +2,27 @@
 
 use crate::adversary::{Adversary, Lie, Scene};
 use crate::checkers::{Egress, Pace, Safety};
-use crate::disk::{Disk, roots, sign};
+use crate::disk::{Disk, Signer, roots, sign};
 use crate::network::{Network, bytes_of};
 use crate::random::Random;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Header};
+use aitbc_core::block::{Candidate, Header, Reproposal};
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
 use aitbc_core::consensus::output::{Event as CoreEvent, Halt, Output, Rows, Write};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{Address, PublicKey, Signature};
+use aitbc_core::light::Client;
 use aitbc_core::memory::{Cause, MarkReply};
 use aitbc_core::message::Message;
 use aitbc_core::params::Parameters;
 use aitbc_core::sync::Planner;
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::validators::{Index, Validator, ValidatorSet};
-use aitbc_core::vote::{Cert, Kind, Vote};
+use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ const EXPIRY: u64 = 1_500;
 /// that has sent nothing yet, so that C16's "once to every peer" and C18's "at most once per 50 ms" bound nothing, and each
 /// certificate would be relayed by everybody to everybody without end.
 const RESTART_MS: (u64, u64) = (10, 60);
+/// How long the lane of blocks stands still: many epochs of a block or two.
+const STALL_MS: (u64, u64) = (20, 1_000);
 
 /// What a scenario fixes.
 pub struct Plan {
@@ -58,6 +62,12 @@ pub struct Plan {
     pub tell: bool,
     /// A new batch every so many milliseconds, from a random live author; 0 for none.
     pub batch_every: u64,
+    /// Weights in epochs 2, 3, …, again from the first after the last; 0 is no member. Empty: as in `weights` for ever.
+    pub schedule: Vec<Vec<u32>>,
+    /// Percent of boundary blocks around whose proposal their leader dies, while there is chaos.
+    pub boundary_crashes: u64,
+    /// Percent of writes of final blocks that hold up all later ones for long, while there is chaos: votes have another lane.
+    pub stalls: u64,
 }
 
 impl Plan {
@@ -67,12 +77,20 @@ impl Plan {
         self.weights.len() + usize::from(twin)
     }
 
-    fn set(&self) -> ValidatorSet {
+    /// E1: set(0) = set(1) is that of genesis.
+    fn weights_of(&self, epoch: u64) -> &[u32] {
+        let scheduled = epoch.checked_sub(2).filter(|_| !self.schedule.is_empty());
+        scheduled.map_or(&self.weights, |at| &self.schedule[at as usize % self.schedule.len()])
+    }
+
+    pub fn set(&self, epoch: u64) -> ValidatorSet {
         // Keys are names here: signatures are those of `sign`.
-        let member = |(i, weight): (usize, &u32)| Validator { key: PublicKey([i as u8 + 1; 32]), weight: *weight };
-        let members = self.weights.iter().enumerate().map(member).collect();
-        let set = ValidatorSet::new(members).expect("a plan has members of weight, with keys of their own");
-        let n = self.weights.len() as Index;
+        let member = |(i, weight): (usize, &u32)| Validator { key: key_of(i as Index), weight: *weight };
+        let weights = self.weights_of(epoch).iter().enumerate().filter(|(_, weight)| **weight > 0);
+        let set = ValidatorSet::new(weights.map(member).collect());
+        let set = set.expect("a plan has members of weight, with keys of their own");
+        let n = set.len() as Index;
+        // A liar is a member of every set, with the same index.
         match self.byzantine.filter(|_| self.leads_often) {
             None => set,
             Some((who, _)) => set.with_cycle((0..n).filter(|i| *i != who).flat_map(|i| [who, who, i]).collect()),
@@ -89,8 +107,14 @@ struct Node {
     life: u64,
     disk: Disk,
     timer: Option<u64>,
-    /// Commits asked for and not answered.
-    pending: Vec<Pending>,
+    /// Commits of votes, certificates and Seals asked for and not answered.
+    writes: Vec<Write>,
+    /// Final blocks on their way into the ledger, by a lane of their own: epochs behind the votes, if it must be.
+    blocks: Vec<(Vec<(Hash, Candidate)>, Cert)>,
+    /// No block is written before.
+    stalled_until: u64,
+    /// Height of the ledger as this process began.
+    began_at: u64,
     planner: Planner,
     clock_skew: i64,
     /// Parts per million that the wall clock runs too fast.
@@ -100,16 +124,11 @@ struct Node {
     copy: Option<Disk>,
 }
 
-#[derive(Clone)]
-enum Pending {
-    Write(Write),
-    Blocks(Vec<(Hash, Candidate)>, Cert),
-}
-
 enum Event {
     Deliver { from: Index, to: Index, message: Box<Message> },
     Commit { node: Index, life: u64 },
-    Executed { node: Index, life: u64, digest: Hash },
+    Append { node: Index, life: u64 },
+    Executed { node: Index, life: u64, digest: Hash, set: Option<Arc<ValidatorSet>> },
     Stored { node: Index, life: u64, batch: Box<Batch> },
     Told { node: Index, life: u64, input: Box<Input> },
     Look { node: Index, life: u64 },
@@ -121,13 +140,27 @@ enum Event {
     NewBatch,
 }
 
+/// The name of an identity.
+fn key_of(identity: Index) -> PublicKey {
+    PublicKey([identity as u8 + 1; 32])
+}
+
+/// Whose name a key is.
+pub fn identity_of(key: &PublicKey) -> Index {
+    Index::from(key.0[0]).wrapping_sub(1)
+}
+
 /// Signatures of [`sign`].
 #[derive(Debug)]
-struct Cheap;
+pub struct Cheap;
 
 impl Verify for Cheap {
-    fn verifies(&self, signer: Index, message: &[u8], signature: &Signature) -> bool {
-        sign(signer, message) == *signature
+    fn verifies(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        sign(identity_of(key), message) == *signature
+    }
+
+    fn prepared(&self, _: &ValidatorSet) -> Arc<dyn Verify> {
+        Arc::new(Cheap)
     }
 }
 
@@ -138,8 +171,9 @@ pub struct World {
     order: u64,
     events: BTreeMap<(u64, u64), Event>,
     nodes: Vec<Node>,
-    set: Arc<ValidatorSet>,
-    set_hash: Hash,
+    /// By epoch, as far as they were asked for.
+    sets: BTreeMap<u64, Arc<ValidatorSet>>,
+    pub epochs: Epochs,
     chain: Hash,
     pub safety: Safety,
     pub pace: Pace,
@@ -167,6 +201,12 @@ pub struct World {
     pub story: Vec<String>,
     /// Blocks that came by block sync.
     pub synced_blocks: u64,
+    /// Slots in which a boundary block was proposed again (E4).
+    pub reproposals: BTreeSet<(u64, u64)>,
+    /// Starts whose ledger had own votes of a later epoch than that of its next block.
+    pub starts_behind: u64,
+    /// Most epochs between the two at a start.
+    pub worst_lag: u64,
     /// What the liar remembers.
     bases: Vec<Header>,
 }
@@ -177,6 +217,7 @@ impl Event {
         match self {
             Event::Deliver { to: node, .. }
             | Event::Commit { node, .. }
+            | Event::Append { node, .. }
             | Event::Executed { node, .. }
             | Event::Stored { node, .. }
             | Event::Told { node, .. }
@@ -192,7 +233,6 @@ impl Event {
 impl World {
     pub fn new(plan: Plan) -> World {
         let (n, processes) = (plan.weights.len(), plan.processes());
-        let set = Arc::new(plan.set());
         let mut random = Random::new(plan.seed);
         let node = |(clock_skew, clock_drift)| Node {
             core: None,
@@ -200,7 +240,10 @@ impl World {
             life: 0,
             disk: Disk::default(),
             timer: None,
-            pending: Vec::new(),
+            writes: Vec::new(),
+            blocks: Vec::new(),
+            stalled_until: 0,
+            began_at: 0,
             planner: Planner::new(),
             clock_skew,
             clock_drift,
@@ -212,16 +255,17 @@ impl World {
             (off + random.below(40) as i64, random.between(0, 1_000) as i64 - 500)
         };
         let nodes = (0..processes as Index).map(|i| node(clock(i))).collect();
-        let safety = Safety::new(set.clone(), plan.byzantine.iter().map(|(who, _)| *who).collect());
+        let (epochs, chain) = (Epochs::by(&plan.parameters), hash::plain(b"simulated chain"));
+        let safety = Safety::new(chain, epochs, plan.byzantine.iter().map(|(who, _)| *who).collect());
         let mut world = World {
             random,
             now: 0,
             order: 0,
             events: BTreeMap::new(),
             nodes,
-            set_hash: set.hash(),
-            set,
-            chain: hash::plain(b"simulated chain"),
+            sets: BTreeMap::new(),
+            epochs,
+            chain,
             safety,
             pace: Pace::default(),
             made: BTreeMap::new(),
@@ -239,6 +283,9 @@ impl World {
             steps: 0,
             story: Vec::new(),
             synced_blocks: 0,
+            reproposals: BTreeSet::new(),
+            starts_behind: 0,
+            worst_lag: 0,
             bases: Vec::new(),
             plan,
         };
@@ -279,19 +326,42 @@ impl World {
         self.at(self.now, Event::Start { node });
     }
 
-    /// A batch of this author, now.
+    /// The set of an epoch.
+    pub fn set_of(&mut self, epoch: u64) -> Arc<ValidatorSet> {
+        let plan = &self.plan;
+        self.sets.entry(epoch).or_insert_with(|| Arc::new(plan.set(epoch))).clone()
+    }
+
+    fn sets_of(&mut self, epoch: u64) -> Sets {
+        let (previous, current) = (self.set_of(epoch.saturating_sub(1)), self.set_of(epoch));
+        let (older, next) = (self.set_of(epoch.saturating_sub(2)), self.set_of(epoch + 1));
+        Sets { epoch, older, previous, current, next }
+    }
+
+    /// An identity's index in the set of an epoch; `None`: no member.
+    pub fn index_in(&mut self, epoch: u64, identity: Index) -> Option<Index> {
+        self.set_of(epoch).index_of(&key_of(identity))
+    }
+
+    /// A batch of this author, now; in the epoch that it is in, whose member it must be.
     pub fn make_batch(&mut self, author: Index) -> Hash {
+        self.try_batch(author).expect("the author runs, and is a member")
+    }
+
+    fn try_batch(&mut self, identity: Index) -> Option<Hash> {
+        let core = self.nodes[usize::from(identity)].core.as_ref();
+        let (epoch, author) = (core?.epoch(), core?.member()?);
         let seq = self.next_seq;
         self.next_seq += 1;
-        let expiry_height = self.ledger_height(author) + EXPIRY;
-        let txs = vec![transaction(author, seq, expiry_height)];
-        let mut batch = Batch { epoch: 0, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
+        let expiry_height = self.ledger_height(identity) + EXPIRY;
+        let txs = vec![transaction(identity, seq, expiry_height)];
+        let mut batch = Batch { epoch, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
         let digest = batch.digest();
-        batch.signature = sign(author, &Batch::sign_bytes(&self.chain, &digest));
+        batch.signature = sign(identity, &Batch::sign_bytes(&self.chain, &digest));
         self.made.insert(digest, self.now);
-        self.send_all(author, &Message::Batch(Box::new(batch.clone())));
-        self.store(author, batch);
-        digest
+        self.send_all(identity, &Message::Batch(Box::new(batch.clone())));
+        self.store(identity, batch);
+        Some(digest)
     }
 
     pub fn set_batch_every(&mut self, ms: u64) {
@@ -312,6 +382,11 @@ impl World {
 
     pub fn live(&self) -> Vec<Index> {
         (0..self.n as Index).filter(|i| self.is_up(*i)).collect()
+    }
+
+    /// Starts that found the last block of an epoch without its Seal, of all.
+    pub fn rebuilt_seals(&self) -> u64 {
+        self.nodes.iter().map(|node| node.disk.rebuilt_seals).sum()
     }
 
     pub fn honest(&self) -> Vec<Index> {
@@ -338,8 +413,9 @@ impl World {
         match event {
             Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Commit { node, life } if self.lives(node, life) => self.commit(node),
-            Event::Executed { node, life, digest } if self.lives(node, life) => {
-                self.give(node, Input::Executed { digest, roots: roots(digest) });
+            Event::Append { node, life } if self.lives(node, life) => self.append(node),
+            Event::Executed { node, life, digest, set } if self.lives(node, life) => {
+                self.give(node, Input::Executed { digest, roots: roots(digest), set });
             }
             Event::Stored { node, life, batch } if self.lives(node, life) => self.stored(node, *batch),
             Event::Told { node, life, input } if self.lives(node, life) => self.give(node, *input),
@@ -357,6 +433,7 @@ impl World {
             Event::NewBatch => self.new_batch(),
             // Meant for a process that is gone.
             Event::Commit { .. }
+            | Event::Append { .. }
             | Event::Executed { .. }
             | Event::Stored { .. }
             | Event::Told { .. }
@@ -380,7 +457,7 @@ impl World {
         let live = self.live();
         if !live.is_empty() {
             let author = self.random.choose(&live);
-            self.make_batch(author);
+            let _ = self.try_batch(author);
         }
         let pause = self.random.between(1, 2 * self.plan.batch_every);
         self.at(self.now + pause, Event::NewBatch);
@@ -445,12 +522,15 @@ impl World {
         state.core = None;
         state.life += 1;
         state.timer = None;
-        let pending = std::mem::take(&mut self.nodes[usize::from(node)].pending);
-        // A database commits in order, so what survives is a prefix.
-        let survive = self.random.below(pending.len() as u64 + 1) as usize;
-        for item in pending.iter().take(survive) {
+        state.stalled_until = 0;
+        let (writes, blocks) = (std::mem::take(&mut state.writes), std::mem::take(&mut state.blocks));
+        // A lane commits in order, so what survives of each is a prefix.
+        let survive = self.random.below(writes.len() as u64 + 1) as usize;
+        for item in writes.iter().take(survive) {
             self.write(node, item);
         }
+        let survive = self.random.below(blocks.len() as u64 + 1) as usize;
+        blocks.iter().take(survive).for_each(|(blocks, cert)| self.write_blocks(node, blocks, cert));
     }
 
     fn boot(&mut self, node: Index) {
@@ -472,21 +552,27 @@ impl World {
     }
 
     fn new_core(&mut self, node: Index) {
+        let epoch = self.epochs.after(self.nodes[usize::from(node)].disk.height());
+        let (sets, roster) = (self.sets_of(epoch), (0..self.n as Index).map(key_of).collect());
+        let (key, parameters) = (key_of(self.identity(node)), self.plan.parameters.clone());
+        let seed = self.plan.seed + u64::from(node);
         let config = Config {
-            chain: self.chain,
-            set: self.set.clone(),
-            me: self.identity(node),
-            parameters: self.plan.parameters.clone(),
-            seed: self.plan.seed + u64::from(node),
             verifier: Arc::new(Cheap),
-            set_hash: self.set_hash,
             // Liars run altered code; whose memory goes at every step would never be done asking.
             watches_memory: self.liar(self.identity(node)).is_none() && self.plan.forgetful == 0,
-            accuses: true,
+            ..Config::at(self.chain, key, sets, roster, parameters, seed)
         };
-        let now = self.clock(node);
+        let (now, epochs) = (self.clock(node), self.epochs);
+        let plan = &self.plan;
         let state = &mut self.nodes[usize::from(node)];
-        let mut core = Core::new(config, state.disk.recover(self.chain, &self.set), now);
+        let recovered = state.disk.recover(self.chain, epochs, |epoch| Arc::new(plan.set(epoch)));
+        assert_eq!(recovered.lacks_seal(epochs), None, "P10: validator {node} starts without the Seal of its floor");
+        state.began_at = state.disk.height();
+        let newest = recovered.votes.iter().map(|vote| vote.statement.epoch).max().unwrap_or(0);
+        let lag = newest.saturating_sub(epoch);
+        self.starts_behind += u64::from(lag > 0);
+        self.worst_lag = self.worst_lag.max(lag);
+        let mut core = Core::new(config, recovered, now);
         let mut out = Vec::new();
         core.start(now, &mut out);
         state.core = Some(core);
@@ -501,7 +587,7 @@ impl World {
             return;
         }
         // What is under way mostly gets its chance, or no vote would ever leave.
-        let busy = !self.nodes[usize::from(node)].pending.is_empty();
+        let busy = !self.nodes[usize::from(node)].writes.is_empty();
         if !self.random.percent(self.plan.forgetful) || busy && !self.random.percent(10) {
             return;
         }
@@ -573,7 +659,7 @@ impl World {
                 return self.crash_and_start(node);
             }
             match output {
-                Output::Persist(write) => self.ask_commit(node, Pending::Write(write)),
+                Output::Persist(write) => self.ask_commit(node, write),
                 Output::Send { to, message } => {
                     self.check_certificates(node, &message);
                     self.send(node, to, &message);
@@ -589,9 +675,8 @@ impl World {
                         self.send(node, to, &Message::Batch(Box::new(batch)));
                     }
                 }
-                Output::Mark { to, mark, seen } => {
-                    let Some(asker) = self.set.get(to) else { continue };
-                    let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker.key));
+                Output::Mark { to, asker, mark, seen } => {
+                    let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker));
                     self.send(node, to, &Message::MarkReply(Box::new(MarkReply { mark, signature, seen })));
                 }
                 Output::Timer(at) => {
@@ -601,6 +686,7 @@ impl World {
                     self.at(at, Event::Tick { node, life, at });
                 }
                 Output::Evidence(evidence) => {
+                    // A liar has the same index in every set.
                     let accused = evidence.signer();
                     let guilty = self.liar(accused).is_some_and(Adversary::votes_twice);
                     assert!(guilty || self.liar(node).is_some(), "validator {node} accuses an honest one: {accused}");
@@ -622,55 +708,96 @@ impl World {
                 Output::Halt(halt) => {
                     assert!(self.liar(self.identity(node)).is_some(), "validator {node} halts: {halt:?}");
                 }
-                Output::Event(event) => self.tell_event(node, &event),
+                Output::Entered { sets, .. } => {
+                    self.tell(|| format!("validator {node} enters epoch {}", sets.epoch));
+                }
+                Output::Event(event) => {
+                    self.tell_event(node, &event);
+                    if self.dies_at_boundary(node, &event) {
+                        return self.crash_and_start(node);
+                    }
+                }
             }
         }
     }
 
-    fn ask_commit(&mut self, node: Index, item: Pending) {
-        let (life, chaos) = (self.nodes[usize::from(node)].life, self.in_chaos());
-        self.nodes[usize::from(node)].pending.push(item);
+    fn ask_commit(&mut self, node: Index, write: Write) {
+        let life = self.nodes[usize::from(node)].life;
+        self.nodes[usize::from(node)].writes.push(write);
         let pause = self.random.between(1, 4);
         self.at(self.now + pause, Event::Commit { node, life });
-        if chaos && self.random.percent(self.plan.crashes) {
-            let pause = self.random.below(6);
+        self.perhaps_crash(node);
+    }
+
+    /// The process dies around a commit.
+    fn perhaps_crash(&mut self, node: Index) {
+        if self.in_chaos() && self.random.percent(self.plan.crashes) {
+            let (life, pause) = (self.nodes[usize::from(node)].life, self.random.below(6));
             self.at(self.now + pause, Event::Crash { node, life });
         }
     }
 
-    fn write(&mut self, node: Index, item: &Pending) -> Option<Signature> {
+    fn write(&mut self, node: Index, write: &Write) -> Option<Signature> {
         let me = self.identity(node);
-        let disk = &mut self.nodes[usize::from(node)].disk;
-        match item {
-            Pending::Write(write) => {
-                let signature = disk.commit(&self.chain, me, &write.rows);
-                if self.liar(me).is_none() {
-                    self.note_cast(me, &write.rows);
-                }
-                signature
-            }
-            Pending::Blocks(blocks, cert) => {
-                disk.append(blocks, cert);
-                None
-            }
+        let epoch = statement_of(&write.rows).map_or(0, |statement| statement.epoch);
+        let index = self.index_in(epoch, me).unwrap_or(Index::MAX);
+        let state = &mut self.nodes[usize::from(node)];
+        // The row, or the block that a start makes it of; not one that came into the ledger since.
+        let sealed = epoch
+            .checked_sub(1)
+            .is_none_or(|before| state.disk.seals.contains_key(&before) || self.epochs.last(before) <= state.began_at);
+        assert!(sealed, "P10: validator {me} votes in epoch {epoch} without the Seal of the one before");
+        let signature = state.disk.commit(&self.chain, Signer { identity: me, index }, &write.rows);
+        if self.liar(me).is_none() {
+            self.note_cast(me, &write.rows);
         }
+        signature
+    }
+
+    /// Final blocks for the ledger. Now and then it stands still, and all that come wait.
+    fn ask_append(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
+        let (stalls, pause) = (self.in_chaos() && self.random.percent(self.plan.stalls), self.random.between(1, 4));
+        let until = if stalls { self.now + self.random.between(STALL_MS.0, STALL_MS.1) } else { 0 };
+        let (now, healed) = (self.now, self.plan.network.heal_at);
+        let state = &mut self.nodes[usize::from(node)];
+        state.blocks.push((blocks, cert));
+        state.stalled_until = state.stalled_until.max(until.min(healed));
+        let (life, at) = (state.life, state.stalled_until.max(now + pause));
+        self.at(at, Event::Append { node, life });
+        self.perhaps_crash(node);
+    }
+
+    /// Sometimes a group.
+    fn append(&mut self, node: Index) {
+        let state = &self.nodes[usize::from(node)];
+        if self.now < state.stalled_until {
+            let (at, life) = (state.stalled_until, state.life);
+            return self.at(at, Event::Append { node, life });
+        }
+        let all = state.blocks.len();
+        let group = if self.random.percent(30) { all } else { all.min(1) };
+        let items: Vec<_> = self.nodes[usize::from(node)].blocks.drain(..group).collect();
+        items.iter().for_each(|(blocks, cert)| self.write_blocks(node, blocks, cert));
+    }
+
+    fn write_blocks(&mut self, node: Index, blocks: &[(Hash, Candidate)], cert: &Cert) {
+        self.nodes[usize::from(node)].disk.append(self.epochs, blocks, cert);
     }
 
     fn note_cast(&mut self, me: Index, rows: &Rows) {
-        match rows {
-            Rows::Notar { statement, candidate } => {
-                self.safety.candidate(statement.digest, &candidate.header);
-                self.safety.vote_cast(me, *statement);
-            }
-            Rows::Final { statement, .. } | Rows::Skip { statement } => self.safety.vote_cast(me, *statement),
-            Rows::FinalCert { .. } | Rows::Memory { .. } => {}
+        if let Rows::Notar { statement, candidate } = rows {
+            self.safety.candidate(me, statement, &candidate.header);
+        }
+        if let Some(statement) = statement_of(rows) {
+            let set = self.set_of(statement.epoch);
+            self.safety.vote_cast(&set, me, statement);
         }
     }
 
     fn commit(&mut self, node: Index) {
         // Sometimes a group: all of it is on disk before the first of it is acknowledged.
-        let group = if self.random.percent(30) { self.nodes[usize::from(node)].pending.len() } else { 1 };
-        let items: Vec<Pending> = self.nodes[usize::from(node)].pending.iter().take(group).cloned().collect();
+        let group = if self.random.percent(30) { self.nodes[usize::from(node)].writes.len() } else { 1 };
+        let items: Vec<Write> = self.nodes[usize::from(node)].writes.iter().take(group).cloned().collect();
         if group > 1 {
             for item in &items {
                 self.write(node, item);
@@ -679,18 +806,16 @@ impl World {
         let life = self.nodes[usize::from(node)].life;
         for item in items {
             if self.lives(node, life) {
-                self.nodes[usize::from(node)].pending.remove(0);
+                self.nodes[usize::from(node)].writes.remove(0);
                 self.commit_one(node, item);
             }
         }
     }
 
-    fn commit_one(&mut self, node: Index, item: Pending) {
+    fn commit_one(&mut self, node: Index, write: Write) {
         // Rarely the connection breaks: the outcome is unknown, the process ends (P6). Blocks are tried until they hold.
-        let vote = matches!(item, Pending::Write(_));
-        let lost = vote && self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
-        let signature = if lost && self.random.percent(50) { None } else { self.write(node, &item) };
-        let Pending::Write(write) = item else { return };
+        let lost = self.in_chaos() && self.plan.crashes > 0 && self.random.percent(1);
+        let signature = if lost && self.random.percent(50) { None } else { self.write(node, &write) };
         if lost {
             self.give(node, Input::WriteFailed { write: write.id, failure: WriteFailure::Unknown });
             let (life, pause) = (self.nodes[usize::from(node)].life, self.random.below(50));
@@ -699,13 +824,19 @@ impl World {
         self.give(node, Input::Durable { write: write.id, signature });
     }
 
+    /// E1: what the state after the last block of an epoch decides.
+    fn set_after(&mut self, height: u64) -> Option<Arc<ValidatorSet>> {
+        self.epochs.is_boundary(height).then(|| self.set_of(self.epochs.of(height) + 2))
+    }
+
     fn execute(&mut self, node: Index, digest: Hash, candidate: &Candidate) {
         let state = &self.nodes[usize::from(node)];
         for batch in &candidate.header.batches {
             assert!(state.disk.batches.contains_key(&batch.digest), "asked to execute without its batches");
         }
         let (life, pause) = (state.life, self.random.between(0, 3));
-        self.at(self.now + pause, Event::Executed { node, life, digest });
+        let set = self.set_after(candidate.header.height);
+        self.at(self.now + pause, Event::Executed { node, life, digest, set });
     }
 
     fn finalized(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
@@ -713,7 +844,7 @@ impl World {
         for (digest, candidate) in &blocks {
             self.note_final(node, candidate, *digest);
         }
-        self.ask_commit(node, Pending::Blocks(blocks, cert));
+        self.ask_append(node, blocks, cert);
     }
 
     fn note_final(&mut self, node: Index, candidate: &Candidate, digest: Hash) {
@@ -730,18 +861,24 @@ impl World {
         self.safety.block_final(&self.chain, node, header, digest);
     }
 
-    fn check_certificate(&self, node: Index, cert: &Cert) {
+    fn check_certificate(&mut self, node: Index, cert: &Cert) {
         if self.liar(self.identity(node)).is_none() {
-            self.safety.certificate(&self.chain, node, cert);
+            let set = self.set_of(cert.statement.epoch);
+            self.safety.certificate(&self.chain, &set, node, cert);
         }
     }
 
     /// Whatever an honest validator passes on.
-    fn check_certificates(&self, node: Index, message: &Message) {
+    fn check_certificates(&mut self, node: Index, message: &Message) {
         match message {
             Message::Cert(cert) => self.check_certificate(node, cert),
             Message::Certs { certs } => certs.iter().for_each(|cert| self.check_certificate(node, cert)),
             Message::Proposal(proposal) => proposal.proof.iter().for_each(|cert| self.check_certificate(node, cert)),
+            Message::Reproposal(again) => {
+                again.proof.iter().for_each(|cert| self.check_certificate(node, cert));
+                self.reproposals.insert((again.epoch, again.slot));
+            }
+            Message::Seal(seal) => self.check_certificate(node, &seal.cert),
             Message::Blocks(blocks) => blocks.cert.iter().for_each(|cert| self.check_certificate(node, cert)),
             _ => {}
         }
@@ -750,7 +887,7 @@ impl World {
     fn tell_event(&mut self, node: Index, event: &CoreEvent) {
         let me = self.identity(node);
         match event {
-            CoreEvent::Proposed { slot, height, .. } if self.set.leader(0, *slot) == me => {
+            CoreEvent::Proposed { slot, height, .. } if self.leads(node, *slot) => {
                 self.tell(|| format!("validator {me} proposes height {height} in slot {slot}"));
             }
             CoreEvent::Voted { statement } if statement.kind == Kind::Skip => {
@@ -763,6 +900,23 @@ impl World {
         }
     }
 
+    fn leads(&mut self, node: Index, slot: u64) -> bool {
+        let me = self.identity(node);
+        let Some(epoch) = self.nodes[usize::from(node)].core.as_ref().map(Core::epoch) else { return false };
+        self.index_in(epoch, me) == Some(self.set_of(epoch).leader(epoch, slot))
+    }
+
+    /// The leader of the last block of an epoch dies as it proposes, or when it has voted.
+    fn dies_at_boundary(&mut self, node: Index, event: &CoreEvent) -> bool {
+        let CoreEvent::Proposed { slot, height, .. } = event else { return false };
+        let chance = self.plan.boundary_crashes;
+        chance > 0
+            && self.in_chaos()
+            && self.epochs.is_boundary(*height)
+            && self.leads(node, *slot)
+            && self.random.percent(chance)
+    }
+
     fn store(&mut self, node: Index, batch: Batch) {
         let (life, pause) = (self.nodes[usize::from(node)].life, self.random.between(1, 5));
         self.at(self.now + pause, Event::Stored { node, life, batch: Box::new(batch) });
@@ -770,7 +924,9 @@ impl World {
 
     fn stored(&mut self, node: Index, batch: Batch) {
         let digest = batch.digest();
-        if sign(batch.author, &Batch::sign_bytes(&self.chain, &digest)) != batch.signature {
+        let set = self.set_of(batch.epoch);
+        let author = set.get(batch.author).map(|author| identity_of(&author.key));
+        if author.is_none_or(|author| sign(author, &Batch::sign_bytes(&self.chain, &digest)) != batch.signature) {
             return;
         }
         let input = Input::BatchDurable {
@@ -790,7 +946,37 @@ impl World {
         self.at(self.now + pause, Event::Told { node, life, input: Box::new(Input::Evidence(evidence)) });
     }
 
+    /// An independent light client goes through a ledger from genesis (L1, L2): no certificate of a set outside its epoch.
+    pub fn audit(&mut self, node: Index) {
+        let blocks = self.nodes[usize::from(node)].disk.blocks.clone();
+        let mut client = Client::at_genesis(self.chain, (*self.set_of(0)).clone());
+        let decide = |key: &PublicKey, message: &[u8], signature: &Signature| Cheap.verifies(key, message, signature);
+        for (_, candidate, cert) in blocks {
+            let header = &candidate.header;
+            if header.epoch != client.epoch() {
+                let set = self.set_of(header.epoch);
+                client.enter_epoch((*set).clone()).unwrap_or_else(|cause| panic!("L2 at validator {node}: {cause}"));
+            }
+            let taken = client.advance_by(header, cert.as_ref(), decide);
+            taken.unwrap_or_else(|cause| panic!("L1 at validator {node}: {cause}"));
+        }
+    }
+
     // ---- messages ----
+
+    /// Votes that a message carries in the open.
+    fn votes_in(&mut self, message: &Message) -> Vec<Vote> {
+        match message {
+            Message::Vote(vote) => vec![vote.clone()],
+            Message::Proposal(proposal) => vec![proposal.candidate.vote(proposal.candidate.header.digest())],
+            Message::Reproposal(again) => {
+                let Reproposal { epoch, slot, digest, signature, .. } = **again;
+                let statement = Statement { epoch, slot, kind: Kind::Notar, digest };
+                vec![Vote { statement, signer: self.set_of(epoch).leader(epoch, slot), signature }]
+            }
+            _ => Vec::new(),
+        }
+    }
 
     fn send_all(&mut self, from: Index, message: &Message) {
         let me = self.identity(from);
@@ -802,16 +988,19 @@ impl World {
     fn send(&mut self, from: Index, to: Index, message: &Message) {
         let me = self.identity(from);
         if let Some(liar) = self.liar(me) {
-            let (chain, n) = (self.chain, self.n);
-            let mut scene = Scene { chain, me, n, random: &mut self.random, bases: &mut self.bases };
+            let (chain, epochs, n) = (self.chain, self.epochs, self.n);
+            let mut scene = Scene { chain, epochs, me, n, random: &mut self.random, bases: &mut self.bases };
             let lies = liar.twist(&mut scene, to, message);
             return self.lie(me, lies);
         }
         self.egress.sent(self.now, from, to, message);
-        for vote in votes_in(message).into_iter().filter(|vote| vote.signer == from) {
+        for vote in self.votes_in(message) {
+            if self.index_in(vote.statement.epoch, from) != Some(vote.signer) {
+                continue;
+            }
             let durable = self.nodes[usize::from(from)].disk.has_vote(&vote.statement);
             assert!(durable, "P5: a vote of {from} leaves before it is durable: {:?}", vote.statement);
-            self.safety.vote_left(&vote);
+            self.safety.vote_left(from, vote.statement);
             self.voted_at.push(self.now);
         }
         self.post(from, to, 0, message);
@@ -849,8 +1038,8 @@ impl World {
         }
         let me = self.identity(to);
         if let Some(liar) = self.liar(me) {
-            let (chain, n) = (self.chain, self.n);
-            let mut scene = Scene { chain, me, n, random: &mut self.random, bases: &mut self.bases };
+            let (chain, epochs, n) = (self.chain, self.epochs, self.n);
+            let mut scene = Scene { chain, epochs, me, n, random: &mut self.random, bases: &mut self.bases };
             let lies = liar.hear(&mut scene, &message);
             self.lie(me, lies);
         }
@@ -863,6 +1052,9 @@ impl World {
             Message::Vote(vote) => self.give(to, Input::Vote { from, vote }),
             Message::Cert(cert) => self.give(to, Input::Cert { from, cert }),
             Message::Certs { certs } => certs.into_iter().for_each(|cert| self.give(to, Input::Cert { from, cert })),
+            Message::Reproposal(reproposal) => self.give(to, Input::Reproposal { from, reproposal: *reproposal }),
+            Message::SealReq { epoch } => self.give(to, Input::SealReq { from, epoch }),
+            Message::Seal(seal) => self.give(to, Input::Seal { from, seal: *seal }),
             Message::CandReq { digests } => self.give(to, Input::CandReq { from, digests }),
             Message::Cand(candidate) => self.give(to, Input::Cand { from, candidate: *candidate }),
             Message::CertReq { slots } => self.give(to, Input::CertReq { from, slots }),
@@ -877,6 +1069,8 @@ impl World {
             }
             Message::BlocksReq { from: height, count } => self.answer_blocks(to, from, height, count),
             Message::Blocks(blocks) => self.heard_blocks(to, from, blocks),
+            // No node of the simulation prunes, so none fetches a snapshot.
+            Message::HeadersReq { .. } | Message::Headers(_) | Message::SnapshotReq { .. } | Message::Snapshot(_) => {}
             Message::MarkQuery { nonce } => self.give(to, Input::MarkQuery { from, nonce }),
             Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }
@@ -890,11 +1084,10 @@ fn transaction(author: Index, nonce: u64, expiry_height: u64) -> SignedTransacti
     SignedTransaction { transaction, signature: Signature([0; 64]) }
 }
 
-/// Votes that a message carries in the open.
-fn votes_in(message: &Message) -> Vec<Vote> {
-    match message {
-        Message::Vote(vote) => vec![vote.clone()],
-        Message::Proposal(proposal) => vec![proposal.candidate.vote(proposal.candidate.header.digest())],
-        _ => Vec::new(),
+/// The vote that a commit holds.
+fn statement_of(rows: &Rows) -> Option<Statement> {
+    match rows {
+        Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => Some(*statement),
+        Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => None,
     }
 }

@@ -54,6 +54,9 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         forgetful: 0,
         tell: false,
         batch_every: 0,
+        schedule: Vec::new(),
+        boundary_crashes: 0,
+        stalls: 0,
     }
 }
 
@@ -62,7 +65,8 @@ fn chaos(seed: u64, weights: &[u32]) -> Plan {
     let skip_timeout_ms = random.choose(&[60, 100, 150]);
     let parameters = Parameters { skip_timeout_ms, ..Parameters::default() };
     let network = Network::chaos(weights.len(), HEAL_AT, &mut random);
-    Plan { parameters, network, crashes: random.choose(&[0, 2, 6]), batch_every: 10, ..plan(seed, weights) }
+    let (crashes, stalls) = (random.choose(&[0, 2, 6]), random.choose(&[0, 5]));
+    Plan { parameters, network, crashes, stalls, batch_every: 10, ..plan(seed, weights) }
 }
 
 /// After the heal everything that live validators offer becomes final, everywhere, and the chain keeps its pace.
@@ -246,6 +250,38 @@ fn all_four_killed_at_once_lose_nothing_and_go_on() {
     });
 }
 
+/// P10, P8: nobody can tell it how its epoch ended where its block is in the ledger and the Seal is not.
+#[test]
+fn a_validator_alone_goes_on_from_the_last_block_of_an_epoch_without_its_seal() {
+    let mut rebuilt = 0;
+    with_seeds("alone, epochs of two", 20, |seed| {
+        let alone = chaos(seed, &[1]);
+        let parameters = Parameters { epoch_blocks: 2, ..alone.parameters.clone() };
+        let mut world = World::new(Plan { crashes: 10, parameters, ..alone });
+        world.run_until(HEAL_AT);
+        let before = world.safety.height();
+        world.run_until(HEAL_AT + 3_000);
+        assert!(world.safety.height() > before + 20, "{} after {before}", world.safety.height());
+        rebuilt += world.rebuilt_seals();
+    });
+    assert!(rebuilt > 0, "no start found a last block without its Seal: this tells nothing");
+}
+
+/// The ledger's blocks may be epochs behind its votes when a validator starts: it votes in none of them again.
+#[test]
+fn votes_that_are_epochs_ahead_of_the_blocks_of_a_ledger_are_not_cast_again() {
+    let (mut starts, mut worst) = (0, 0);
+    for seed in 1..=40 {
+        let scenario = Some(Scenario::Lag);
+        let wanted = Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms: None, tell: false, epochs: true };
+        let verdict = run(&wanted);
+        assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario lag --epochs");
+        (starts, worst) = (starts + verdict.starts_behind, worst.max(verdict.worst_lag));
+    }
+    println!("{starts} starts behind, by {worst} epochs at most");
+    assert!(starts > 0 && worst >= 4, "{starts} starts behind, by {worst} epochs at most: this tells nothing");
+}
+
 #[test]
 fn a_validator_alone_makes_blocks() {
     let mut world = World::new(Plan { batch_every: 50, ..plan(1, &[1]) });
@@ -259,8 +295,15 @@ fn a_validator_alone_makes_blocks() {
 fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_comes_back() {
     let (mut losses, mut recoveries) = (0, 0);
     for seed in 1..=1_500 {
-        let wanted =
-            Wanted { seed, nodes: None, slots: 0, scenario: Some(Scenario::Amnesia), chaos_ms: None, tell: false };
+        let wanted = Wanted {
+            seed,
+            nodes: None,
+            slots: 0,
+            scenario: Some(Scenario::Amnesia),
+            chaos_ms: None,
+            tell: false,
+            epochs: false,
+        };
         let verdict = run(&wanted);
         assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario amnesia");
         losses += verdict.losses;

@@ -1,6 +1,7 @@
 //! Many seeds, each with the scenario that it chooses: `SIM_SEEDS=1000000 SIM_FIRST=1 SIM_THREADS=2`; `SIM_SCENARIO=forgetful`
 //! and `SIM_CHAOS_MS=8000` choose instead, `SIM_STOP=1` ends at the first seed that violates something.
 
+use aitbc_sim::adversary::Adversary;
 use aitbc_sim::run::{Scenario, Verdict, Wanted, run};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,24 @@ fn number(name: &str, default: u64) -> u64 {
 fn wanted(seed: u64) -> Wanted {
     let chaos_ms = Some(number("SIM_CHAOS_MS", 0)).filter(|ms| *ms > 0);
     let scenario = std::env::var("SIM_SCENARIO").ok().and_then(|name| Scenario::from_name(&name));
-    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false }
+    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false }
+}
+
+/// The same with epochs of a few blocks, and sets that change. Scenarios that are run by name only are drawn too.
+fn with_epochs(seed: u64) -> Wanted {
+    let wanted = wanted(seed);
+    let [reproposer, forger, early] = Adversary::OF_EPOCHS;
+    let named = match seed % 16 {
+        0 | 8 => Some(Scenario::Amnesia),
+        1 => Some(Scenario::Liar(reproposer)),
+        3 | 9 => Some(Scenario::OftenLeader(reproposer)),
+        7 | 15 => Some(Scenario::Lag),
+        5 => Some(Scenario::Liar(forger)),
+        11 => Some(Scenario::OftenLeader(forger)),
+        13 => Some(Scenario::Liar(early)),
+        _ => None,
+    };
+    Wanted { scenario: wanted.scenario.or(named), epochs: true, slots: 40, ..wanted }
 }
 
 /// What many runs come to.
@@ -28,17 +46,25 @@ struct Sums {
     worst_first_final_ms: u64,
     worst_egress: u64,
     synced_blocks: u64,
+    epochs: u64,
+    reproposals: u64,
+    recoveries: u64,
+    rebuilt_seals: u64,
+    starts_behind: u64,
+    worst_lag: u64,
     failures: Vec<String>,
 }
 
 impl Sums {
-    fn of(seed: u64, verdict: Verdict) -> Sums {
+    fn of(wanted: &Wanted, verdict: Verdict) -> Sums {
+        let seed = wanted.seed;
         let Verdict { scenario, nodes, .. } = &verdict;
         let failure = verdict.violation.as_ref().map(|violation| {
-            let Wanted { scenario: chosen, chaos_ms, .. } = wanted(seed);
+            let Wanted { scenario: chosen, chaos_ms, epochs, .. } = wanted;
             let mut replay = format!("aitbc-node sim --seed {seed}");
             chosen.iter().for_each(|chosen| replay += &format!(" --scenario {}", chosen.name()));
             chaos_ms.iter().for_each(|ms| replay += &format!(" --chaos-ms {ms}"));
+            replay += if *epochs { " --epochs" } else { "" };
             format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}")
         });
         Sums {
@@ -52,6 +78,12 @@ impl Sums {
             worst_first_final_ms: verdict.first_final_ms,
             worst_egress: verdict.egress,
             synced_blocks: verdict.synced_blocks,
+            epochs: verdict.epochs,
+            reproposals: verdict.reproposals,
+            recoveries: verdict.recoveries,
+            rebuilt_seals: verdict.rebuilt_seals,
+            starts_behind: verdict.starts_behind,
+            worst_lag: verdict.worst_lag,
         }
     }
 
@@ -65,13 +97,37 @@ impl Sums {
         self.worst_first_final_ms = self.worst_first_final_ms.max(other.worst_first_final_ms);
         self.worst_egress = self.worst_egress.max(other.worst_egress);
         self.synced_blocks += other.synced_blocks;
+        self.epochs += other.epochs;
+        self.reproposals += other.reproposals;
+        self.recoveries += other.recoveries;
+        self.rebuilt_seals += other.rebuilt_seals;
+        self.starts_behind += other.starts_behind;
+        self.worst_lag = self.worst_lag.max(other.worst_lag);
         self.failures.extend(other.failures);
     }
 }
 
 #[test]
 fn no_seed_violates_anything() {
-    let (first, seeds) = (number("SIM_FIRST", 1), number("SIM_SEEDS", 10_000));
+    run_seeds(number("SIM_SEEDS", 10_000), wanted);
+}
+
+#[test]
+fn no_seed_with_short_epochs_violates_anything() {
+    let seeds = number("SIM_EPOCH_SEEDS", number("SIM_SEEDS", 10_000).div_ceil(5));
+    let sums = run_seeds(seeds, with_epochs);
+    println!(
+        "{} epochs, {} re-proposals, {} recoveries, {} starts without the Seal of their floor, {} with blocks behind votes, by {} epochs at most",
+        sums.epochs, sums.reproposals, sums.recoveries, sums.rebuilt_seals, sums.starts_behind, sums.worst_lag
+    );
+    assert!(seeds < 1_000 || sums.reproposals > 0, "no last block of an epoch was ever proposed again");
+    assert!(seeds < 1_000 || sums.rebuilt_seals > 0, "no start ever found the last block of an epoch without its Seal");
+    assert!(seeds < 1_000 || sums.worst_lag >= 4, "no start ever found its blocks four epochs behind its votes");
+}
+
+/// All of them, and that nothing was violated.
+fn run_seeds(seeds: u64, wanted: impl Fn(u64) -> Wanted + Sync + Copy) -> Sums {
+    let first = number("SIM_FIRST", 1);
     let (next, started, stop) = (AtomicU64::new(first), Instant::now(), number("SIM_STOP", 0) > 0);
     let work = || {
         let mut sums = Sums::default();
@@ -80,7 +136,8 @@ fn no_seed_violates_anything() {
             if seed >= first + seeds {
                 return sums;
             }
-            sums.merge(Sums::of(seed, run(&wanted(seed))));
+            let wanted = wanted(seed);
+            sums.merge(Sums::of(&wanted, run(&wanted)));
             if stop && !sums.failures.is_empty() {
                 // Seeds below this one are under way, so that the first of all is among those found.
                 next.store(first + seeds, Ordering::Relaxed);
@@ -106,6 +163,7 @@ fn no_seed_violates_anything() {
     );
     sums.failures.iter().for_each(|failure| eprintln!("{failure}"));
     assert!(sums.failures.is_empty(), "{} of {seeds} seeds violate something", sums.failures.len());
+    sums
 }
 
 /// Seeds that once violated something, with what was wrong. A change of the world deals them other cards; they stay because they

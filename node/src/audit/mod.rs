@@ -271,6 +271,11 @@ impl Audit {
     /// Header, certificate, and which batches belong to it.
     fn link(&mut self, item: Item) -> Result<Linked, AuditError> {
         let Item { header, leader, cert, batches } = item;
+        // L2: the last header of the epoch before names the next set, which no transaction changes yet (E1).
+        if header.epoch == self.client.epoch().saturating_add(1) {
+            let set = self.client.set().clone();
+            self.client.enter_epoch(set)?;
+        }
         let digest = self.client.advance(&header, cert.as_ref())?;
         if let Some(signature) = leader {
             self.check_leader(&header, digest, signature)?;

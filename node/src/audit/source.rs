@@ -158,6 +158,12 @@ fn sent(height: u64, info: &HeaderInfo) -> Result<Item, AuditError> {
 async fn stored(reader: &Reader, from: u64, to: u64) -> Result<Chunk, AuditError> {
     let to = to.min(from.saturating_add(ROWS - 1));
     let mut rows = reader.rows(from, to, u32::try_from(ROWS).unwrap_or(u32::MAX)).await?;
+    let follow = (from..).zip(&rows).take_while(|(height, row)| row.height == *height).count();
+    if let Some(first) = rows.first().filter(|_| follow == 0) {
+        let hole = "its header is not here, as after a snapshot was fetched; the next one is that of";
+        return Err(wrong(from, format!("{hole} {}: begin there", first.height)));
+    }
+    rows.truncate(follow);
     rows.truncate(fitting(&rows));
     let blocks = rows.iter().filter_map(|row| row.block.as_ref().ok());
     let digests: Vec<Hash> = blocks.flat_map(|b| b.candidate.header.batches.iter().map(|b| b.digest)).collect();

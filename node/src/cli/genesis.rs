@@ -5,6 +5,7 @@ use crate::config::duration;
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
 use aitbc_core::hash::Hash;
 use aitbc_core::params::Parameters;
+use aitbc_core::terms::Terms;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -44,9 +45,15 @@ pub(super) struct Build {
     /// A faucet: BALANCE:MOST_OF_ONE_REQUEST.
     #[arg(long, value_parser = faucet)]
     faucet: Option<Faucet>,
+    /// JSON file with the terms of receipts: what `receipts` of the genesis shall say.
+    #[arg(long)]
+    receipts: Option<PathBuf>,
     /// Longest pause between blocks, such as 1s or 500ms.
     #[arg(long, value_parser = time)]
     block_time: Option<Duration>,
+    /// Blocks of an epoch, for which the validators are fixed; 1,000 if absent.
+    #[arg(long)]
+    epoch_blocks: Option<u64>,
     /// Least fee of a transaction.
     #[arg(long)]
     min_fee: Option<u64>,
@@ -78,6 +85,11 @@ fn faucet(text: &str) -> Result<Faucet, String> {
     pair(text, ':', "BALANCE:MOST_OF_ONE_REQUEST").map(|(balance, max_amount)| Faucet { balance, max_amount })
 }
 
+fn terms(path: &Path) -> Result<Terms> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} holds no terms of receipts", path.display()))
+}
+
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     duration(text).ok_or_else(|| "a duration such as 1s or 500ms expected".to_owned())
 }
@@ -93,6 +105,7 @@ struct Shown<'a> {
     validators: &'a [GenesisValidator],
     accounts: &'a [GenesisAccount],
     faucet: &'a Option<Faucet>,
+    receipts: &'a Option<Terms>,
 }
 
 pub(super) fn run(command: Command, format: Format) -> Result<()> {
@@ -114,7 +127,13 @@ fn build(build: Build) -> Result<()> {
         validators: build.validators,
         accounts: build.accounts,
         faucet: build.faucet,
-        parameters: Parameters { block_time_ms, min_fee: build.min_fee.unwrap_or(defaults.min_fee), ..defaults },
+        receipts: build.receipts.as_deref().map(terms).transpose()?,
+        parameters: Parameters {
+            block_time_ms,
+            min_fee: build.min_fee.unwrap_or(defaults.min_fee),
+            epoch_blocks: build.epoch_blocks.unwrap_or(defaults.epoch_blocks),
+            ..defaults
+        },
     };
     genesis.check()?;
     let Some(path) = build.out else {
@@ -151,6 +170,7 @@ fn verify(path: &Path, hash: Option<Hash>, format: Format) -> Result<()> {
         validators: &genesis.validators,
         accounts: &genesis.accounts,
         faucet: &genesis.faucet,
+        receipts: &genesis.receipts,
     };
     output::print(format, &shown)
 }

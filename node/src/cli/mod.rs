@@ -60,6 +60,8 @@ enum Command {
     Query(query::Args),
     /// Check a node or a database again, from genesis: every header, certificate, signature and root.
     Verify(verify::Args),
+    /// Print the OpenAPI document of the REST interface.
+    Openapi,
     /// Replay a simulated run of consensus by its seed.
     Sim(sim::Args),
 }
@@ -77,12 +79,18 @@ pub async fn run(cli: Cli) -> u8 {
         Command::Genesis(command) => genesis::run(command, format),
         Command::Tx(command) => tx::run(command, format).await,
         Command::Query(args) => query::run(args, format).await,
+        Command::Openapi => openapi(),
         Command::Sim(args) => sim::run(args),
     };
     match outcome {
         Ok(()) => 0,
         Err(error) => fail(&error, 1),
     }
+}
+
+fn openapi() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&crate::rpc::openapi::document())?);
+    Ok(())
 }
 
 /// One line with the whole chain of causes.
@@ -127,16 +135,32 @@ mod tests {
             "query mempool",
             "query sync",
             "query genesis",
+            "query supply",
+            "query receipts --job j --limit 5",
+            "query receipts --provider ait1",
             "verify --rpc http://h:1 --genesis g.json --from 0 --to 9 --account ait1 --transaction 0x00",
             "verify --database sqlite:///x.db --genesis g.json --trusted 7:0x00 --output json",
             "sim --seed 7 --nodes 4 --slots 500 --scenario twin",
             "query head --rpc http://h:1 --output json",
+            "openapi",
         ] {
             let words = std::iter::once("aitbc-node").chain(line.split(' '));
             if let Err(error) = Cli::try_parse_from(words) {
                 // Values are checked while the line is read, so placeholders fail, but by their value only.
                 assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation, "{line}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_escrow_is_locked_for_ten_blocks_at_least() {
+        let refused = |blocks: u64| {
+            let line = format!("aitbc-node tx escrow lock --key k.pem --job j --amount 5 --timeout-in {blocks}");
+            Cli::try_parse_from(line.split(' ')).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(10), None);
+        for few in [0, 1, 9] {
+            assert!(refused(few).is_some_and(|error| error.contains("10..=100000000")), "{few}");
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{Format, output};
 use crate::client::Client;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::receipt::Name;
 use anyhow::Result;
 use clap::Subcommand;
 
@@ -45,6 +46,36 @@ enum Question {
         /// Its id.
         id: Hash,
     },
+    /// What a receipt minted.
+    Receipt {
+        /// Its provider.
+        #[arg(long)]
+        provider: Address,
+        /// Its receipt_id.
+        #[arg(value_parser = super::tx::name)]
+        id: Name,
+    },
+    /// Receipts that minted, newest first: all, or those of a job or a provider.
+    Receipts {
+        /// The job's name.
+        #[arg(long, value_parser = super::tx::name, conflicts_with = "provider")]
+        job: Option<Name>,
+        /// The provider.
+        #[arg(long)]
+        provider: Option<Address>,
+        /// Most that are shown.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+    },
+    /// What a client locked for a job.
+    Escrow {
+        /// The client.
+        #[arg(long)]
+        client: Address,
+        /// The job's name.
+        #[arg(value_parser = super::tx::name)]
+        job: Name,
+    },
     /// The validator set.
     Validators,
     /// The other validators, as this node sees them.
@@ -61,6 +92,8 @@ enum Question {
     Sync,
     /// Genesis and its hash.
     Genesis,
+    /// How many units there are.
+    Supply,
 }
 
 pub(super) async fn run(args: Args, format: Format) -> Result<()> {
@@ -70,11 +103,17 @@ pub(super) async fn run(args: Args, format: Format) -> Result<()> {
         Question::Block { height, full } => output::print(format, &client.get_block(height, full).await?),
         Question::Balance { address, proof } => output::print(format, &client.get_balance(&address, proof).await?),
         Question::Tx { id } => output::print(format, &client.transaction(&id).await?),
+        Question::Receipt { provider, id } => output::print(format, &client.receipt(&provider, &id).await?),
+        Question::Receipts { job, provider, limit } => {
+            output::print(format, &client.receipts(job.as_ref(), provider.as_ref(), limit).await?)
+        }
+        Question::Escrow { client: who, job } => output::print(format, &client.escrow(&who, &job).await?),
         Question::Validators => output::print(format, &client.validators().await?),
         Question::Peers => output::print(format, &client.peers().await?),
         Question::Doctor => output::print(format, &client.doctor().await?),
         Question::Mempool { limit } => output::print(format, &client.mempool(limit).await?),
         Question::Sync => output::print(format, &client.sync_status().await?),
         Question::Genesis => output::print(format, &client.genesis().await?),
+        Question::Supply => output::print(format, &client.supply().await?),
     }
 }

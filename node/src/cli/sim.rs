@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// How many milliseconds the chaos lasts; the seed decides without, up to 3,000.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     chaos_ms: Option<u64>,
+    /// Epochs of a few blocks, with validators that come and go.
+    #[arg(long)]
+    epochs: bool,
 }
 
 /// Prints the story and the verdict.
@@ -34,8 +37,8 @@ pub(super) fn run(args: Args) -> Result<()> {
         Scenario::from_name(&name).with_context(|| format!("no scenario \"{name}\"; there are {}", known()))
     });
     let nodes = args.nodes.map(usize::from);
-    let Args { seed, slots, chaos_ms, .. } = args;
-    let wanted = Wanted { seed, nodes, slots, scenario: scenario.transpose()?, chaos_ms, tell: true };
+    let Args { seed, slots, chaos_ms, epochs, .. } = args;
+    let wanted = Wanted { seed, nodes, slots, scenario: scenario.transpose()?, chaos_ms, tell: true, epochs };
     let verdict = simulate(&wanted);
     let mut text: String = verdict.story.iter().map(|line| format!("{line}\n")).collect();
     text += &format!(

@@ -6,14 +6,19 @@ use super::{Format, keys, output};
 use crate::client::Client;
 use crate::rpc::transaction::{Status, TransactionStatus};
 use aitbc_core::hash::Hash;
+use aitbc_core::json;
 use aitbc_core::key::{Address, SecretKey};
-use aitbc_core::params::MAX_EXPIRY_AHEAD;
-use aitbc_core::transaction::{Action, Payment, Transaction};
-use anyhow::{Result, bail, ensure};
+use aitbc_core::params::{MAX_ESCROW_AHEAD, MAX_EXPIRY_AHEAD};
+use aitbc_core::receipt::{AttestedReceipt, Name};
+use aitbc_core::transaction::{Action, Lock, Payment, Transaction};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Least blocks of an escrow: those that come while the transaction is on its way count too.
+const MIN_TIMEOUT_IN: u64 = 10;
 
 /// Kinds of transactions.
 #[derive(Debug, Subcommand)]
@@ -37,6 +42,19 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Mint what a receipt earns its provider and coordinators; anybody may send it.
+    ClaimReceipt {
+        /// JSON file: {"receipt": {…, "signature": {…}}, "attestations": [{"key_id", "sig"}]}.
+        #[arg(long)]
+        file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Lock units for a job, pay its provider, have them back.
+    Escrow {
+        #[command(subcommand)]
+        command: Escrow,
+    },
     /// Take units from the faucet, where the chain has one.
     Faucet {
         /// Who receives; without it, the signer.
@@ -45,6 +63,44 @@ pub(super) enum Command {
         /// Smallest units.
         #[arg(long)]
         amount: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// What can be done with an escrow.
+#[derive(Debug, Subcommand)]
+pub(super) enum Escrow {
+    /// Lock units for a job; an attested receipt of it pays them out.
+    Lock {
+        /// The job's name, as its receipt will have it.
+        #[arg(long, value_parser = name)]
+        job: Name,
+        /// Smallest units.
+        #[arg(long)]
+        amount: u64,
+        /// Who may be paid; without it, whoever coordinators attest.
+        #[arg(long)]
+        provider: Option<Address>,
+        /// Blocks from now on in which a receipt pays out, at least 10; then the units can be had back.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(MIN_TIMEOUT_IN..=MAX_ESCROW_AHEAD))]
+        timeout_in: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Pay the provider of a job by its receipt; anybody may send it.
+    Release {
+        /// JSON file as for claim-receipt.
+        #[arg(long)]
+        file: PathBuf,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have back what was locked for a job, after its timeout.
+    Refund {
+        /// The job's name.
+        #[arg(long, value_parser = name)]
+        job: Name,
         #[command(flatten)]
         common: Common,
     },
@@ -94,6 +150,17 @@ fn payment(text: &str) -> Result<Payment, String> {
     parts.map(|(to, amount)| Payment { to, amount }).ok_or_else(|| "ADDRESS=AMOUNT expected".to_owned())
 }
 
+pub(super) fn name(text: &str) -> Result<Name, String> {
+    let name = Name::new(text).filter(|name| !name.as_str().is_empty());
+    name.ok_or_else(|| "1 to 64 characters of printable ASCII without \" and \\ expected".to_owned())
+}
+
+fn receipt(path: &Path) -> Result<Box<AttestedReceipt>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let attested = json::read(&text).and_then(|value| json::receipt::attested(&value));
+    attested.map(Box::new).with_context(|| format!("{} holds no attested receipt", path.display()))
+}
+
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
@@ -107,20 +174,43 @@ struct Shown {
 pub(super) async fn run(command: Command, format: Format) -> Result<()> {
     match command {
         Command::Transfer { to, amount, common } => {
-            send(common, format, |_| Action::Transfer(Payment { to, amount })).await
+            send(common, format, |_, _| Action::Transfer(Payment { to, amount })).await
         }
-        Command::TransferMany { payments, common } => send(common, format, |_| Action::TransferMany { payments }).await,
+        Command::TransferMany { payments, common } => {
+            send(common, format, |_, _| Action::TransferMany { payments }).await
+        }
+        Command::ClaimReceipt { file, common } => {
+            let receipt = receipt(&file)?;
+            send(common, format, |_, _| Action::ClaimReceipt(receipt)).await
+        }
+        Command::Escrow { command } => escrow(command, format).await,
         Command::Faucet { to, amount, common } => {
-            send(common, format, |signer| Action::Faucet(Payment { to: to.unwrap_or(signer), amount })).await
+            send(common, format, |signer, _| Action::Faucet(Payment { to: to.unwrap_or(signer), amount })).await
         }
     }
 }
 
-async fn send(common: Common, format: Format, action: impl FnOnce(Address) -> Action) -> Result<()> {
+async fn escrow(command: Escrow, format: Format) -> Result<()> {
+    match command {
+        Escrow::Lock { job: job_id, amount, provider, timeout_in, common } => {
+            let lock = |height| Lock { job_id, provider, amount, timeout_height: height + timeout_in };
+            send(common, format, |_, height| Action::LockEscrow(lock(height))).await
+        }
+        Escrow::Release { file, common } => {
+            let receipt = receipt(&file)?;
+            send(common, format, |_, _| Action::ReleaseEscrow(receipt)).await
+        }
+        Escrow::Refund { job, common } => send(common, format, |_, _| Action::RefundEscrow { job_id: job }).await,
+    }
+}
+
+/// `action` is told the signer and the height of the chain.
+async fn send(common: Common, format: Format, action: impl FnOnce(Address, u64) -> Action) -> Result<()> {
     let client = Client::new(&common.rpc)?;
     let key = keys::read(&common.key)?;
     let sender = key.public().address();
-    let (chain, transaction) = prepare(&common, &client, &key, action(sender)).await?;
+    let height = client.get_head().await?.height;
+    let (chain, transaction) = prepare(&common, &client, &key, height, action(sender, height)).await?;
     transaction.check()?;
     let (nonce, fee, expiry_height) = (transaction.nonce, transaction.fee, transaction.expiry_height);
     let signed = transaction.sign(&chain, &key);
@@ -138,14 +228,19 @@ async fn send(common: Common, format: Format, action: impl FnOnce(Address) -> Ac
 }
 
 /// Chain, fee, nonce and expiry as the node says, where they were not given.
-async fn prepare(common: &Common, client: &Client, key: &SecretKey, action: Action) -> Result<(Hash, Transaction)> {
+async fn prepare(
+    common: &Common,
+    client: &Client,
+    key: &SecretKey,
+    height: u64,
+    action: Action,
+) -> Result<(Hash, Transaction)> {
     let info = client.genesis().await?;
     let chain = info.genesis.hash();
     ensure!(chain == info.genesis_hash, "{} tells a genesis hash that is not that of its genesis", common.rpc);
     if let Some(expected) = common.genesis_hash {
         ensure!(chain == expected, "{} is on chain {chain}, not on {expected}", common.rpc);
     }
-    let height = client.get_head().await?.height;
     let nonce = match common.nonce {
         Some(nonce) => nonce,
         None => client.get_balance(&key.public().address(), false).await?.next_nonce,

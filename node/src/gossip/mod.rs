@@ -119,6 +119,8 @@ pub struct Gossip;
 pub struct GossipHandle {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// Closed once nothing listens any more.
+    listening: watch::Receiver<()>,
 }
 
 impl Gossip {
@@ -157,11 +159,16 @@ impl Gossip {
             metrics,
             timing,
         });
-        tokio::spawn(listen::accept(listener, shared.clone()));
+        let (open, listening) = watch::channel(());
+        let accept = listen::accept(listener, shared.clone());
+        tokio::spawn(async move {
+            accept.await;
+            drop(open);
+        });
         for entry in peers {
             tokio::spawn(dial::keep_connected(entry, shared.clone()));
         }
-        Ok(GossipHandle { shared, address })
+        Ok(GossipHandle { shared, address, listening })
     }
 }
 
@@ -202,6 +209,17 @@ impl GossipHandle {
     pub fn said(&self, hello: &Hello) -> bool {
         let identity = &self.shared.identity;
         hello.generation == identity.generation && identity.bindings.may_contain(&hello.binding)
+    }
+
+    /// Whether an answer of block or state sync with so many bytes could be queued for a peer: else making it is in vain.
+    pub fn has_room(&self, to: Index, bytes: usize) -> bool {
+        self.shared.channels.get(to).is_some_and(|channel| channel.outbound.has_room(bytes))
+    }
+
+    /// Returns when the port is free again, after a stop: a later start in this process needs it.
+    pub async fn closed(&self) {
+        // Nothing is ever sent: an error is what is waited for.
+        let _ = self.listening.clone().changed().await;
     }
 
     /// Peers with an open channel, ascending.

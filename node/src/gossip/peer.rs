@@ -48,6 +48,11 @@ impl Outbound {
         dropped
     }
 
+    /// Whether an answer of so many bytes would not be dropped now.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.queues().as_ref().is_some_and(|queues| queues.has_room(bytes))
+    }
+
     fn fill(&self, record: &mut Vec<u8>, left: impl FnMut(&Encoded)) {
         match self.queues().as_mut() {
             Some(queues) => queues.fill(record, left),

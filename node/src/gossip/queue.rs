@@ -57,6 +57,11 @@ impl Queues {
         }
     }
 
+    /// Whether so many bytes of sync could wait beside what waits.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.sync.waiting.len() < self.sync.bound.count && self.sync.bytes + bytes <= self.sync.bound.bytes
+    }
+
     /// Packs the next record, empty if nothing waits. Calls `left` with each message that is now wholly on its way.
     pub fn fill(&mut self, record: &mut Vec<u8>, mut left: impl FnMut(&Encoded)) {
         record.clear();
@@ -204,6 +209,19 @@ mod tests {
         let mut queues = Queues::default();
         let dropped: Vec<usize> = (0..4).map(|_| queues.push(message(Class::Sync, 3 << 20))).collect();
         assert_eq!(dropped, [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn room_for_sync_is_what_its_queue_does_not_hold() {
+        let mut queues = Queues::default();
+        assert!(queues.has_room(SYNC_QUEUE.bytes) && !queues.has_room(SYNC_QUEUE.bytes + 1));
+        queues.push(message(Class::Batches, 5 << 20));
+        queues.push(message(Class::Sync, 5 << 20));
+        assert!(queues.has_room(3 << 20) && !queues.has_room((3 << 20) + 1));
+        for _ in 1..SYNC_QUEUE.count {
+            queues.push(message(Class::Sync, 1));
+        }
+        assert!(!queues.has_room(1));
     }
 
     #[test]

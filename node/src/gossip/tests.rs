@@ -161,6 +161,29 @@ fn batch(seq: u64, kib: usize) -> Batch {
     Batch { epoch: 0, author: 0, seq, expiry_height: 9, txs, signature: Signature([4; 64]) }
 }
 
+/// An answer of block sync of nearly 4 MiB.
+fn blocks(n: u64) -> Message {
+    let header = aitbc_core::block::Header {
+        version: 1,
+        epoch: 0,
+        slot: n,
+        height: n,
+        parent_slot: 0,
+        parent: Hash::ZERO,
+        parent_state_root: Hash::ZERO,
+        parent_results_root: Hash::ZERO,
+        time_ms: 0,
+        proposer: 0,
+        set_hash: Hash::ZERO,
+        next_set_hash: Hash::ZERO,
+        batches: vec![],
+        evidence: vec![],
+    };
+    let batches = (0..15).map(|seq| batch(seq, 255)).collect();
+    let blocks = vec![aitbc_core::block::Block { header, batches }];
+    Message::Blocks(Blocks { blocks, ..Blocks::default() })
+}
+
 fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity {
     Identity {
         chain: chain(),
@@ -520,27 +543,6 @@ async fn a_vote_overtakes_the_batches_and_the_batches_overtake_block_sync() {
     let keys = keys(2);
     let a = Setup::new(&keys).start(0);
     let mut slow = open_by_hand(a.address(), &identity(&keys, 1, 1)).await;
-    let blocks = |n: u64| {
-        let header = aitbc_core::block::Header {
-            version: 1,
-            epoch: 0,
-            slot: n,
-            height: n,
-            parent_slot: 0,
-            parent: Hash::ZERO,
-            parent_state_root: Hash::ZERO,
-            parent_results_root: Hash::ZERO,
-            time_ms: 0,
-            proposer: 0,
-            set_hash: Hash::ZERO,
-            next_set_hash: Hash::ZERO,
-            batches: vec![],
-            evidence: vec![],
-        };
-        let batches = (0..15).map(|seq| batch(seq, 255)).collect();
-        let blocks = vec![aitbc_core::block::Block { header, batches }];
-        Message::Blocks(Blocks { blocks, ..Blocks::default() })
-    };
     a.gossip.send(1, &blocks(1)).expect("queued");
     a.gossip.send(1, &blocks(2)).expect("queued");
     for seq in 0..8 {
@@ -655,6 +657,33 @@ async fn what_is_queued_when_the_node_stops_still_leaves() {
     }
     assert_eq!(kinds.iter().filter(|kind| **kind == "batch").count(), 10);
     assert!(kinds.contains(&"vote"));
+}
+
+#[tokio::test]
+async fn the_port_is_free_once_gossip_has_closed() {
+    let keys = keys(2);
+    let a = Setup::new(&keys).start(0);
+    assert!(bind(a.address()).is_err(), "it listens there");
+    a.stop.send_replace(true);
+    a.gossip.closed().await;
+    bind(a.address()).expect("nobody listens there");
+}
+
+#[tokio::test]
+async fn there_is_room_for_an_answer_where_a_channel_is_open_and_its_queue_not_full() {
+    let keys = keys(2);
+    let a = Setup::new(&keys).start(0);
+    assert!(!a.gossip.has_room(1, 1), "nobody is connected");
+    let stuck = open_by_hand(a.address(), &identity(&keys, 1, 1)).await;
+    a.connected_to(&[1]).await;
+    assert!(a.gossip.has_room(1, MAX_MESSAGE_BYTES));
+    // The peer reads nothing: what does not fit into the sockets waits.
+    until("its queue is full", || {
+        a.gossip.send(1, &blocks(1)).expect("queued or dropped");
+        !a.gossip.has_room(1, MAX_MESSAGE_BYTES)
+    })
+    .await;
+    drop(stuck);
 }
 
 /// What the way costs: `cargo test --release -p aitbc-node --lib -- --ignored --nocapture a_vote_and_a_batch_cost`.

@@ -15,6 +15,7 @@ use super::limits::RECORD_MAX_BYTES;
 use aitbc_core::codec;
 use aitbc_core::message::{MAX_MESSAGE_BYTES, Message};
 use aitbc_core::params::{MAX_BATCH_BYTES, MAX_HEADER_BYTES, MAX_INLINE_CERTS, MAX_VALIDATORS};
+use aitbc_core::state::chunk::CHUNK_BYTES;
 use tokio_tungstenite::tungstenite::Bytes;
 
 /// Marks a chunk that goes on with the message begun in an earlier record.
@@ -63,6 +64,8 @@ pub struct Kind {
 
 /// Bytes of a certificate of the largest set: statement, bitmap, signatures.
 const CERT_BYTES: usize = 49 + 4 + MAX_VALIDATORS.div_ceil(8) + 4 + 64 * MAX_VALIDATORS;
+/// Room beside the leaves of a chunk: for what is hidden left and right of them, and for the leaf with which it ends.
+const CHUNK_EDGE_BYTES: usize = 128 << 10;
 /// Room for tags, lengths and a signature around a capped part.
 const FRAME_BYTES: usize = 1 << 10;
 
@@ -71,7 +74,7 @@ const fn kind(name: &'static str, class: Class, max_bytes: usize) -> Kind {
 }
 
 /// By the borsh tag of [`Message`].
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 22] = [
     kind("status", Class::Consensus, 64),
     kind("proposal", Class::Consensus, MAX_HEADER_BYTES + MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
     kind("vote", Class::Consensus, 256),
@@ -87,6 +90,13 @@ pub const KINDS: [Kind; 15] = [
     kind("blocks", Class::Sync, MAX_MESSAGE_BYTES),
     kind("mark_query", Class::Consensus, 64),
     kind("mark_reply", Class::Consensus, FRAME_BYTES),
+    kind("reproposal", Class::Consensus, MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
+    kind("seal_req", Class::Consensus, 64),
+    kind("seal", Class::Consensus, MAX_HEADER_BYTES + CERT_BYTES + FRAME_BYTES),
+    kind("headers_req", Class::Sync, 64),
+    kind("headers", Class::Sync, MAX_MESSAGE_BYTES),
+    kind("snapshot_req", Class::Sync, 64),
+    kind("snapshot", Class::Sync, CHUNK_BYTES + CHUNK_EDGE_BYTES),
 ];
 
 /// An encoded message, shared by all peers it is sent to.

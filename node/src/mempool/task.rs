@@ -7,19 +7,20 @@ use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::storage::TransactionRow;
-use crate::subscriptions::{Subscriptions, Topic};
+use crate::subscriptions::Subscriptions;
 use crate::verify::Verifier;
 use crate::view::Snapshot;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::consensus::VotingState;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
-use aitbc_core::ledger::TxResult;
+use aitbc_core::ledger::{Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Mempool as Pool, Place, Reason, Rejected, VerifiedTx};
 use aitbc_core::message::Message;
 use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_TXS, MAX_EXPIRY_AHEAD};
 use aitbc_core::state::Account;
-use aitbc_core::transaction::{SignedTransaction, TransactionError};
+use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::Index;
 use futures_util::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
@@ -76,6 +77,8 @@ pub struct Parts {
     pub key: Arc<SecretKey>,
     /// Own index.
     pub index: Index,
+    /// Which heights make an epoch.
+    pub epochs: Epochs,
     /// Lease generation: the high half of batch numbers.
     pub generation: u32,
     /// Whether this validator votes: one that may have lost votes may have lost batch numbers too (A3).
@@ -99,7 +102,8 @@ pub struct Parts {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     verifier: Arc<Verifier>,
-    chain: Hash,
+    rules: Arc<Rules>,
+    metrics: Arc<Metrics>,
 }
 
 /// A sealed batch of ours in no final block yet.
@@ -130,7 +134,8 @@ struct Task {
 /// Starts the task; it ends when all handles and the channel of final blocks are gone.
 pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>) -> Handle {
     let (commands, waiting) = mpsc::channel(COMMANDS);
-    let handle = Handle { commands, verifier: parts.verifier.clone(), chain: parts.chain };
+    let (verifier, rules, metrics) = (parts.verifier.clone(), Arc::new(pool.rules().clone()), parts.metrics.clone());
+    let handle = Handle { commands, verifier, rules, metrics };
     let height = parts.snapshot.borrow().head.height;
     let task = Task {
         parts,
@@ -207,12 +212,12 @@ impl Task {
 
     fn admit_all(&mut self, transactions: Vec<VerifiedTx>) -> Vec<Result<Hash, Rejected>> {
         let snapshot = self.parts.snapshot.borrow().clone();
-        if self.parts.subscriptions.readers(Topic::NewTransactions) == 0 {
+        if !events::pending_wanted(&self.parts.subscriptions) {
             return transactions.into_iter().map(|tx| self.admit(&snapshot, tx)).collect();
         }
         let mut pending = Vec::with_capacity(transactions.len());
         let results = transactions.into_iter().map(|tx| {
-            let known = (tx.id, tx.sender, tx.tx.transaction.nonce);
+            let known = tx.clone();
             self.admit(&snapshot, tx).inspect(|_| pending.push(known))
         });
         let results = results.collect();
@@ -337,10 +342,12 @@ impl Task {
         self.counter += 1;
         let seq = (u64::from(parts.generation) << 32) | u64::from(self.counter);
         let ids: Arc<[Hash]> = txs.iter().map(|tx| tx.id).collect();
-        let expiry_height = self.height + MAX_EXPIRY_AHEAD / 2;
+        let epoch = parts.epochs.after(self.height);
+        // Blocks of this epoch and the next may include it, and none after (V6, E8).
+        let expiry_height = (self.height + MAX_EXPIRY_AHEAD / 2).min(parts.epochs.last(epoch.saturating_add(1)));
         // Cloned: the pool keeps its own until they are final.
         let txs = txs.iter().map(|tx| (*tx.tx).clone()).collect();
-        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (0, parts.index), seq, expiry_height, txs));
+        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (epoch, parts.index), seq, expiry_height, txs));
         let digest = batch.digest();
         if let Err(cause) = parts.gossip.broadcast(&Message::Batch(Box::new((*batch).clone()))) {
             error!(%cause, "a batch of ours is over its cap");
@@ -370,22 +377,30 @@ impl Handle {
         answer.await.ok()
     }
 
+    /// What is refused whatever the state. Asked before a signature is verified: of a claim there may be 18, and whoever
+    /// cannot win with them must not fill the verifier's queue.
+    fn check(&self, tx: &SignedTransaction) -> Result<(), SubmitError> {
+        tx.check()?;
+        self.rules.admit(&tx.transaction.action).map_err(|code| {
+            self.metrics.mempool_rejected.with_label_values(&[code.name()]).inc();
+            Rejected::Receipt { code }.into()
+        })
+    }
+
     /// Stateless checks first, then all signatures together, then the pool; answers in the order of the question.
     async fn submit_all(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, SubmitError>> {
-        let checks: Vec<Result<(), TransactionError>> = transactions.iter().map(SignedTransaction::check).collect();
+        let checks: Vec<Result<(), SubmitError>> = transactions.iter().map(|tx| self.check(tx)).collect();
         let sound =
             transactions.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(tx, _)| tx).collect();
-        let verified = match self.verifier.verify_transactions(&self.chain, sound).await {
+        let verified = match self.verifier.verify_transactions(&self.rules.chain, sound).await {
             Ok(verified) => verified,
-            Err(_) => {
-                return checks.into_iter().map(|check| check.map_err(Into::into).and(Err(SubmitError::Busy))).collect();
-            }
+            Err(_) => return checks.into_iter().map(|check| check.and(Err(SubmitError::Busy))).collect(),
         };
         let good = verified.iter().flatten().cloned().collect();
         let answers = self.ask(|reply| Command::Submit { transactions: good, reply }).await;
         let mut answers = answers.map(Vec::into_iter);
         let mut verified = verified.into_iter();
-        let answer = |check: Result<(), TransactionError>| {
+        let answer = |check: Result<(), SubmitError>| {
             check?;
             match verified.next().flatten() {
                 None => Err(SubmitError::InvalidSignature),
@@ -431,3 +446,6 @@ impl Mempool for Handle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

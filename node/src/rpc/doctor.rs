@@ -7,10 +7,11 @@ use aitbc_core::consensus::doctor::Report;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The core's report, with what the rest of the node knows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Doctor {
     /// What the core says: position, state, cause, diagnosis, votes, fetches, validators.
     #[serde(flatten)]

@@ -6,6 +6,7 @@
 //! 400: the request cannot be read. 422: it can, but this transaction will never be accepted. 409: it does not fit the
 //! chain or the pool as they are now. 429 and 503 carry `Retry-After`. Inner causes are logged, not sent.
 
+use super::transaction::TransactionStatus;
 use crate::mempool::SubmitError;
 use crate::storage::StorageError;
 use aitbc_core::hash::Hash;
@@ -17,12 +18,13 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The body of every error answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// Stable: programs decide by it.
     pub code: String,
@@ -43,6 +45,15 @@ pub enum ApiError {
     /// 400 `UNKNOWN_ADDRESS_FORM`: an address in it is none. 422 `AMOUNT_OUT_OF_RANGE`, `FEE_OUT_OF_RANGE`: over the
     /// bound. 422 `WRONG_CHAIN`: signed for another genesis. 422 `WRONG_SENDER`: sender and public key differ.
     Transaction(JsonError),
+    /// 422 `UNSIGNED_TRANSACTION`: nobody signed it as this chain wants it; the detail says what is missing and how to sign.
+    Unsigned {
+        /// Fields that are not there.
+        missing: Vec<&'static str>,
+        /// This chain's genesis hash, which is signed with it.
+        chain: Hash,
+    },
+    /// 409 with the result's code: a transaction that the node made for a client took no effect.
+    NoEffect(TransactionStatus),
     /// What the pool says of a transaction, see [`submit_code`].
     Submit {
         /// The transaction's id.
@@ -74,7 +85,7 @@ pub enum ApiError {
         /// What to try.
         hint: String,
     },
-    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says.
+    /// 410 `PRUNED`: it was here, and was deleted as `PRUNING` says; or a snapshot was fetched instead of it.
     Pruned {
         /// What was looked for.
         what: String,
@@ -173,6 +184,8 @@ impl ApiError {
                 _ => StatusCode::UNPROCESSABLE_ENTITY,
             },
             ApiError::Submit { error, .. } => submit_status(error),
+            ApiError::Unsigned { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            ApiError::NoEffect(_) => StatusCode::CONFLICT,
             ApiError::NotFound { .. } | ApiError::NotProvable { .. } | ApiError::UnknownRoute { .. } => {
                 StatusCode::NOT_FOUND
             }
@@ -193,8 +206,10 @@ impl ApiError {
     }
 
     /// Stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
+            ApiError::Unsigned { .. } => "UNSIGNED_TRANSACTION",
+            ApiError::NoEffect(status) => status.code.as_deref().unwrap_or("INTERNAL"),
             ApiError::MalformedJson(_) => "MALFORMED_JSON",
             ApiError::MalformedBorsh(_) => "MALFORMED_BORSH",
             ApiError::Transaction(error) => json_code(error),
@@ -229,6 +244,19 @@ impl ApiError {
             ApiError::MalformedBorsh(cause) => format!("the body is not a borsh list of signed transactions: {cause}"),
             ApiError::Transaction(error) => error.to_string(),
             ApiError::Submit { error, .. } => error.to_string(),
+            ApiError::Unsigned { missing, .. } => format!(
+                "a transaction without a signature of this chain is not taken ({} missing): sign as detail.sign says with \
+                 an ed25519 key and send {{\"type\", \"genesis_hash\", \"public_key\", \"nonce\", \"fee\", \
+                 \"expiry_height\", \"payload\", \"signature\"}} to /rpc/send_tx; docs/clients.md has programs",
+                missing.join(", ")
+            ),
+            ApiError::NoEffect(status) => {
+                format!(
+                    "transaction {} took no effect: {}",
+                    status.tx_hash,
+                    status.reason.as_deref().unwrap_or("no reason")
+                )
+            }
             ApiError::UnknownAddressForm(found) => {
                 format!("\"{found}\" is not an address: send ait1… (bech32) or 0x and 40 hex digits")
             }
@@ -247,7 +275,7 @@ impl ApiError {
             ApiError::NotFound { what, hint } => format!("{what} is not known here; {hint}"),
             ApiError::NotProvable { what, hint, .. } => format!("{what} cannot be proven here; {hint}"),
             ApiError::Pruned { what, lowest } => {
-                format!("{what} was deleted here: blocks from height {lowest} on are kept; ask a node that keeps all")
+                format!("{what} is not kept here: blocks from height {lowest} on are kept; ask a node that keeps all")
             }
             ApiError::UnknownRoute { path, .. } => {
                 format!("there is no \"{path}\"; detail.routes lists what there is, docs/rpc.md explains it")
@@ -290,6 +318,14 @@ impl ApiError {
                 detail["tx_hash"] = json!(id);
                 detail
             }
+            ApiError::Unsigned { missing, chain } => json!({
+                "missing": missing,
+                "genesis_hash": chain,
+                "sign": "ed25519 over \"aitbc/tx/v1\" padded with zeros to 16 bytes, then genesis_hash [32], public_key [32], \
+                    nonce u64, fee u64, expiry_height u64, action; a TRANSFER's action is a zero byte, recipient [20], \
+                    amount u64; numbers little-endian",
+            }),
+            ApiError::NoEffect(status) => json!({ "tx_hash": status.tx_hash, "height": status.height }),
             ApiError::UnknownAddressForm(found) | ApiError::MalformedHash(found) | ApiError::MalformedHeight(found) => {
                 json!({ "found": found })
             }
@@ -384,6 +420,7 @@ fn json_code(error: &JsonError) -> &'static str {
         JsonError::Field { field, found, .. } if is_number(found) => match field.rsplit('.').next() {
             Some("amount") => "AMOUNT_OUT_OF_RANGE",
             Some("fee") => "FEE_OUT_OF_RANGE",
+            Some("units") => "UNITS_OUT_OF_RANGE",
             _ => error.code(),
         },
         _ => error.code(),
@@ -403,6 +440,8 @@ pub fn submit_code(error: &SubmitError) -> &'static str {
         SubmitError::Invalid(TransactionError::AmountOutOfRange { .. }) => "AMOUNT_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => "TOTAL_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::NoPayments) => "NO_PAYMENTS",
+        SubmitError::Invalid(TransactionError::NoJob) => "NO_JOB",
+        SubmitError::Invalid(TransactionError::Receipt(error)) => error.code(),
         SubmitError::InvalidSignature => "INVALID_SIGNATURE",
         SubmitError::Rejected(rejected) => rejected.code(),
         SubmitError::Busy => "BUSY",
@@ -415,9 +454,10 @@ fn submit_status(error: &SubmitError) -> StatusCode {
         SubmitError::Invalid(TransactionError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
         SubmitError::Invalid(_) | SubmitError::InvalidSignature => StatusCode::UNPROCESSABLE_ENTITY,
         SubmitError::Rejected(rejected) => match rejected {
-            Rejected::FeeTooLow { .. } | Rejected::FaucetDisabled | Rejected::FaucetLimit { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Rejected::FeeTooLow { .. }
+            | Rejected::FaucetDisabled
+            | Rejected::FaucetLimit { .. }
+            | Rejected::Receipt { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Rejected::SenderFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejected::MempoolFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Rejected::Duplicate
@@ -441,7 +481,7 @@ fn submit_detail(error: &SubmitError) -> Value {
         }
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => json!({ "max": MAX_SUPPLY }),
         SubmitError::Rejected(rejected) => rejected.detail(),
-        SubmitError::Invalid(TransactionError::NoPayments)
+        SubmitError::Invalid(TransactionError::NoPayments | TransactionError::NoJob | TransactionError::Receipt(_))
         | SubmitError::InvalidSignature
         | SubmitError::Busy
         | SubmitError::Stopping => json!({}),

@@ -9,13 +9,14 @@ use aitbc_core::record::{Record, RecordKey};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most convictions of an answer: the newest.
 const MAX_CONVICTIONS: usize = 256;
 
 /// Convictions after a final block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Convictions {
     /// Height of the block after which this holds.
     pub height: u64,
@@ -24,7 +25,7 @@ pub struct Convictions {
 }
 
 /// Misbehaviour of one validator, of one class in one epoch: listed once, however often it happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Conviction {
     /// Who.
     pub validator: Address,
@@ -46,7 +47,7 @@ pub(super) async fn evidence(State(api): State<Api>, uri: Uri) -> Result<Respons
     let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     // The walk passes every account.
     super::written("evidence", move || {
-        let mut evidence: Vec<Conviction> = snapshot.state.records().map(conviction).collect();
+        let mut evidence: Vec<Conviction> = snapshot.state.records().filter_map(conviction).collect();
         evidence.sort_by_key(|found| (std::cmp::Reverse(found.height), found.public_key, found.class));
         evidence.truncate(MAX_CONVICTIONS);
         Ok(Convictions { height: snapshot.head.height, evidence })
@@ -54,9 +55,11 @@ pub(super) async fn evidence(State(api): State<Api>, uri: Uri) -> Result<Respons
     .await
 }
 
-fn conviction((key, record): (&RecordKey, &Record)) -> Conviction {
-    let RecordKey::Evidence { key, epoch, class } = key;
-    let Record::Evidence { slot, height } = record;
+/// `None` where the record is of something else.
+fn conviction((key, record): (&RecordKey, &Record)) -> Option<Conviction> {
+    let (RecordKey::Evidence { key, epoch, class }, Record::Evidence { slot, height }) = (key, record) else {
+        return None;
+    };
     let (validator, public_key) = (key.address(), *key);
-    Conviction { validator, public_key, class: *class, epoch: *epoch, slot: *slot, height: *height }
+    Some(Conviction { validator, public_key, class: *class, epoch: *epoch, slot: *slot, height: *height })
 }

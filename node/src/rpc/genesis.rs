@@ -8,10 +8,11 @@ use aitbc_core::hash::Hash;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Genesis and its hash.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GenesisInfo {
     /// The chain's identity; a client that does not trust this node hashes `genesis` itself.
     pub genesis_hash: Hash,

@@ -9,10 +9,11 @@ use aitbc_core::state::AccountProof;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An account; one that was never used has balance and nonce 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Balance {
     /// Whose.
     pub address: Address,
@@ -30,7 +31,7 @@ pub struct Balance {
 }
 
 /// What proves an account to who trusts only certificates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BalanceProof {
     /// Leads from the account to `state_root`.
     pub account: AccountProof,
@@ -47,7 +48,9 @@ pub(super) async fn get_balance(
     Segment(address): Segment,
     uri: Uri,
 ) -> Result<Json<Balance>, ApiError> {
-    let proof = Parameters::read(&uri, &["proof"])?.flag("proof")?;
+    let parameters = Parameters::read(&uri, &["proof", "chain_id"])?;
+    parameters.of_chain(&api.view.identity)?;
+    let proof = parameters.flag("proof")?;
     let address = query::address(&address)?;
     // Asked before the snapshot is taken, or a block in between would make it smaller than the account's nonce.
     let queued = api.mempool.next_nonce(address).await;

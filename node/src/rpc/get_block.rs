@@ -5,7 +5,7 @@ use super::query::{self, Parameters, Segment};
 use super::transaction::{Status, code_name};
 use super::{Api, json_response, written_text};
 use crate::storage::{StoredBlock, TransactionRow};
-use crate::view::Identity;
+use crate::view::{BlockSummary, Identity};
 use aitbc_core::block::{Block, Header};
 use aitbc_core::codec;
 use aitbc_core::evidence::{Class, Evidence};
@@ -17,6 +17,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -28,7 +29,7 @@ pub(super) const WRITE_WAIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A final block. Fields of the header are `None` or zero for genesis, height 0, which has none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BlockInfo {
     /// Height.
     pub height: u64,
@@ -71,7 +72,7 @@ pub struct BlockInfo {
 }
 
 /// A batch as the header names it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BatchInfo {
     /// Digest.
     pub digest: Hash,
@@ -84,7 +85,7 @@ pub struct BatchInfo {
 }
 
 /// Proof that a validator signed two things that contradict each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvidenceInfo {
     /// Who signed them.
     pub validator: Option<Address>,
@@ -99,7 +100,7 @@ pub struct EvidenceInfo {
 }
 
 /// A transaction of a block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BlockTransaction {
     /// Id.
     pub tx_hash: Hash,
@@ -116,7 +117,7 @@ pub struct BlockTransaction {
 }
 
 /// Votes of a quorum for the block.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// `final`.
     pub kind: String,
@@ -138,10 +139,7 @@ pub(super) async fn get_block(
     let full = Parameters::read(&uri, &["full"])?.flag("full")?;
     let head = api.view.snapshot().head.clone();
     let height = query::height(&height)?.unwrap_or(head.height);
-    if height > head.height {
-        let hint = "heights up to that of /rpc/get_head are there".into();
-        return Err(ApiError::NotFound { what: format!("block {height}"), hint });
-    }
+    not_ahead(height, &head)?;
     if height == 0 {
         return Ok(Json(genesis_block(&api.view.identity)).into_response());
     }
@@ -164,13 +162,23 @@ pub(super) async fn get_block(
     Ok(json_response(text))
 }
 
-fn kept(api: &Api, height: u64) -> Result<(), ApiError> {
+/// Refuses a height that is not there yet.
+pub(super) fn not_ahead(height: u64, head: &BlockSummary) -> Result<(), ApiError> {
+    if height <= head.height {
+        return Ok(());
+    }
+    let hint = "heights up to that of /rpc/get_head are there".into();
+    Err(ApiError::NotFound { what: format!("block {height}"), hint })
+}
+
+/// Refuses a height whose transactions were deleted.
+pub(super) fn kept(api: &Api, height: u64) -> Result<(), ApiError> {
     let lowest = api.view.storage.lowest();
     if height >= lowest { Ok(()) } else { Err(ApiError::Pruned { what: format!("block {height}"), lowest }) }
 }
 
 /// Readers are told of a block before it is in the database, so the last few may take a moment.
-async fn read(api: &Api, height: u64) -> Result<(StoredBlock, Block), ApiError> {
+pub(super) async fn read(api: &Api, height: u64) -> Result<(StoredBlock, Block), ApiError> {
     let found = within(WRITE_WAIT, || async {
         Ok(api.view.storage.blocks(height, height, usize::MAX).await?.into_iter().next())
     });
@@ -178,7 +186,7 @@ async fn read(api: &Api, height: u64) -> Result<(StoredBlock, Block), ApiError> 
 }
 
 /// Results of a block, by id. The state lags behind the ledger by a few blocks.
-async fn results(api: &Api, height: u64, tx_count: u64) -> Result<HashMap<Hash, TransactionRow>, ApiError> {
+pub(super) async fn results(api: &Api, height: u64, tx_count: u64) -> Result<HashMap<Hash, TransactionRow>, ApiError> {
     if tx_count == 0 {
         return Ok(HashMap::new());
     }

@@ -12,6 +12,7 @@ use aitbc_core::hash::Hash;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const DEFAULT_HEADERS: u64 = 64;
 const MAX_BATCH_BYTES: u64 = 1 << 20;
 
 /// Consecutive final headers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Headers {
     /// Height of the last final block.
     pub head: u64,
@@ -33,7 +34,7 @@ pub struct Headers {
 }
 
 /// A final header as bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeaderInfo {
     /// Height.
     pub height: u64,
@@ -91,7 +92,15 @@ pub(super) async fn headers(State(api): State<Api>, uri: Uri) -> Result<Response
 /// Headers from `from` on. Readers are told of a block before it is in the database, so the last few may take a moment.
 pub(super) async fn read(api: &Api, from: u64, to: u64) -> Result<Vec<StoredBlock>, ApiError> {
     let found = within(WRITE_WAIT, || async {
-        let found = api.view.storage.headers(from, to).await?;
+        let mut found = api.view.storage.headers(from, to).await?;
+        // A node that fetched a snapshot has not got all: what is above the hole does not follow.
+        let follow =
+            (from..).zip(&found).take_while(|(height, block)| block.candidate.header.height == *height).count();
+        found.truncate(follow);
+        let lowest = api.view.storage.lowest();
+        if found.is_empty() && from < lowest {
+            return Err(ApiError::Pruned { what: format!("header {from}"), lowest });
+        }
         Ok(Some(found).filter(|found| !found.is_empty()))
     });
     found.await?.ok_or(ApiError::Busy("the block is final but not in the database yet"))

@@ -4,9 +4,11 @@ use super::Api;
 use super::error::ApiError;
 use super::query::Parameters;
 use crate::pulse::Pulse;
+use aitbc_core::key::Address;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,12 +17,18 @@ use std::time::Duration;
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The node is alive.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// Always `ok`: anything else is an error answer.
     pub status: String,
     /// Name of the chain.
     pub chain_id: String,
+    /// The same, as the prototype lists it.
+    #[serde(default)]
+    pub supported_chains: Vec<String>,
+    /// Address of the own key, as the prototype calls it; `None` without a key.
+    #[serde(default)]
+    pub proposer_id: Option<Address>,
     /// Milliseconds since the loop turned.
     pub last_turn_ms_ago: u64,
 }
@@ -29,7 +37,13 @@ pub(super) async fn health(State(api): State<Api>, uri: Uri) -> Result<Json<Heal
     Parameters::read(&uri, &[])?;
     let age = turning(&api.view.pulse, STALLED_AFTER)?;
     let chain_id = api.view.identity.genesis.chain_id.clone();
-    Ok(Json(Health { status: "ok".into(), chain_id, last_turn_ms_ago: age.as_millis() as u64 }))
+    Ok(Json(Health {
+        status: "ok".into(),
+        supported_chains: vec![chain_id.clone()],
+        chain_id,
+        proposer_id: api.view.identity.key.map(|key| key.address()),
+        last_turn_ms_ago: age.as_millis() as u64,
+    }))
 }
 
 /// Time since the last turn of the loop, as long as it is no longer than `limit`.

@@ -10,6 +10,7 @@ use aitbc_core::json;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ const MAX_LISTED: u64 = 1_000;
 const LISTED: u64 = 100;
 
 /// Pending transactions, in no particular order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     /// At most `limit` of them.
     pub transactions: Vec<PooledTransaction>,
@@ -32,7 +33,7 @@ pub struct Pool {
 }
 
 /// A pending transaction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PooledTransaction {
     /// Id.
     pub tx_hash: Hash,
@@ -43,7 +44,9 @@ pub struct PooledTransaction {
 }
 
 pub(super) async fn mempool(State(api): State<Api>, uri: Uri) -> Result<Json<Pool>, ApiError> {
-    let limit = Parameters::read(&uri, &["limit"])?.number("limit", 1..=MAX_LISTED)?.unwrap_or(LISTED);
+    let parameters = Parameters::read(&uri, &["limit", "chain_id"])?;
+    parameters.of_chain(&api.view.identity)?;
+    let limit = parameters.number("limit", 1..=MAX_LISTED)?.unwrap_or(LISTED);
     let chain = api.view.identity.chain;
     let pending = api.mempool.list(usize::try_from(limit).unwrap_or(usize::MAX)).await;
     let describe = move |pending: PendingTransaction| PooledTransaction {

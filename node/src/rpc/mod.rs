@@ -6,6 +6,7 @@ mod block_cache;
 pub mod doctor;
 pub mod error;
 pub mod evidence;
+pub mod faucet;
 pub mod genesis;
 pub mod get_balance;
 pub mod get_block;
@@ -15,14 +16,18 @@ pub mod health;
 pub mod limits;
 pub mod mempool;
 mod metrics;
+pub mod openapi;
 pub mod peers;
 pub mod proof;
+pub mod prototype;
 mod query;
 pub mod ready;
+pub mod receipts;
 pub mod send_tx;
 pub mod send_txs;
 mod server;
 mod stall;
+pub mod supply;
 pub mod sync_status;
 #[cfg(test)]
 mod tests;
@@ -45,10 +50,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use block_cache::BlockCache;
 use error::ApiError;
+use faucet::FaucetKey;
 use limits::{
     HEAD_TIMEOUT, MAX_BLOCK_READS, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_METRICS_CONNECTIONS, MAX_SUBSCRIBERS,
     MAX_UNREAD_KIB, RateLimiter, share_of_files,
 };
+use prototype::{accounts, blocks, sending, transactions};
 use serde::Serialize;
 use server::Server;
 use std::net::SocketAddr;
@@ -70,19 +77,67 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/headers",
     "GET /rpc/proof/account/{address}",
     "GET /rpc/proof/transaction/{id}",
+    "GET /rpc/receipt/{provider}",
+    "GET /rpc/escrow/{client}",
     "GET /rpc/peers",
     "GET /rpc/validators",
     "GET /rpc/evidence",
     "GET /rpc/consensus/doctor",
     "GET /rpc/mempool",
     "GET /rpc/genesis",
+    "GET /rpc/supply",
+    "GET /rpc/receipts",
+    "GET /rpc/receipts/{id}",
+    "POST /rpc/faucet",
+    "POST /rpc/submit_receipt",
+    "POST /rpc/estimate_fee",
     "GET /health",
     "GET /ready",
     "GET /sync_status",
+    "GET /metrics",
+    "GET /openapi.json",
+    // The prototype's.
+    "GET /rpc/head",
+    "GET /rpc/height",
+    "GET /rpc/blocks",
+    "GET /rpc/blocks/{height}",
+    "GET /rpc/blocks-range",
+    "GET /rpc/tx/{id}",
+    "GET /rpc/transactions",
+    "GET /rpc/getBalance/{address}",
+    "GET /rpc/balance/{address}",
+    "GET /rpc/account/{address}",
+    "GET /rpc/accounts/{address}",
+    "GET /rpc/address/{address}",
+    "GET /rpc/addresses",
+    "GET /rpc/genesis_allocations",
+    "GET /rpc/info",
+    "GET /rpc/status",
+    "GET /rpc/syncStatus",
+    "GET /rpc/sync_status",
+    "POST /rpc/sendTx",
+    "POST /rpc/transaction",
+    "POST /rpc/submitReceipt",
+    "POST /rpc/estimateFee",
+    "POST /rpc/importBlock",
+    "POST /rpc/import_block",
+    "POST /rpc/admin/mintFaucet",
+    "POST /rpc/admin/mint_faucet",
+    "GET /rpc/ws/blocks",
+    "GET /rpc/ws/transactions",
 ];
 /// Routes of the WebSocket listener.
-pub const WS_ROUTES: &[&str] =
-    &["GET /ws", "GET /ws/new_blocks", "GET /ws/new_transactions", "GET /ws/consensus_events"];
+pub const WS_ROUTES: &[&str] = &[
+    "GET /ws",
+    "GET /ws/new_blocks",
+    "GET /ws/new_transactions",
+    "GET /ws/consensus_events",
+    // The prototype's.
+    "GET /rpc/ws/blocks",
+    "GET /rpc/ws/transactions",
+    "GET /rpc/blocks",
+    "GET /rpc/transactions",
+];
 const METRICS_ROUTES: &[&str] = &["GET /metrics"];
 
 /// What handlers work with.
@@ -101,6 +156,7 @@ pub(crate) struct Parts {
     unread: Arc<Semaphore>,
     subscribers: Arc<Semaphore>,
     max_subscribers: usize,
+    faucet: FaucetKey,
     shutdown: Shutdown,
 }
 
@@ -162,6 +218,7 @@ pub async fn start(
         unread: Arc::new(Semaphore::new(MAX_UNREAD_KIB)),
         subscribers: subscribers.clone(),
         max_subscribers,
+        faucet: FaucetKey::new().map_err(|cause| std::io::Error::other(cause.to_string()))?,
         shutdown: shutdown.clone(),
     });
     let server = |listener, router, cap| Server {
@@ -210,15 +267,26 @@ fn router(api: Api) -> Router {
         .route("/rpc/headers", get(headers::headers))
         .route("/rpc/proof/account/{address}", get(proof::account))
         .route("/rpc/proof/transaction/{id}", get(proof::transaction))
+        .route("/rpc/receipt/{provider}", get(receipts::receipt))
+        .route("/rpc/escrow/{client}", get(receipts::escrow))
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
         .route("/rpc/evidence", get(evidence::evidence))
         .route("/rpc/consensus/doctor", get(doctor::doctor))
         .route("/rpc/mempool", get(mempool::mempool))
         .route("/rpc/genesis", get(genesis::genesis))
+        .route("/rpc/supply", get(supply::supply))
+        .route("/rpc/receipts", get(receipts::list))
+        .route("/rpc/receipts/{id}", get(receipts::one))
+        .route("/rpc/faucet", post(faucet::faucet))
+        .route("/rpc/submit_receipt", post(sending::submit_receipt))
+        .route("/rpc/estimate_fee", post(sending::estimate_fee))
         .route("/health", get(health::health))
         .route("/ready", get(ready::ready))
         .route("/sync_status", get(sync_status::sync_status))
+        .route("/metrics", get(metrics::metrics_beside))
+        .route("/openapi.json", get(openapi::openapi))
+        .merge(prototype_router())
         .fallback(|request: Request| async move { unknown_route(&request, ROUTES) })
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -227,10 +295,47 @@ fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// The prototype's routes: some in its own shapes, the others other names of ours.
+fn prototype_router() -> Router<Api> {
+    Router::new()
+        .route("/rpc/head", get(blocks::head))
+        .route("/rpc/height", get(blocks::height))
+        .route("/rpc/blocks", get(blocks::list))
+        .route("/rpc/blocks/{height}", get(blocks::block))
+        .route("/rpc/blocks-range", get(blocks::range))
+        .route("/rpc/tx/{id}", get(transactions::transaction))
+        .route("/rpc/transactions", get(transactions::list))
+        .route("/rpc/getBalance/{address}", get(get_balance::get_balance))
+        .route("/rpc/balance/{address}", get(get_balance::get_balance))
+        .route("/rpc/account/{address}", get(accounts::account))
+        .route("/rpc/accounts/{address}", get(accounts::account))
+        .route("/rpc/address/{address}", get(accounts::history))
+        .route("/rpc/addresses", get(accounts::list))
+        .route("/rpc/genesis_allocations", get(accounts::genesis_allocations))
+        .route("/rpc/info", get(sync_status::sync_status))
+        .route("/rpc/status", get(sync_status::sync_status))
+        .route("/rpc/syncStatus", get(prototype::status::sync_status))
+        .route("/rpc/sync_status", get(prototype::status::sync_status))
+        .route("/rpc/sendTx", post(send_tx::send_tx))
+        .route("/rpc/transaction", post(sending::transaction))
+        .route("/rpc/submitReceipt", post(sending::submit_receipt))
+        .route("/rpc/estimateFee", post(sending::estimate_fee))
+        .route("/rpc/importBlock", post(sending::import_block))
+        .route("/rpc/import_block", post(sending::import_block))
+        .route("/rpc/admin/mintFaucet", post(faucet::faucet))
+        .route("/rpc/admin/mint_faucet", post(faucet::faucet))
+        .route("/rpc/ws/blocks", get(websocket::prototype_blocks))
+        .route("/rpc/ws/transactions", get(websocket::prototype_transactions))
+}
+
 fn ws_router(api: Api) -> Router {
     Router::new()
         .route("/ws", get(websocket::any_topic))
         .route("/ws/{topic}", get(websocket::one_topic))
+        .route("/rpc/ws/blocks", get(websocket::prototype_blocks))
+        .route("/rpc/ws/transactions", get(websocket::prototype_transactions))
+        .route("/rpc/blocks", get(websocket::prototype_blocks))
+        .route("/rpc/transactions", get(websocket::prototype_transactions))
         .fallback(|request: Request| async move { unknown_route(&request, WS_ROUTES) })
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(api.clone(), limits::guard))

@@ -7,10 +7,11 @@ use aitbc_core::key::{Address, PublicKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The other validators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Peers {
     /// All of them, connected or not.
     pub peers: Vec<Peer>,
@@ -19,7 +20,7 @@ pub struct Peers {
 }
 
 /// One of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Peer {
     /// Its address.
     pub address: Address,

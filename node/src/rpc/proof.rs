@@ -17,11 +17,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// An account after a final block, with the header that commits to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvenAccount {
     /// Whose.
     pub address: Address,
@@ -38,7 +39,7 @@ pub struct ProvenAccount {
 }
 
 /// A transaction in a final block, with the headers that commit to it and to its result.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvenTransaction {
     /// Id.
     pub tx_hash: Hash,

@@ -1,20 +1,33 @@
 //! Path and query parameters: read strictly, so that a misspelt one is not lost in silence.
 
 use super::error::ApiError;
+use crate::view::Identity;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::receipt::Name;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
+/// Greatest `offset` into a list: what lies before it is walked over.
+const MAX_OFFSET: u64 = 100_000;
 /// Characters of a wrong value that an answer repeats.
 const SHOWN: usize = 100;
 
 /// A wrong value, cut short.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
+}
+
+/// A part of a list.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    /// Most entries.
+    pub(super) limit: u32,
+    /// How many to leave out before.
+    pub(super) offset: u32,
 }
 
 /// Query parameters of a request, all of them known.
@@ -42,6 +55,39 @@ impl Parameters {
         Ok(Parameters(pairs))
     }
 
+    /// Whether it is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// `chain_id`, which the prototype's clients send with everything: this chain's name, or nothing.
+    pub(super) fn of_chain(&self, identity: &Identity) -> Result<(), ApiError> {
+        let ours = &identity.genesis.chain_id;
+        if self.get("chain_id").is_none_or(|given| given == ours) {
+            return Ok(());
+        }
+        Err(self.wrong("chain_id", format!("{ours}, the chain of this node")))
+    }
+
+    /// `limit` and `offset` of a list.
+    pub(super) fn page(&self, usual: u32, most: u32) -> Result<Page, ApiError> {
+        let number = |found: u64| u32::try_from(found).unwrap_or(u32::MAX);
+        let limit = self.number("limit", 1..=most.into())?.map_or(usual, number);
+        let offset = self.number("offset", 0..=MAX_OFFSET)?.map_or(0, number);
+        Ok(Page { limit, offset })
+    }
+
+    /// A name of a receipt or job.
+    pub(super) fn name(&self, name: &str) -> Result<Option<Name>, ApiError> {
+        self.has(name).then(|| self.required_name(name)).transpose()
+    }
+
+    /// A name of a receipt or job that must be there.
+    pub(super) fn required_name(&self, name: &str) -> Result<Name, ApiError> {
+        let allowed = "1 to 64 characters of printable ASCII without \" and \\";
+        self.parsed(name, allowed, |text| Name::new(text).filter(|found| !found.as_str().is_empty()))
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -65,6 +111,16 @@ impl Parameters {
         let allowed = || format!("a whole number from {} to {}", range.start(), range.end());
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| self.wrong(name, allowed()))
+    }
+
+    /// A value that must be there and that `read` takes.
+    pub(super) fn parsed<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ApiError> {
+        self.get(name).and_then(read).ok_or_else(|| self.wrong(name, allowed.to_owned()))
     }
 
     /// One of some words.

@@ -6,10 +6,11 @@ use super::query::Parameters;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The node is ready; else the answer is 503 with `NOT_READY` and the reason.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ready {
     /// Always true.
     pub ready: bool,

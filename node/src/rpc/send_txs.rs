@@ -20,11 +20,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Uri, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Answers to all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// How many are pending now.
     pub accepted: u64,
@@ -35,7 +36,7 @@ pub struct Sent {
 }
 
 /// Answer to one transaction: its id, and an error where it was not taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SentOne {
     /// Id; `None` where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,9 +98,10 @@ fn from_borsh(body: &[u8]) -> Result<Vec<Read>, ApiError> {
 }
 
 fn from_json(body: &[u8], chain: &Hash) -> Result<Vec<Read>, ApiError> {
-    let list: Vec<Value> = serde_json::from_slice(body).map_err(|cause| ApiError::MalformedJson(cause.to_string()))?;
+    let list: Vec<&RawValue> =
+        serde_json::from_slice(body).map_err(|cause| ApiError::MalformedJson(cause.to_string()))?;
     if list.len() > MAX_BULK_TXS {
         return Err(ApiError::BodyTooLarge { allowed: format!("{MAX_BULK_TXS} transactions") });
     }
-    Ok(list.iter().map(|value| json::from_value(value, chain).map_err(ApiError::from)).collect())
+    Ok(list.iter().map(|one| json::from_str(one.get(), chain).map_err(ApiError::from)).collect())
 }

@@ -9,15 +9,20 @@ use aitbc_core::key::{Address, PublicKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 
 /// Where the node is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncStatus {
     /// Name of the chain.
     pub chain_id: String,
     /// Height of the last final block here.
     pub height: u64,
+    /// Epoch of the next block; the validators of an epoch are fixed.
+    #[serde(default)]
+    pub epoch: u64,
     /// Highest height a peer told of, or the own one.
     pub best_peer_height: u64,
     /// Whether it is more than a few blocks behind.
@@ -40,10 +45,25 @@ pub struct SyncStatus {
     pub peers: u64,
     /// Why it is not ready; `None` where it is.
     pub reason: Option<String>,
+    /// The snapshot that is being fetched instead of blocks; `None` where none is.
+    pub state_sync: Option<StateSyncStatus>,
+}
+
+/// How far the fetch of a snapshot is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StateSyncStatus {
+    /// `offers`, `headers`, `chunks` or `install`.
+    pub phase: String,
+    /// Height of the snapshot, 0 before one is chosen.
+    pub height: u64,
+    /// Chunks that came.
+    pub chunks: u64,
+    /// Thousandths of the state that are here.
+    pub permille: u64,
 }
 
 /// This node as a validator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValidatorStatus {
     /// Its address.
     pub address: Address,
@@ -60,7 +80,7 @@ pub struct ValidatorStatus {
 }
 
 pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json<SyncStatus>, ApiError> {
-    Parameters::read(&uri, &[])?;
+    Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let (identity, status, snapshot) = (&api.view.identity, api.view.condition(), api.view.snapshot());
     let head = &snapshot.head;
     let validator = identity.key.and_then(|public_key| {
@@ -77,6 +97,7 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
     Ok(Json(SyncStatus {
         chain_id: identity.genesis.chain_id.clone(),
         height: head.height,
+        epoch: api.view.pulse.epoch.load(Ordering::Relaxed),
         best_peer_height: status.best_peer_height.max(head.height),
         catching_up: status.catching_up,
         ready: status.not_ready.is_none(),
@@ -88,5 +109,11 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
         database_ready: status.database_ready,
         peers: status.peers.iter().filter(|peer| peer.connected).count() as u64,
         reason: status.not_ready.clone(),
+        state_sync: status.state_sync.map(|progress| StateSyncStatus {
+            phase: progress.phase.to_owned(),
+            height: progress.height,
+            chunks: progress.chunks,
+            permille: progress.permille,
+        }),
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::prototype::transactions::{Content, bodies};
 use super::query::{self, Parameters, Segment};
 use crate::mempool::{Outcome, Pending, Standing};
 use aitbc_core::hash::Hash;
@@ -10,10 +11,11 @@ use aitbc_core::mempool::Reason;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Whether a transaction took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It waits, on this node.
@@ -25,7 +27,7 @@ pub enum Status {
 }
 
 /// Where a pending transaction waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// In the pool.
@@ -44,7 +46,7 @@ impl From<Pending> for Place {
 }
 
 /// What became of a transaction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionStatus {
     /// Id.
     pub tx_hash: Hash,
@@ -118,15 +120,38 @@ pub(crate) fn code_name(number: u16) -> String {
     ResultCode::from_number(number).map_or_else(|| format!("UNKNOWN_{number}"), |code| code.name().to_owned())
 }
 
+/// What became of a transaction, and what it says where it is in a block that the database has.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct KnownTransaction {
+    /// What became of it.
+    #[serde(flatten)]
+    pub status: TransactionStatus,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: Option<Content>,
+}
+
 pub(super) async fn transaction(
     State(api): State<Api>,
     Segment(id): Segment,
     uri: Uri,
-) -> Result<Json<TransactionStatus>, ApiError> {
-    Parameters::read(&uri, &[])?;
+) -> Result<Json<KnownTransaction>, ApiError> {
+    Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let id = query::transaction_id(&id)?;
-    let found = look_up(&api, id).await?.map(Json);
-    found.ok_or_else(|| ApiError::NotFound { what: format!("transaction {id}"), hint: hint(api.view.storage.lowest()) })
+    let Some(status) = look_up(&api, id).await? else {
+        let hint = hint(api.view.storage.lowest());
+        return Err(ApiError::NotFound { what: format!("transaction {id}"), hint });
+    };
+    let content = if status.height.is_some() { content(&api, id).await? } else { None };
+    Ok(Json(KnownTransaction { status, content }))
+}
+
+/// What a transaction of a block says; `None` as long as the database lags behind.
+async fn content(api: &Api, id: Hash) -> Result<Option<Content>, ApiError> {
+    let Some(row) = api.view.storage.transaction(id).await? else { return Ok(None) };
+    let found = bodies(api, vec![row]).await?;
+    let content = tokio::task::spawn_blocking(move || found.content());
+    content.await.map_err(|cause| ApiError::Internal(format!("transaction: {cause}")))
 }
 
 fn hint(lowest: u64) -> String {

@@ -8,10 +8,11 @@ use aitbc_core::key::{Address, PublicKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The validator set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Validators {
     /// By index: the bit in a certificate, the proposer of a header.
     pub validators: Vec<ValidatorInfo>,
@@ -26,7 +27,7 @@ pub struct Validators {
 }
 
 /// A member of the set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValidatorInfo {
     /// Index in the set.
     pub index: u16,

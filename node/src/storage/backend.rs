@@ -1,18 +1,24 @@
 //! What a database must do; queues, group commit, limits and metrics around it are the same for both.
 
-use super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, StoredBlock, TransactionRow, VoteWrite};
+use super::{
+    BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, StoredBlock, StoredSnapshot,
+    TransactionRow, VoteWrite,
+};
+use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
 use aitbc_core::vote::Cert;
 use std::future::Future;
 
-/// The only epoch until validator sets change (E1-E9).
-pub const EPOCH: i64 = 0;
-
 /// Newest transactions searched for those of one sender. An index would cost each transaction more than all its other
 /// columns, and a search without bound could be asked for by anybody.
 pub const SENDER_SCAN: i64 = 100_000;
+/// Most receipts that are counted: counting all could be asked for by anybody.
+pub const RECEIPT_COUNT: i64 = 10_000;
+
+/// Parts of a fetched state read at once: about 8 MiB.
+pub const SNAPSHOT_PARTS: i64 = 16;
 
 /// A write somebody waits for before speaking: its lane never waits for bulk data.
 pub enum VoteJob {
@@ -20,6 +26,8 @@ pub enum VoteJob {
     Votes(Vec<VoteWrite>),
     /// A certificate.
     Cert(Cert),
+    /// The end of an epoch.
+    Seal(Box<Seal>),
 }
 
 /// A write of bulk data.
@@ -35,10 +43,14 @@ pub enum DataJob {
         /// Least height whose batches are kept from now on.
         lowest: u64,
     },
-    /// Deletes votes up to a slot and expired batches.
+    /// A fetched state, with the last headers up to it.
+    Snapshot(Vec<BlockWrite>, StoredSnapshot),
+    /// Deletes it.
+    ForgetSnapshot,
+    /// Deletes votes up to a position and expired batches.
     Prune {
-        /// New vote floor.
-        slot: u64,
+        /// New vote floor: epoch and slot.
+        floor: (u64, u64),
         /// Batches that expired below it go.
         height: u64,
     },
@@ -68,11 +80,15 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    /// Some parts of the fetched state, from one on.
+    fn snapshot(&self, from: u64) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
+    /// Digest and size of some batches of blocks below a height.
+    fn batches_below(&self, height: u64, limit: u32) -> impl Future<Output = Result<Vec<(Hash, u64)>>> + Send;
     /// Least height whose batches are in the ledger, 1 unless some were deleted.
     fn lowest(&self) -> impl Future<Output = Result<u64>> + Send;
     /// Makes the state as applied durable; gives its height, `None` where it cannot be told to be so now.
     fn flush_state(&self) -> impl Future<Output = Result<Option<u64>>> + Send;
-    /// Deletes outcomes of transactions in blocks below a height.
+    /// Deletes outcomes of transactions, and receipts, in blocks below a height.
     fn forget_transactions(&self, below: u64) -> impl Future<Output = Result<()>> + Send;
     fn block(&self, id: BlockId) -> impl Future<Output = Result<Option<StoredBlock>>> + Send;
     /// Blocks `from ..= to`, ascending, at most `limit`.
@@ -88,6 +104,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
     /// By position.
     fn block_transactions(&self, height: u64) -> impl Future<Output = Result<Vec<TransactionRow>>> + Send;
+    fn transaction_count(&self) -> impl Future<Output = Result<u64>> + Send;
+    /// Newest first, and how many there are, counted up to [`RECEIPT_COUNT`].
+    fn receipts(
+        &self,
+        of: &ReceiptsOf,
+        limit: u32,
+        offset: u32,
+    ) -> impl Future<Output = Result<(Vec<ReceiptRow>, u64)>> + Send;
     /// Reads the lease.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;

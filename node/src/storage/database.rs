@@ -3,12 +3,12 @@
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
-    BatchWrite, BlockWrite, LedgerSnapshot, Result, StateWrite, Storage, StorageError, StoredBlock, TransactionRow,
-    VoteWrite, rows,
+    BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, Storage, StorageError,
+    StoredBlock, StoredSnapshot, TransactionRow, VoteWrite, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Block, Header};
+use aitbc_core::block::{Block, Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -25,10 +25,14 @@ use tokio::time::timeout;
 const MAX_BLOCKS: u32 = 1_024;
 /// Most transactions one call lists.
 const MAX_TRANSACTIONS: u32 = 1_000;
+/// Most receipts one call lists.
+const MAX_RECEIPTS: u32 = 100;
 /// Most blocks, bytes of batches and transactions that one commit deletes, but at least one block.
 const FORGET_BLOCKS: u32 = 64;
 const FORGET_BYTES: u64 = 1 << 20;
 const FORGET_TRANSACTIONS: u64 = 8_192;
+/// Most batches that one commit deletes, which no block names any more that is kept whole.
+const FORGET_BATCHES: u32 = 256;
 /// A database that does not answer for this long is not ready.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -71,7 +75,8 @@ impl<B: Backend> Writer<DataJob> for Data<B> {
     fn weight(job: &DataJob) -> usize {
         match job {
             DataJob::Batches(batches) => batches.iter().map(|b| b.batch.encoded_len()).sum(),
-            DataJob::Blocks(_) | DataJob::Bodies { .. } | DataJob::Prune { .. } => 0,
+            DataJob::Snapshot(_, snapshot) => snapshot.parts.iter().map(Vec::len).sum(),
+            DataJob::Blocks(_) | DataJob::Bodies { .. } | DataJob::ForgetSnapshot | DataJob::Prune { .. } => 0,
         }
     }
 }
@@ -146,9 +151,35 @@ impl<B: Backend> Database<B> {
         Ok(lowest)
     }
 
+    async fn forget_some_leftovers(&self) -> Result<usize> {
+        let lowest = self.lowest();
+        if lowest <= 1 {
+            return Ok(0);
+        }
+        let found = self.backend.batches_below(lowest, FORGET_BATCHES).await?;
+        let mut bytes = 0;
+        let fits = |(_, size): &&(Hash, u64)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= FORGET_BYTES
+        };
+        let digests: Vec<Hash> = found.iter().take_while(fits).map(|(digest, _)| *digest).collect();
+        let count = digests.len();
+        if count > 0 {
+            self.data.write(DataJob::Bodies { digests, lowest }).await?;
+        }
+        Ok(count)
+    }
+
     fn set_lowest(&self, lowest: u64) {
         self.lowest.store(lowest, Ordering::Release);
         self.metrics.lowest_height.set(lowest as i64);
+    }
+
+    async fn write_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> Result<()> {
+        self.data.write(DataJob::Snapshot(headers, snapshot)).await?;
+        self.set_lowest(self.backend.lowest().await?);
+        Ok(())
     }
 
     async fn read_batches(&self, digests: Vec<Hash>) -> Result<Vec<(Hash, Arc<Batch>)>> {
@@ -223,6 +254,10 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("commit_cert", self.votes.write(VoteJob::Cert(cert)))
     }
 
+    fn commit_seal(&self, seal: Seal) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_seal", self.votes.write(VoteJob::Seal(Box::new(seal))))
+    }
+
     fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>> {
         self.timed("commit_memory", async move { self.backend.write_memory(&memory, generation).await })
     }
@@ -237,8 +272,24 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("commit_blocks", self.data.write(DataJob::Blocks(blocks)))
     }
 
-    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>> {
-        self.timed("prune", self.data.write(DataJob::Prune { slot, height }))
+    fn commit_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> BoxFuture<'_, Result<()>> {
+        self.timed("commit_snapshot", self.write_snapshot(headers, snapshot))
+    }
+
+    fn snapshot(&self, from: u64) -> BoxFuture<'_, Result<Option<StoredSnapshot>>> {
+        self.timed("snapshot", self.backend.snapshot(from))
+    }
+
+    fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>> {
+        self.timed("forget_snapshot", self.data.write(DataJob::ForgetSnapshot))
+    }
+
+    fn forget_leftovers(&self) -> BoxFuture<'_, Result<usize>> {
+        self.timed("forget_leftovers", self.forget_some_leftovers())
+    }
+
+    fn prune(&self, floor: (u64, u64), height: u64) -> BoxFuture<'_, Result<()>> {
+        self.timed("prune", self.data.write(DataJob::Prune { floor, height }))
     }
 
     fn lowest(&self) -> u64 {
@@ -300,6 +351,14 @@ impl<B: Backend> Storage for Database<B> {
 
     fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>> {
         self.timed("transactions", self.backend.block_transactions(height))
+    }
+
+    fn transaction_count(&self) -> BoxFuture<'_, Result<u64>> {
+        self.timed("transactions", self.backend.transaction_count())
+    }
+
+    fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>> {
+        self.timed("receipts", async move { self.backend.receipts(&of, limit.min(MAX_RECEIPTS), offset).await })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<()>> {

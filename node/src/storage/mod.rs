@@ -1,7 +1,7 @@
 //! One database per validator: the ledger (truth, durable at commit) and the state (projection, may lag).
 //!
 //! ```text
-//! ledger: lease, votes, certs, candidates, batches, blocks     state: applied, accounts, transactions
+//! ledger: lease, votes, certs, candidates, seals, batches, blocks     state: applied, accounts, records, transactions, receipts
 //! ```
 //! SQLite keeps them in two files, Postgres in two schemas, so bulk writes of the state never delay a vote.
 
@@ -17,16 +17,21 @@ mod sqlite;
 
 use crate::metrics::Metrics;
 use aitbc_core::batch::{Batch, BatchRef};
-use aitbc_core::block::{Block, Candidate};
+use aitbc_core::block::{Block, Candidate, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
+use aitbc_core::receipt::{AttestedReceipt, Name};
 use aitbc_core::record::RecordChange;
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Epochs below that of the last block whose Seals a start reads: those that the core keeps for stragglers (E7). Of later ones
+/// it reads all: blocks are written behind the votes, by no more than waits for the ledger.
+pub const SEALS: i64 = 3;
 
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, StorageError>;
@@ -98,6 +103,19 @@ pub struct BlockWrite {
     pub cert: Option<Cert>,
 }
 
+/// The state after a block, fetched instead of the blocks below it (S3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// Height of the block.
+    pub height: u64,
+    /// Root of the state after it.
+    pub state_root: Hash,
+    /// Root of its results.
+    pub results_root: Hash,
+    /// Its leaves, encoded, in parts of a size that suits a row.
+    pub parts: Vec<Vec<u8>>,
+}
+
 /// A block of the ledger with what proves it.
 #[derive(Clone, Debug)]
 pub struct StoredBlock {
@@ -128,6 +146,34 @@ pub struct TransactionRow {
     pub batch: Hash,
 }
 
+/// A receipt that minted, as those find it who look for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceiptRow {
+    /// Height of the block that minted it.
+    pub height: u64,
+    /// Position of its transaction in the block.
+    pub index: u32,
+    /// The block's time, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Smallest units it minted, the coordinators' share among them.
+    pub minted: u64,
+    /// The receipt with its signatures.
+    pub attested: AttestedReceipt,
+}
+
+/// Which receipts are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptsOf {
+    /// All.
+    Everybody,
+    /// Those that their providers call so.
+    Receipt(Name),
+    /// Those of jobs that their clients call so.
+    Job(Name),
+    /// Those of one provider.
+    Provider(Address),
+}
+
 /// State after some final blocks, folded: each account and record once.
 #[derive(Clone, Debug)]
 pub struct StateWrite {
@@ -143,6 +189,8 @@ pub struct StateWrite {
     pub records: Vec<RecordChange>,
     /// Transactions of the blocks.
     pub transactions: Vec<TransactionRow>,
+    /// Receipts that they minted.
+    pub receipts: Vec<ReceiptRow>,
 }
 
 impl StateWrite {
@@ -172,8 +220,10 @@ pub struct LedgerSnapshot {
     pub batches: Vec<(BatchRef, u64, u64)>,
     /// Batches in final blocks that are not expired, with expiry heights.
     pub included: Vec<(Hash, u64)>,
-    /// No vote at or below this slot (P9).
-    pub vote_floor: u64,
+    /// Ends of epochs (P10), oldest first, from [`SEALS`] below that of the last block on.
+    pub seals: Vec<Seal>,
+    /// No vote at or below this position, epoch and slot (P9).
+    pub vote_floor: (u64, u64),
     /// What the database knows of the key's past (A1); `None`: it is new.
     pub memory: Option<Memory>,
 }
@@ -198,6 +248,9 @@ pub trait Storage: Send + Sync + 'static {
     /// Stores the highest Final certificate, replacing a lower one, and any Notar certificates given; durable.
     fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>>;
 
+    /// Stores the end of an epoch (P10), fenced by the lease; durable. The same again is no error.
+    fn commit_seal(&self, seal: Seal) -> BoxFuture<'_, Result<()>>;
+
     /// Replaces the memory record, fenced by the lease, whose generation becomes `generation` in the same commit (A3, A6);
     /// durable.
     fn commit_memory(&self, memory: Memory, generation: Option<u32>) -> BoxFuture<'_, Result<()>>;
@@ -208,14 +261,30 @@ pub trait Storage: Send + Sync + 'static {
     /// Appends final blocks in order and marks their batches as included, durable. Known ones are no error.
     fn commit_blocks(&self, blocks: Vec<BlockWrite>) -> BoxFuture<'_, Result<()>>;
 
-    /// Deletes votes, certificates and candidates at or below `slot` and raises the vote floor to it in the same
+    /// Makes a fetched state the base of the ledger, fenced by the lease, in one durable commit: the headers up to its height
+    /// are appended, `lowest` is the height above, as nothing below is executed again, and the next start goes on from the
+    /// base. Votes stay as they are. Nothing happens where the ledger has a block of this height already.
+    ///
+    /// [`StorageError::Corrupt`] where a header is not that of the own block.
+    fn commit_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> BoxFuture<'_, Result<()>>;
+
+    /// The base with a few of its parts, from part `from` on, until [`Storage::forget_snapshot`]; `None` where there are no more.
+    fn snapshot(&self, from: u64) -> BoxFuture<'_, Result<Option<StoredSnapshot>>>;
+
+    /// Deletes the base. The caller has its state, or a later one, durable in the state's tables.
+    fn forget_snapshot(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Deletes, in one small commit, some batches of blocks below `lowest` that a base made needless; gives how many.
+    fn forget_leftovers(&self) -> BoxFuture<'_, Result<usize>>;
+
+    /// Deletes votes, certificates and candidates at or below a position, epoch and slot, and raises the vote floor to it in the same
     /// transaction (P9); deletes batches in no block that expired below `height`.
-    fn prune(&self, slot: u64, height: u64) -> BoxFuture<'_, Result<()>>;
+    fn prune(&self, floor: (u64, u64), height: u64) -> BoxFuture<'_, Result<()>>;
 
     /// Least height whose batches are kept; below it only headers and certificates are. 1 unless some were deleted.
     fn lowest(&self) -> u64;
 
-    /// Deletes batches and outcomes of the transactions of some of the lowest blocks below `below`, in one small commit,
+    /// Deletes batches, receipts and outcomes of the transactions of some of the lowest blocks below `below`, in one small commit,
     /// and gives the least height that is kept then. The caller leaves at least
     /// [`MIN_KEEP_BLOCKS`](aitbc_core::params::MIN_KEEP_BLOCKS), and no block whose state is not durable.
     fn forget_bodies(&self, below: u64) -> BoxFuture<'_, Result<u64>>;
@@ -228,10 +297,10 @@ pub trait Storage: Send + Sync + 'static {
     fn apply_state(&self, write: StateWrite) -> BoxFuture<'_, Result<()>>;
 
     /// The state as applied, for building the trie at start; `None` before the first `reset_state`.
-    /// `transactions` is empty.
+    /// `transactions` and `receipts` are empty.
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>>;
 
-    /// Empties the state, transactions included, and writes this one (genesis at height 0, or a rebuild).
+    /// Empties the state, transactions and receipts included, and writes this one (genesis at height 0, or a rebuild).
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>>;
 
     /// Block at a height.
@@ -263,6 +332,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Outcomes recorded under a block, by position. Fewer than it has transactions where the state lags, or where an id
     /// took effect in another place.
     fn block_transactions(&self, height: u64) -> BoxFuture<'_, Result<Vec<TransactionRow>>>;
+
+    /// How many transactions final blocks had, deleted ones among them (the state may lag).
+    fn transaction_count(&self) -> BoxFuture<'_, Result<u64>>;
+
+    /// Receipts that minted, newest first, and how many there are of these, counted up to 10,000.
+    fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>>;
 
     /// A round trip, for readiness; the time it took is measured by the caller. `Fenced` where another process has taken the
     /// lease: one that has nothing to write would else never notice (P7).

@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// The state as applied; `None` before genesis was. `transactions` is empty.
+    /// The state as applied; `None` before genesis was. `transactions` and `receipts` are empty.
     ///
     /// # Errors
     /// Where the database cannot be read.

@@ -5,7 +5,9 @@
 //! block row: height, …, header (borsh), signature, cert (borsh)                   digest: 0x and 64 hex digits
 //! ```
 
-use super::{BatchWrite, BlockWrite, Result, StorageError, StoredBlock, TransactionRow};
+use super::{
+    BatchWrite, BlockWrite, ReceiptRow, ReceiptsOf, Result, StorageError, StoredBlock, StoredSnapshot, TransactionRow,
+};
 use aitbc_core::batch::BatchRef;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
@@ -99,6 +101,17 @@ pub fn block((digest, header, bytes, cert): BlockRow) -> Result<StoredBlock> {
     Ok(StoredBlock { digest: hash(&digest)?, candidate, cert })
 }
 
+/// height, state_root, results_root, leaves.
+pub type SnapshotRow = (i64, String, String, Vec<u8>);
+
+/// The rows of `snapshot`, by part; `None` where there are none.
+pub fn snapshot(rows: Vec<SnapshotRow>) -> Result<Option<StoredSnapshot>> {
+    let Some((height, state_root, results_root, _)) = rows.first() else { return Ok(None) };
+    let (height, state_root, results_root) = (number(*height), hash(state_root)?, hash(results_root)?);
+    let parts = rows.into_iter().map(|(.., leaves)| leaves).collect();
+    Ok(Some(StoredSnapshot { height, state_root, results_root, parts }))
+}
+
 /// digest, epoch, author, size, tx_count, seq, expiry_height.
 pub type BatchRow = (String, i64, i64, i64, i64, i64, i64);
 
@@ -128,6 +141,35 @@ pub fn transaction((id, height, index, code, sender, nonce, batch): OutcomeRow) 
         nonce: number(nonce),
         batch: hash_of_bytes(&batch)?,
     })
+}
+
+/// height, idx, time_ms, minted, receipt.
+pub type ReceiptColumns = (i64, i64, i64, i64, Vec<u8>);
+
+/// A row of `receipts`.
+pub fn receipt((height, index, time_ms, minted, receipt): ReceiptColumns) -> Result<ReceiptRow> {
+    Ok(ReceiptRow {
+        height: number(height),
+        index: small("idx", index)?,
+        time_ms: number(time_ms),
+        minted: number(minted),
+        attested: decode("receipt", &receipt)?,
+    })
+}
+
+/// Primary key of `receipts`: the order of the chain. No block has 2^20 transactions.
+pub fn place(row: &ReceiptRow) -> i64 {
+    (sql(row.height) << 20) | i64::from(row.index)
+}
+
+/// Column of `receipts` that has what is asked for, and what it must have; `None`: all rows.
+pub fn receipts_of(of: &ReceiptsOf) -> Option<(&'static str, String)> {
+    match of {
+        ReceiptsOf::Everybody => None,
+        ReceiptsOf::Receipt(name) => Some(("receipt_id", name.to_string())),
+        ReceiptsOf::Job(name) => Some(("job_id", name.to_string())),
+        ReceiptsOf::Provider(provider) => Some(("provider", provider.to_string())),
+    }
 }
 
 /// Columns of `batches` for a write.

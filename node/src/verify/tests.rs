@@ -2,6 +2,7 @@
 
 use super::*;
 use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::receipt::{AttestedReceipt, Receipt, Text};
 use aitbc_core::transaction::{Action, Payment, Transaction};
 use std::time::Instant;
 
@@ -32,6 +33,44 @@ fn transfers(numbers: Range<usize>) -> Vec<SignedTransaction> {
 /// Makes a signature that looks right and is not: by the right key over something else.
 fn spoil(tx: &mut SignedTransaction, n: usize) {
     tx.signature = key(n).sign(b"something else");
+}
+
+/// Signed claims of distinct senders and receipts: four signatures each.
+fn claims(numbers: Range<usize>) -> Vec<SignedTransaction> {
+    let sign = |n| {
+        let (provider, key) = (key(2_000_000), key(n));
+        let receipt = Receipt {
+            receipt_id: Text::new(&format!("r-{n}")).expect("text"),
+            job_id: Text::new("job").expect("text"),
+            provider: provider.public(),
+            client: Address([8; 20]),
+            units: 1,
+            unit_type: Text::new("gpu_seconds").expect("text"),
+            price: None,
+            model: None,
+            prompt_hash: None,
+            started_at: 1,
+            completed_at: 2,
+            duration_ms: None,
+            artifact_hash: None,
+            coordinator_id: None,
+            nonce: None,
+            chain_id: None,
+            metadata: None,
+        };
+        let coordinators = [self::key(2_000_001), self::key(2_000_002)];
+        let attested = receipt.attest(&chain(), &provider, &[&coordinators[0], &coordinators[1]]);
+        let action = Action::ClaimReceipt(Box::new(attested));
+        Transaction { sender: key.public(), nonce: 0, fee: 1, expiry_height: 9, action }.sign(&chain(), &key)
+    };
+    numbers.map(sign).collect()
+}
+
+/// The receipt changed by who sends it, and signed by its sender again.
+fn forge(tx: &mut SignedTransaction, n: usize, change: impl FnOnce(&mut AttestedReceipt)) {
+    let Action::ClaimReceipt(receipt) = &mut tx.transaction.action else { panic!("a claim") };
+    change(receipt);
+    *tx = tx.transaction.clone().sign(&chain(), &key(n));
 }
 
 fn sealed(seq: u64, txs: Vec<SignedTransaction>) -> (Arc<Batch>, Hash) {
@@ -145,13 +184,54 @@ async fn what_was_verified_is_not_verified_again_but_only_with_the_same_signatur
 }
 
 #[tokio::test]
+async fn exactly_the_claims_with_a_forged_signature_in_their_receipt_are_missing() {
+    let verifier = verifier();
+    let mut txs = claims(0..200);
+    txs.extend(transfers(200..300));
+    let noise = Signature([7; 64]);
+    forge(&mut txs[3], 3, |attested| attested.signature = noise);
+    forge(&mut txs[50], 50, |attested| attested.attestations[0].signature = noise);
+    forge(&mut txs[51], 51, |attested| attested.attestations[1].signature = attested.attestations[0].signature);
+    forge(&mut txs[199], 199, |attested| attested.receipt.units = 1 << 40);
+    spoil(&mut txs[250], 250);
+    let verified = verifier.verify_transactions(&chain(), txs.clone()).await.expect("room");
+    let missing: Vec<usize> = (0..300).filter(|n| verified[*n].is_none()).collect();
+    assert_eq!(missing, [3, 50, 51, 199, 250]);
+    let again = verifier.verify_transactions(&chain(), txs).await.expect("room");
+    assert_eq!(again, verified, "what is forged is not remembered as good");
+    assert_eq!(verifier.shared.metrics.verified.get(), 295, "and what is good not verified again");
+}
+
+#[tokio::test]
+async fn a_batch_with_a_forged_attestation_is_invalid_and_the_error_names_the_transaction() {
+    let mut txs = transfers(0..20);
+    txs.extend(claims(20..40));
+    let (batch, digest) = sealed(1, txs.clone());
+    assert!(verifier().verify_batch(&chain(), batch, digest, &author()).await.is_ok());
+    forge(&mut txs[33], 33, |attested| attested.attestations[1].signature = Signature([7; 64]));
+    let (batch, digest) = sealed(1, txs);
+    let found = verifier().verify_batch(&chain(), batch, digest, &author()).await.map(|_| ());
+    assert_eq!(found, Err(BatchError::Transaction { index: 33 }));
+}
+
+#[tokio::test]
+async fn a_claim_takes_as_many_places_in_the_queue_as_it_has_signatures() {
+    let fits = claims(0..1);
+    assert_eq!(fits[0].signatures(), 4);
+    let too_many = vec![fits[0].clone(); QUEUE_SIGNATURES / 4 + 1];
+    assert_eq!(verifier().verify_transactions(&chain(), too_many).await, Err(Busy));
+    let (jobs, _answers) = jobs_of(&chain(), claims(0..300));
+    assert_eq!(jobs.iter().map(|job| job.signatures).collect::<Vec<_>>(), [512, 512, 176]);
+}
+
+#[tokio::test]
 async fn a_full_queue_says_busy_and_counts_it() {
     let verifier = verifier();
     let one = transfers(0..1);
-    let too_many = vec![one[0].clone(); QUEUE_TRANSACTIONS + 1];
+    let too_many = vec![one[0].clone(); QUEUE_SIGNATURES + 1];
     assert_eq!(verifier.verify_transactions(&chain(), too_many).await, Err(Busy));
     let busy = verifier.shared.metrics.mempool_rejected.with_label_values(&["VERIFIER_BUSY"]).get();
-    assert_eq!(busy, QUEUE_TRANSACTIONS as u64 + 1);
+    assert_eq!(busy, QUEUE_SIGNATURES as u64 + 1);
     assert!(verifier.verify_transactions(&chain(), one).await.is_ok());
 }
 
@@ -160,10 +240,11 @@ fn batches_go_before_transactions_and_groups_end_at_512_signatures() {
     let mut queue = Queue::default();
     let push_transactions = |queue: &mut Queue, n| {
         let reply = oneshot::channel().0;
-        queue.count += n;
+        queue.signatures += n;
         queue.transactions.push_back(TransactionsJob {
             chain: chain(),
             transactions: transfers(0..n),
+            signatures: n,
             bytes: 0,
             reply,
         });
@@ -180,7 +261,7 @@ fn batches_go_before_transactions_and_groups_end_at_512_signatures() {
         assert_eq!(jobs.iter().map(|job| job.transactions.len()).collect::<Vec<_>>(), expected);
     }
     assert!(queue.next().is_none());
-    assert_eq!(queue.count, 0);
+    assert_eq!(queue.signatures, 0);
 }
 
 #[test]

@@ -201,7 +201,7 @@ pub struct GenesisAccount {
 #[serde(rename_all = "camelCase")]
 pub struct Pruning {
     /// Archive (default): all blocks are kept whole. Keep: transactions of blocks older than the last keepBlocks are deleted;
-    /// headers and certificates stay. A network needs one validator with all blocks before a new one can join without a backup.
+    /// headers and certificates stay. A validator that is more than 10,000 of them behind fetches the state instead.
     #[serde(default)]
     pub mode: PruningMode,
 

@@ -97,6 +97,7 @@ fn build(wish: &GenesisWish, keys: &Keys) -> Result<Genesis, Problem> {
             Switch::Enabled => Some(Faucet { balance: FAUCET_BALANCE, max_amount: FAUCET_MAX_AMOUNT }),
             Switch::Disabled => None,
         },
+        receipts: None,
         parameters: Parameters { block_time_ms: wish.block_time_ms, ..Parameters::default() },
     };
     genesis.check().map_err(|error| invalid(&error.to_string()))?;

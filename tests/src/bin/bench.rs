@@ -1,7 +1,7 @@
 //! `make bench`: throughput, finality, memory and processor time of validators on this machine; a table, and JSON in the target folder.
 
 use aitbc_tests::bench::{self, Machine, Options, Report};
-use aitbc_tests::catch_up;
+use aitbc_tests::catch_up::{self, Way};
 use aitbc_tests::forge::Plan;
 use aitbc_tests::localnet::Database;
 use aitbc_tests::seed::Seed;
@@ -45,6 +45,9 @@ struct Arguments {
     /// With --catch-up: PRUNING of the validator that catches up; 0: archive.
     #[arg(long, default_value_t = 0)]
     keep_blocks: u64,
+    /// With --catch-up: it fetches a snapshot instead of blocks.
+    #[arg(long)]
+    state_sync: bool,
     /// Where the JSON goes; default: bench.json beside the built binaries.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -118,7 +121,8 @@ async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Resul
         for run in 0..arguments.runs.max(1) {
             let plan = Plan::small(arguments.catch_up);
             let keep = Some(arguments.keep_blocks).filter(|blocks| *blocks > 0);
-            let report = catch_up::measure(*database, Seed(seed.0 + run as u64), plan, keep).await?;
+            let way = if arguments.state_sync { Way::Snapshot } else { Way::Blocks };
+            let report = catch_up::measure(*database, Seed(seed.0 + run as u64), plan, keep, way).await?;
             println!("run {}: {report:#?}", run + 1);
             runs.push(report);
         }

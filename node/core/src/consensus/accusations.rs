@@ -5,12 +5,14 @@
 //! it into the blocks that it leads.
 
 use super::output::Output;
-use super::state::{Core, EPOCH};
+use super::state::Core;
 use crate::evidence::{Evidence, x3_fresh};
 use crate::hash::Hash;
 use crate::params::{MAX_EVIDENCE, MAX_VALIDATORS};
 use crate::record::RecordKey;
+use crate::validators::ValidatorSet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Evidence that waits for a block: each of the five classes of each validator once.
 const WAITING_MAX: usize = 5 * MAX_VALIDATORS;
@@ -36,6 +38,13 @@ impl Accusations {
         self.settled.contains(nullifier)
     }
 
+    /// **X3** What is not fresh in this epoch cannot be in a block any more.
+    pub(super) fn enter_epoch(&mut self, current: u64) {
+        let fresh = |key: &RecordKey| key.offence_epoch().is_some_and(|epoch| x3_fresh(epoch, current).is_ok());
+        self.waiting.retain(|key, _| fresh(key));
+        self.settled.retain(fresh);
+    }
+
     fn knows(&self, nullifier: &RecordKey) -> bool {
         self.settled.contains(nullifier) || self.waiting.contains_key(nullifier)
     }
@@ -44,7 +53,8 @@ impl Accusations {
 impl Core {
     /// **X2.** A contradiction, its signatures verified, is reported and waits for a block, unless the like of it does.
     pub(super) fn x2_accuse(&mut self, evidence: Evidence) {
-        let Some(offence) = evidence.offence(&self.config.set) else { return };
+        let set = self.config.sets.of(evidence.epoch());
+        let Some(offence) = set.and_then(|set| evidence.offence(set)) else { return };
         let nullifier = RecordKey::nullifier(&offence);
         if self.accusations.knows(&nullifier) {
             return;
@@ -58,14 +68,18 @@ impl Core {
 
     /// Evidence from the shell, of two batches: X1 to X3 in full, and only what is new.
     pub(super) fn x2_on_evidence(&mut self, evidence: Evidence) {
-        let Ok(offence) = evidence.check_shape(&self.config.chain, &self.config.set, EPOCH) else {
+        let set = self.config.sets.of(evidence.epoch()).cloned();
+        let check = |set: &Arc<ValidatorSet>| evidence.check_shape(&self.config.chain, set, self.config.epoch()).ok();
+        let Some((set, offence)) = set.and_then(|set| check(&set).map(|offence| (set, offence))) else {
             return self.dropped("evidence_invalid");
         };
         if self.accusations.knows(&RecordKey::nullifier(&offence)) {
             return;
         }
         let verifier = self.config.verifier.clone();
-        let valid = evidence.check_signatures(&self.config.chain, |signer, m, s| verifier.verifies(signer, m, s));
+        let valid = evidence.check_signatures(&self.config.chain, |signer, m, s| {
+            set.get(signer).is_some_and(|member| verifier.verifies(&member.key, m, s))
+        });
         match valid {
             Ok(()) => self.x2_accuse(evidence),
             Err(_) => self.dropped("evidence_invalid"),
@@ -84,13 +98,13 @@ impl Core {
         }
         let taken = self.unfinal_nullifiers(base);
         let open = self.accusations.waiting.iter().filter(|(nullifier, _)| !taken.contains(*nullifier));
-        let fresh = open.filter(|(_, evidence)| x3_fresh(evidence.epoch(), EPOCH).is_ok());
+        let fresh = open.filter(|(_, evidence)| x3_fresh(evidence.epoch(), self.config.epoch()).is_ok());
         fresh.take(MAX_EVIDENCE).map(|(_, evidence)| evidence.clone()).collect()
     }
 
     /// Nullifiers of a block and its ancestors above the tip; those of final blocks are settled.
     pub(super) fn unfinal_nullifiers(&self, from: Hash) -> BTreeSet<RecordKey> {
-        let set = &self.config.set;
-        self.above_tip(from).flat_map(|header| RecordKey::nullifiers(&header.evidence, set)).collect()
+        let set_of = |epoch| self.config.sets.of(epoch).cloned();
+        self.above_tip(from).flat_map(|header| RecordKey::nullifiers(&header.evidence, set_of)).collect()
     }
 }

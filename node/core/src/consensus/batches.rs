@@ -29,8 +29,8 @@ impl Known {
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchBook {
     known: BTreeMap<Hash, Known>,
-    /// The same, by author and in its order. Two batches with one number are told apart by digest.
-    queues: BTreeMap<Index, BTreeSet<(u64, Hash)>>,
+    /// The same, by epoch and author and in its order. Two batches with one number are told apart by digest.
+    queues: BTreeMap<(u64, Index), BTreeSet<(u64, Hash)>>,
     known_by_expiry: BTreeSet<(u64, Hash)>,
     /// In final blocks, with expiry heights: an older one cannot come again anyway.
     included: BTreeMap<Hash, u64>,
@@ -40,13 +40,40 @@ pub(super) struct BatchBook {
     numbers_by_expiry: BTreeSet<(u64, (u64, Index, u64))>,
     /// Grows with each change, so that answers can be kept.
     version: u64,
+    /// Of the next block: it includes batches of this epoch and the one before (V6).
+    epoch: u64,
 }
 
 impl BatchBook {
-    /// A batch is durable. False if it was known, or is in a final block.
+    /// An empty book.
+    pub(super) fn of_epoch(epoch: u64) -> BatchBook {
+        BatchBook { epoch, ..BatchBook::default() }
+    }
+
+    /// **E8** Batches of the epoch that is over stay includable in this one; older ones go.
+    pub(super) fn enter(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.version += 1;
+        let old = self.known.values().filter(|known| self.is_old(&known.reference));
+        for digest in old.map(|known| known.reference.digest).collect::<Vec<_>>() {
+            self.forget(&digest);
+        }
+    }
+
+    /// Of an epoch whose batches no block includes any more.
+    fn is_old(&self, reference: &BatchRef) -> bool {
+        reference.epoch.saturating_add(1) < self.epoch
+    }
+
+    /// V6: expiry, and the epoch of its author.
+    fn fits(&self, known: &Known, height: u64) -> bool {
+        known.reference.epoch <= self.epoch && known.may_be_in(height)
+    }
+
+    /// A batch is durable. False if it was known, is in a final block, or of an epoch too old (V6).
     pub(super) fn add(&mut self, reference: BatchRef, seq: u64, expiry_height: u64) -> bool {
         let digest = reference.digest;
-        if self.known.contains_key(&digest) || self.included.contains_key(&digest) {
+        if self.known.contains_key(&digest) || self.included.contains_key(&digest) || self.is_old(&reference) {
             return false;
         }
         self.version += 1;
@@ -55,7 +82,7 @@ impl BatchBook {
             first.insert(digest);
             self.numbers_by_expiry.insert((expiry_height, number));
         }
-        self.queues.entry(reference.author).or_default().insert((seq, digest));
+        self.queues.entry((reference.epoch, reference.author)).or_default().insert((seq, digest));
         self.known_by_expiry.insert((expiry_height, digest));
         self.known.insert(digest, Known { reference, seq, expiry_height });
         true
@@ -100,10 +127,11 @@ impl BatchBook {
         let known = self.known.remove(digest)?;
         self.version += 1;
         self.known_by_expiry.remove(&(known.expiry_height, *digest));
-        if let Some(queue) = self.queues.get_mut(&known.reference.author) {
+        let author = (known.reference.epoch, known.reference.author);
+        if let Some(queue) = self.queues.get_mut(&author) {
             queue.remove(&(known.seq, *digest));
             if queue.is_empty() {
-                self.queues.remove(&known.reference.author);
+                self.queues.remove(&author);
             }
         }
         Some(known)
@@ -130,7 +158,7 @@ impl BatchBook {
 
     /// The first batch that a block at `height` may include whose chain already has those in `taken` (C12).
     pub(super) fn first_includable(&self, height: u64, taken: &BTreeSet<Hash>) -> Option<Hash> {
-        let fits = |known: &&Known| known.may_be_in(height) && !taken.contains(&known.reference.digest);
+        let fits = |known: &&Known| self.fits(known, height) && !taken.contains(&known.reference.digest);
         self.in_order().filter_map(|digest| self.known.get(&digest)).find(fits).map(|known| known.reference.digest)
     }
 
@@ -142,7 +170,8 @@ impl BatchBook {
     /// `first`, until a limit is met. An author whose next batch does not fit is done, or its order would break.
     pub(super) fn pick(&self, height: u64, taken: &BTreeSet<Hash>, first: Index) -> Vec<BatchRef> {
         let usable =
-            |digest: &Hash| self.known.get(digest).filter(|known| known.may_be_in(height) && !taken.contains(digest));
+            |digest: &Hash| self.known.get(digest).filter(|known| self.fits(known, height) && !taken.contains(digest));
+        let first = (self.epoch, first);
         let turn = self.queues.range(first..).chain(self.queues.range(..first));
         let mut authors: Vec<_> =
             turn.map(|(_, queue)| queue.iter().filter_map(move |(_, digest)| usable(digest))).collect();
@@ -211,6 +240,21 @@ mod tests {
         book.add(reference(1, 9, 1), 1, 100);
         assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [1], "1 fills the block");
         assert_eq!(names(&book.pick(1, &BTreeSet::new(), 1)), [9], "so 1 does not fit, and 2 must not overtake it");
+    }
+
+    #[test]
+    fn e8_a_batch_of_the_epoch_before_is_picked_an_older_one_forgotten_and_one_that_comes_later_not_taken() {
+        let of = |epoch: u64, name: u8| BatchRef { epoch, ..reference(0, name, 10) };
+        let mut book = BatchBook::default();
+        for epoch in 0..4 {
+            assert!(book.add(of(epoch, epoch as u8), epoch, 100));
+        }
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [0], "the others' epochs have not begun");
+        book.enter(2);
+        assert_eq!(names(&book.pick(1, &BTreeSet::new(), 0)), [2, 1]);
+        assert!(book.get(&Hash([0; 32])).is_none());
+        assert!(!book.add(of(0, 9), 9, 100), "nobody may include it, so no leader may pick it");
+        assert_eq!(book.first_includable(1, &BTreeSet::from([Hash([1; 32]), Hash([2; 32])])), None);
     }
 
     #[test]

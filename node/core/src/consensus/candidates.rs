@@ -7,13 +7,14 @@ use crate::batch::BatchRef;
 use crate::block::{Candidate, Header, Proposal};
 use crate::hash::Hash;
 use crate::key::Signature;
+use crate::message::Message;
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
 use crate::vote::Vote;
 use std::collections::BTreeSet;
 
 /// Digests of a slot that are kept without a certificate (C13): an equivocating leader has two, a third tells nothing.
-const UNCERTIFIED_MAX: usize = 2;
+pub(super) const UNCERTIFIED_MAX: usize = 2;
 /// Final blocks whose candidates are kept for peers (C14).
 const PAST_MAX: usize = 256;
 
@@ -28,9 +29,13 @@ pub(super) struct Origin {
 
 impl Core {
     /// A leader's proposal: its certificates first, they may be what makes it acceptable.
-    pub(super) fn on_proposal(&mut self, from: Index, proposal: Proposal) {
-        for cert in proposal.proof {
+    pub(super) fn on_proposal(&mut self, from: Index, mut proposal: Proposal) {
+        for cert in std::mem::take(&mut proposal.proof) {
             self.on_cert(from, cert);
+        }
+        let epoch = proposal.candidate.header.epoch;
+        if epoch != self.config.epoch() {
+            return self.other_epoch(from, epoch, Message::Proposal(Box::new(proposal)));
         }
         self.c13_take_candidate(from, proposal.candidate);
     }
@@ -39,11 +44,14 @@ impl Core {
     /// one that was asked for.
     pub(super) fn on_candidate(&mut self, from: Index, candidate: Candidate) {
         let digest = candidate.header.digest();
-        if self.is_wanted_certified(&digest) && candidate.header.slot > self.tip.slot {
+        if self.is_wanted_certified(&digest) && self.is_above_tip(&candidate.header) {
             let signed = candidate.header.slot > self.top.slot && self.is_signed(&candidate, digest);
             if signed {
                 self.take_leaders_vote(&candidate.vote(digest));
             }
+            // Nobody vouches for another one: it must get into no ledger, nor come out of it as verified (V1).
+            let signature = if signed { candidate.signature } else { Signature([0; 64]) };
+            let candidate = Candidate { signature, ..candidate };
             return self.insert_candidate(digest, candidate, Origin { signed, certified: true });
         }
         self.c13_take_candidate(from, candidate);
@@ -52,6 +60,9 @@ impl Core {
     /// **C13.** Upon a candidate: check leader and signature (V1), observe the embedded vote, keep two digests a slot.
     fn c13_take_candidate(&mut self, from: Index, candidate: Candidate) {
         let slot = candidate.header.slot;
+        if candidate.header.epoch != self.config.epoch() {
+            return self.dropped("candidate_epoch");
+        }
         if slot <= self.top.slot {
             if slot < self.top.slot && from == candidate.header.proposer {
                 self.c18_repair_final(from);
@@ -86,7 +97,7 @@ impl Core {
     }
 
     /// The vote in a candidate (F6), verified. An own one is in a row, or another process's (A8).
-    fn take_leaders_vote(&mut self, vote: &Vote) {
+    pub(super) fn take_leaders_vote(&mut self, vote: &Vote) {
         if vote.signer == self.config.me {
             self.a8_own_vote(vote, true);
         } else {
@@ -153,6 +164,11 @@ impl Core {
     fn slot_certifies(&self, slot: u64, digest: &Hash) -> bool {
         let held = self.slots.get(&slot).and_then(|s| s.notar.as_ref());
         *digest == self.top.digest || held.is_some_and(|held| held.cert.statement.digest == *digest)
+    }
+
+    /// Of this epoch and a slot above the tip's: what is not is final, or lost.
+    pub(super) fn is_above_tip(&self, header: &Header) -> bool {
+        header.epoch == self.config.epoch() && header.slot > self.tip.slot
     }
 
     fn missing_batches(&self, header: &Header) -> BTreeSet<Hash> {

@@ -1,19 +1,27 @@
 //! Certificates: checked once, held, relayed; the highest Final one moves s* (protocol.md C4, C16, C20, C21).
 
 use super::output::{Event, Halt, Output, Rows};
-use super::state::{Core, EPOCH, Held, Top};
+use super::state::{Core, Held, Top};
+use crate::hash::Hash;
 use crate::message::MAX_REQUEST;
 use crate::message::Message;
-use crate::params::KEEP_FINAL_SLOTS;
+use crate::params::{KEEP_FINAL_SLOTS, MAX_INLINE_CERTS};
 use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
+
+/// Bytes of certificates inline in a proposal (F6).
+const INLINE_BYTES: usize = 64 << 10;
 
 impl Core {
     /// A certificate from a peer, for any slot above s*. Signatures that the pool has verified are not verified again.
     pub(super) fn on_cert(&mut self, from: Index, cert: Cert) {
         let Statement { epoch, slot, .. } = cert.statement;
-        if epoch != EPOCH {
-            return self.dropped("cert_malformed");
+        if epoch != self.config.epoch() {
+            // An older one needs no answer: the one that sealed the epoch before is resent as that of the floor (C17).
+            if epoch > self.config.epoch() {
+                self.other_epoch(from, epoch, Message::Cert(cert));
+            }
+            return;
         }
         if slot <= self.top.slot || self.is_held(&cert.statement) {
             return self.note_holder(from, &cert.statement);
@@ -85,7 +93,8 @@ impl Core {
         let state = self.slots.entry(slot).or_default();
         state.skip = Some(Held { cert, since });
         if !state.votes.contains_key(&(Kind::Notar, leader)) {
-            self.emit(Output::Event(Event::Missed { slot, leader }));
+            let epoch = self.config.epoch();
+            self.emit(Output::Event(Event::Missed { epoch, slot, leader }));
         }
     }
 
@@ -115,6 +124,7 @@ impl Core {
         self.instant.clear();
         self.standstill = None;
         self.finals_due = self.finals_due.split_off(&(slot + 1));
+        self.reproposals = self.reproposals.split_off(&(slot + 1, Hash::ZERO));
         self.relays.retain(|(_, s)| s.slot > slot || s.kind == Kind::Final && s.slot == slot);
         self.refresh_base();
     }
@@ -188,9 +198,13 @@ impl Core {
     /// What shows that a peer has a certificate: it signed or sent it, or voted or stands beyond its slot.
     fn knows(&self, peer: Index, cert: &Cert) -> bool {
         let Some(state) = self.peers.get(usize::from(peer)) else { return true };
-        let slot = cert.statement.slot;
+        let Statement { epoch, slot, .. } = cert.statement;
         match cert.statement.kind {
             Kind::Notar | Kind::Skip => state.cleared >= slot,
+            // Of the epoch before: that of the floor, which whoever is in this one has.
+            Kind::Final if epoch < self.config.epoch() => {
+                state.status.as_ref().is_some_and(|status| status.epoch > epoch)
+            }
             Kind::Final => state.status.as_ref().is_some_and(|status| status.final_slot >= slot),
         }
     }
@@ -241,6 +255,16 @@ pub(super) fn within_reply<'a>(certs: impl Iterator<Item = &'a Cert>) -> Vec<Cer
         bytes <= crate::params::STANDSTILL_BYTES
     };
     certs.take(MAX_REQUEST).take_while(fits).cloned().collect()
+}
+
+/// The first certificates that fit into a proposal: 16 and 64 KiB (F6); what does not fit is fetched by C15.
+pub(super) fn within_inline<'a>(certs: impl Iterator<Item = &'a Cert>) -> Vec<Cert> {
+    let mut bytes = 0;
+    let fits = |cert: &&Cert| {
+        bytes += cert_bytes(cert);
+        bytes <= INLINE_BYTES
+    };
+    certs.take(MAX_INLINE_CERTS).take_while(fits).cloned().collect()
 }
 
 /// Encoded size, near enough for a bound.

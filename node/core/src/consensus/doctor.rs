@@ -5,19 +5,20 @@
 use super::diagnosis::diagnose;
 use super::input::Now;
 use super::resolve::Want;
-use super::state::{Core, EPOCH, Entry, Execution, Slot};
+use super::state::{Core, Entry, Execution, Slot};
 use super::validity::check_v5;
 use crate::hash::Hash;
 use crate::key::Address;
 use crate::validators::Index;
 use crate::vote::Kind;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Fetches that are listed; `fetches_open` counts all.
 const FETCHES_MAX: usize = 16;
 
 /// How finality does here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Nothing waits to become final.
@@ -30,7 +31,7 @@ pub enum Condition {
 }
 
 /// Whether this validator votes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Voting {
     /// It does.
@@ -45,7 +46,7 @@ pub enum Voting {
 }
 
 /// What is in the way, as programs tell it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Nothing: there is no work, or it goes on.
@@ -86,7 +87,7 @@ pub enum Cause {
 }
 
 /// Answer to "why is there no block?".
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     /// Epoch.
     pub epoch: u64,
@@ -137,7 +138,7 @@ pub struct Report {
 }
 
 /// Writes of votes and certificates, which must be durable before anything leaves (P5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Writes {
     /// Without an answer from the database.
     pub open: usize,
@@ -148,7 +149,7 @@ pub struct Writes {
 }
 
 /// A slot and who voted what in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SlotReport {
     /// The slot.
     pub slot: u64,
@@ -168,7 +169,7 @@ pub struct SlotReport {
 }
 
 /// Votes for one statement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tally {
     /// Their weight, to be held against the quorum.
     pub weight: u64,
@@ -179,7 +180,7 @@ pub struct Tally {
 }
 
 /// A candidate and why it is not voted for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CandidateReport {
     /// Its digest.
     pub block: Hash,
@@ -198,7 +199,7 @@ pub struct CandidateReport {
 }
 
 /// What a final block lacks here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Unresolved {
     /// Slot of the final block.
     pub slot: u64,
@@ -209,7 +210,7 @@ pub struct Unresolved {
 }
 
 /// Something asked of peers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FetchReport {
     /// `candidate`, `batches` or `certificates`.
     pub what: &'static str,
@@ -228,7 +229,7 @@ pub struct FetchReport {
 }
 
 /// A validator as it is seen from here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ValidatorReport {
     /// Index in the set.
     pub index: Index,
@@ -270,7 +271,7 @@ impl Core {
         let notarized = self.slots.iter().rev().find(|(_, slot)| slot.notar.is_some()).map(|(number, _)| *number);
         let all = 0..self.config.set.len() as Index;
         let mut report = Report {
-            epoch: EPOCH,
+            epoch: self.config.epoch(),
             slot: self.frontier.slot,
             slot_age_ms: now.mono_ms.saturating_sub(self.frontier.activated),
             height: self.tip.height,
@@ -407,11 +408,11 @@ impl Core {
             let (what, block) = match want {
                 Want::Candidate(digest) => ("candidate", *digest),
                 Want::Batches(digest) => ("batches", *digest),
-                Want::Proof(digest) => ("certificates", *digest),
+                Want::Proof(_, digest) => ("certificates", *digest),
             };
             let missing = self.candidates.get(&block).map(|entry| &entry.missing);
             let batches = missing.filter(|_| matches!(want, Want::Batches(_)));
-            let slots = matches!(want, Want::Proof(_)).then(|| self.missing_proof(&block)).flatten();
+            let slots = if let Want::Proof(slot, _) = want { self.missing_proof(*slot, &block) } else { None };
             FetchReport {
                 what,
                 block,

@@ -6,7 +6,9 @@ use super::validity::{Invalid, check_on_parent, check_v5, check_v7_once, check_v
 use crate::block::Header;
 use crate::hash::Hash;
 use crate::record::RecordKey;
+use crate::validators::ValidatorSet;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Why a candidate is not votable yet; never "invalid".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,9 @@ impl Core {
 
     /// The parent, if it is the tip or a candidate above it: nothing else can be built upon.
     pub(super) fn parent_facts(&self, header: &Header) -> Option<Facts> {
-        self.facts(&header.parent).filter(|facts| facts.slot >= self.tip.slot)
+        let above = |entry: &super::state::Entry| self.is_above_tip(&entry.candidate.header);
+        let is_tip = header.parent == self.tip.digest;
+        self.facts(&header.parent).filter(|_| is_tip || self.candidates.get(&header.parent).is_some_and(above))
     }
 
     /// V2, V4, V6, V7 of a candidate whose batches and parent are here: computed once.
@@ -142,7 +146,7 @@ impl Core {
 
     /// V2, V4, V6, V7 as they are.
     pub(super) fn on_parent(&self, header: &Header, parent: &Facts) -> Result<(), Invalid> {
-        check_on_parent(header, parent, &self.unfinal_batches(parent.digest), &self.batches)?;
+        check_on_parent(header, parent, self.config.epochs(), &self.unfinal_batches(parent.digest), &self.batches)?;
         if header.evidence.is_empty() {
             return Ok(());
         }
@@ -161,7 +165,7 @@ impl Core {
     pub(super) fn above_tip(&self, from: Hash) -> impl Iterator<Item = &Header> {
         let header = |digest: &Hash| {
             let header = &self.candidates.get(digest)?.candidate.header;
-            (*digest != self.tip.digest && header.slot > self.tip.slot).then_some(header)
+            (*digest != self.tip.digest && self.is_above_tip(header)).then_some(header)
         };
         std::iter::successors(header(&from), move |child| header(&child.parent))
     }
@@ -179,7 +183,10 @@ impl Core {
     }
 
     /// H2 of its children may have ended.
-    pub(super) fn on_executed(&mut self, digest: Hash, roots: super::input::Roots) {
+    pub(super) fn on_executed(&mut self, digest: Hash, roots: super::input::Roots, set: Option<Arc<ValidatorSet>>) {
+        if let Some(set) = set.filter(|_| self.is_boundary(&digest)) {
+            self.boundaries.insert(digest, set);
+        }
         if digest == self.tip.digest {
             self.tip.roots = Some(roots);
         }

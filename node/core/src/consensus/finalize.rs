@@ -1,6 +1,6 @@
 //! Letting final blocks out in order, and going on from block sync (protocol.md C19, C20, S1).
 
-use super::input::Tip;
+use super::input::{Boundary, Tip};
 use super::output::{Halt, Output, Rows};
 use super::state::{Core, Execution, facts_of};
 use crate::hash::Hash;
@@ -50,7 +50,10 @@ impl Core {
         let Some(entry) = self.candidates.get(&digest) else { return };
         self.tip = entry.facts(digest);
         let batches: Vec<Hash> = entry.candidate.header.batches.iter().map(|batch| batch.digest).collect();
-        let nullifiers: Vec<_> = RecordKey::nullifiers(&entry.candidate.header.evidence, &self.config.set).collect();
+        let nullifiers: Vec<_> = {
+            RecordKey::nullifiers(&entry.candidate.header.evidence, |epoch| self.config.sets.of(epoch).cloned())
+                .collect()
+        };
         batches.into_iter().for_each(|batch| self.batches.include(batch));
         nullifiers.into_iter().for_each(|nullifier| self.accusations.settle(nullifier));
         if let Some(of_slot) = self.by_slot.get_mut(&self.tip.slot) {
@@ -67,9 +70,24 @@ impl Core {
     }
 
     /// Final blocks came by block sync: s* and the tip move up, and what is certified above is linked to them (S1).
-    pub(super) fn on_synced(&mut self, tip: &Tip, cert: Cert, included: Vec<(Hash, u64)>, nullifiers: Vec<RecordKey>) {
+    pub(super) fn on_synced(
+        &mut self,
+        tip: &Tip,
+        cert: Cert,
+        included: Vec<(Hash, u64)>,
+        nullifiers: Vec<RecordKey>,
+        boundary: Option<Box<Boundary>>,
+    ) {
         nullifiers.into_iter().for_each(|nullifier| self.accusations.settle(nullifier));
         included.into_iter().for_each(|(digest, expiry)| self.batches.include_until(digest, expiry));
+        // Block sync goes epoch by epoch too, and tells of each end; an older one was over before.
+        if cert.statement.epoch != self.config.epoch() {
+            return;
+        }
+        if let Some(boundary) = boundary {
+            self.boundaries.insert(tip.digest, boundary.set);
+            self.synced_boundary = Some(boundary.header);
+        }
         if cert.statement.slot > self.top.slot {
             self.persist(Rows::FinalCert { cert: cert.clone() });
             self.raise_top(cert);

@@ -9,7 +9,7 @@
 //! kind whose certificate is held are left out too: they can do nothing any more but accuse.
 
 use super::resolve::Want;
-use super::state::{Core, Entry, Execution, Frontier, Held, Own, Slot};
+use super::state::{Core, Entry, Execution, Frontier, Held, Later, Own, Slot};
 use crate::codec;
 use crate::hash::{self, Hash};
 use crate::vote::{Cert, Kind};
@@ -37,6 +37,13 @@ impl Core {
             finals_due,
             batches,
             accusations: _,
+            reproposals,
+            boundaries,
+            synced_boundary,
+            seals,
+            later,
+            ahead,
+            roster: _,
             writes,
             next_write: _,
             stopped,
@@ -62,6 +69,13 @@ impl Core {
             seen: _,
         } = self;
         let mut bytes = Vec::with_capacity(1_024);
+        put(&mut bytes, &(self.config.epoch(), reproposals.keys().collect::<Vec<_>>()));
+        put(&mut bytes, &seals.iter().map(|(epoch, sealed)| (*epoch, sealed.durable)).collect::<Vec<_>>());
+        put(&mut bytes, &(self.config.set_hash, self.config.next_set_hash, synced_boundary));
+        put(&mut bytes, &boundaries.iter().map(|(digest, set)| (*digest, set.hash())).collect::<Vec<_>>());
+        put_later(&mut bytes, later);
+        // Few at any time: an epoch begins here soon after it has begun elsewhere.
+        put(&mut bytes, &format!("{ahead:?}"));
         put(&mut bytes, &(top.slot, top.digest, tip.slot, tip.digest, tip.roots.is_some()));
         put(&mut bytes, &(*stopped, halted.is_some(), *ready, *lagging, *vote_floor));
         put(&mut bytes, &(*voting_state as u8, &memory.floors));
@@ -75,7 +89,7 @@ impl Core {
         let wanted = wants.iter().filter(|(_, fetch)| fetch.certified).map(|(want, _)| match want {
             Want::Candidate(digest) => (0u8, *digest),
             Want::Batches(digest) => (1, *digest),
-            Want::Proof(digest) => (2, *digest),
+            Want::Proof(_, digest) => (2, *digest),
         });
         put(&mut bytes, &wanted.collect::<Vec<_>>());
         hash::plain(&bytes)
@@ -91,6 +105,12 @@ impl Core {
 
 fn put(bytes: &mut Vec<u8>, value: &impl BorshSerialize) {
     bytes.extend(codec::encode(value));
+}
+
+fn put_later(bytes: &mut Vec<u8>, Later { votes, certs, candidates, final_cert }: &Later) {
+    put(bytes, &votes.iter().map(|vote| vote.statement).collect::<Vec<_>>());
+    put(bytes, &certs.iter().chain(final_cert).map(|cert| cert.statement).collect::<Vec<_>>());
+    put(bytes, &candidates.iter().map(|candidate| candidate.header.digest()).collect::<Vec<_>>());
 }
 
 fn put_slot(bytes: &mut Vec<u8>, number: u64, slot: &Slot) {

@@ -19,7 +19,8 @@ impl Core {
         self.frontier = Frontier::at(slot, &self.top, self.now.mono_ms);
         self.refresh_base();
         let leader = self.leader(slot);
-        self.emit(Output::Event(Event::SlotStarted { slot, leader }));
+        let epoch = self.config.epoch();
+        self.emit(Output::Event(Event::SlotStarted { epoch, slot, leader }));
         true
     }
 
@@ -46,6 +47,7 @@ impl Core {
         let busy = now >= idle_at
             || unfinished && now >= unfinished_at
             || self.by_slot.get(&slot).is_some_and(|known| !known.is_empty())
+            || self.reproposals_of(slot).next().is_some()
             || self.skip_weight(slot) > self.config.set.faulty_weight()
             || self.includable().is_some();
         if !busy {
@@ -55,7 +57,7 @@ impl Core {
     }
 
     fn skip_weight(&self, slot: u64) -> u64 {
-        self.tally(&Statement { epoch: super::state::EPOCH, slot, kind: Kind::Skip, digest: Hash::ZERO })
+        self.tally(&Statement { epoch: self.config.epoch(), slot, kind: Kind::Skip, digest: Hash::ZERO })
     }
 
     /// A batch that a block on the base may include; found again only when base or batches have changed.

@@ -1,7 +1,8 @@
 //! All that can come into the core (protocol.md §3.1).
 
 use crate::batch::BatchRef;
-use crate::block::{Candidate, Header, Proposal};
+use crate::block::{Candidate, Header, Proposal, Reproposal, Seal};
+use crate::epoch::Epochs;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::hello::Heard;
@@ -9,8 +10,9 @@ use crate::key::Signature;
 use crate::memory::{MarkReply, Memory};
 use crate::message::Status;
 use crate::record::RecordKey;
-use crate::validators::Index;
+use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Cert, Vote};
+use std::sync::Arc;
 
 /// Time of a step, both in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum WriteFailure {
 }
 
 /// A final block the core may build on without knowing what lies below it.
+///
+/// Its slot is that of its own epoch here, and 0 to its child where it is the last of an epoch (M4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tip {
     /// Digest of its header; the genesis hash at height 0.
@@ -59,7 +63,16 @@ pub struct Tip {
     pub roots: Roots,
 }
 
-/// Something happened.
+/// The last synced block is the last of its epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    /// Its header.
+    pub header: Header,
+    /// The set that the state after it decides: set(e+2) for one of epoch e (E1).
+    pub set: Arc<ValidatorSet>,
+}
+
+/// Something happened. Peers are numbers of the roster (`Config::roster`), which is the shell's own.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A leader's proposal, from whoever.
@@ -89,6 +102,27 @@ pub enum Input {
         from: Index,
         /// The candidate.
         candidate: Candidate,
+    },
+    /// A boundary block again (E4).
+    Reproposal {
+        /// Authenticated sender.
+        from: Index,
+        /// The proposal.
+        reproposal: Reproposal,
+    },
+    /// The end of an epoch (E5, C18).
+    Seal {
+        /// Authenticated sender.
+        from: Index,
+        /// Header and certificate.
+        seal: Seal,
+    },
+    /// A peer wants the Seal of an epoch (E7).
+    SealReq {
+        /// Authenticated sender.
+        from: Index,
+        /// Which.
+        epoch: u64,
     },
     /// A peer's position.
     Status {
@@ -159,6 +193,8 @@ pub enum Input {
         digest: Hash,
         /// The roots after it.
         roots: Roots,
+        /// Of the last block of epoch e only: set(e+2), which the state after it decides (E1).
+        set: Option<Arc<ValidatorSet>>,
     },
     /// A write is durable.
     Durable {
@@ -184,6 +220,8 @@ pub enum Input {
         included: Vec<(Hash, u64)>,
         /// Nullifiers that their evidence left (X4).
         nullifiers: Vec<RecordKey>,
+        /// Where the last of them ends its epoch.
+        boundary: Option<Box<Boundary>>,
     },
     /// Proof against a validator, made of two batches (X2 e).
     Evidence(Evidence),
@@ -196,8 +234,11 @@ pub enum Input {
 /// What a restart finds in the ledger (P8).
 #[derive(Clone, Debug)]
 pub struct Recovered {
-    /// Last block of the ledger.
+    /// Last block of the ledger; the epoch of its child is that of [`Config::sets`](super::Config::sets).
     pub tip: Tip,
+    /// Ends of the last epochs (P10). Required is that of the epoch before the tip's child ([`Recovered::lacks_seal`]), which the
+    /// ledger may hold as the block and its certificate only; the others help stragglers, or show what began before the start.
+    pub seals: Vec<Seal>,
     /// Final certificate of the highest final slot held, if any; its slot is s*.
     pub final_cert: Option<Cert>,
     /// Own votes above the vote floor.
@@ -210,8 +251,8 @@ pub struct Recovered {
     pub batches: Vec<(BatchRef, u64, u64)>,
     /// Batches in final blocks that are not expired yet, with their expiry heights.
     pub included: Vec<(Hash, u64)>,
-    /// No vote at or below this slot, ever (P9).
-    pub vote_floor: u64,
+    /// No vote at or below this position, epoch and slot, ever (P9).
+    pub vote_floor: (u64, u64),
     /// Headers of the last final blocks, newest last, for peers that ask for candidates.
     pub recent: Vec<Header>,
     /// Nullifiers of evidence in the state (X4).
@@ -220,4 +261,13 @@ pub struct Recovered {
     pub memory: Memory,
     /// Lease generation of this process (P8).
     pub generation: u32,
+}
+
+impl Recovered {
+    /// **P10** The epoch whose Seal a start needs and does not have: without it nobody votes before a peer has sent it, and whoever is
+    /// alone never does.
+    pub fn lacks_seal(&self, epochs: Epochs) -> Option<u64> {
+        let before = epochs.after(self.tip.height).checked_sub(1)?;
+        self.seals.iter().all(|seal| seal.header.epoch != before).then_some(before)
+    }
 }

@@ -1,19 +1,15 @@
 //! Leading: when and on what to build, the header itself, and its way out (protocol.md C7, C7b, F6).
 
 use super::candidates::Origin;
-use super::certs::cert_bytes;
+use super::certs::within_inline;
 use super::input::Now;
 use super::output::{Output, Rows};
-use super::state::{Core, EPOCH, Facts};
+use super::state::{Core, Facts};
 use super::validity::{Invalid, check_alone};
 use crate::block::{Candidate, Header, Proposal, VERSION};
 use crate::key::Signature;
 use crate::message::Message;
-use crate::params::MAX_INLINE_CERTS;
 use crate::vote::Cert;
-
-/// Bytes of certificates inline in a proposal (F6).
-const INLINE_BYTES: usize = 64 << 10;
 
 impl Core {
     /// **C7.** Upon F = s active with the own turn, no Notar row, Busy, the pause since the parent over and the base
@@ -30,6 +26,9 @@ impl Core {
             return false;
         }
         let Some(base) = self.c7_base() else { return false };
+        if self.is_boundary(&base.digest) {
+            return self.e4_lead(slot, base.digest);
+        }
         if !self.c7_pause_is_over(&base) {
             return false;
         }
@@ -50,7 +49,7 @@ impl Core {
             return false;
         };
         state.proposed = true;
-        if let Some(message) = self.proposal(&own.statement.digest) {
+        if let Some(message) = own.signature.and_then(|signature| self.proposed(own.statement, signature)) {
             self.emit(Output::Broadcast(message));
         }
         true
@@ -105,7 +104,7 @@ impl Core {
         };
         Some(Header {
             version: VERSION,
-            epoch: EPOCH,
+            epoch: self.config.epoch(),
             slot,
             height,
             parent_slot: base.slot,
@@ -115,7 +114,7 @@ impl Core {
             time_ms: self.now.wall_ms.max(base.time_ms + 1),
             proposer: self.config.me,
             set_hash: self.config.set_hash,
-            next_set_hash: self.config.set_hash,
+            next_set_hash: self.config.next_set_hash,
             batches,
             evidence: self.x5_pick(base.digest),
         })
@@ -153,11 +152,6 @@ impl Core {
         };
         let gap = self.slots.range(header.parent_slot + 1..header.slot.max(header.parent_slot + 1));
         let skips = gap.filter_map(|(_, s)| s.skip.as_ref()).map(|held| &held.cert);
-        let mut bytes = 0;
-        let fits = |cert: &&Cert| {
-            bytes += cert_bytes(cert);
-            bytes <= INLINE_BYTES
-        };
-        base.into_iter().chain(skips).take(MAX_INLINE_CERTS).take_while(fits).cloned().collect()
+        within_inline(base.into_iter().chain(skips))
     }
 }

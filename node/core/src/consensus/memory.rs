@@ -11,19 +11,21 @@
 
 use super::input::WriteId;
 use super::output::{Halt, Output, Rows};
-use super::state::{Core, EPOCH};
+use super::state::Core;
 use crate::hash::Hash;
 use crate::hello::Heard;
+use crate::key::PublicKey;
 use crate::memory::{Cause, Mark, MarkReply, Memory, Seen, generation_above};
 use crate::message::Message;
 use crate::params::{REPAIR_EVERY_MS, STATUS_EVERY_MS, VOTE_WINDOW};
 use crate::validators::Index;
 use crate::vote::{Statement, Vote};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether this validator votes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VotingState {
     /// Not yet: it waits for what others have seen of its key (A2).
@@ -44,10 +46,10 @@ pub(super) struct Inquiry {
     due: u64,
     /// Own votes in the database, above the vote floor.
     rows: BTreeSet<Statement>,
-    /// Who answered.
-    heard: BTreeSet<Index>,
-    /// Marks of those who know all their votes, by signer.
-    marks: BTreeMap<Index, u64>,
+    /// Who answered, by key: numbers change with epochs, and what was said since the loss stays true.
+    heard: BTreeSet<PublicKey>,
+    /// Marks of those who are not quarantined, by signer: at most one a peer.
+    marks: BTreeMap<PublicKey, Mark>,
     /// Highest generation shown in own Hellos.
     newest_generation: u32,
     /// The write of A6.
@@ -55,6 +57,13 @@ pub(super) struct Inquiry {
 }
 
 impl Inquiry {
+    /// **A5** A proven higher epoch restarts the round. Marks of the epochs before count as 0 from now on: whoever gave them
+    /// after the loss had not voted in this one then. One of this epoch that is far is asked for again.
+    pub(super) fn enter_epoch(&mut self, epoch: u64, now: u64) {
+        self.marks.retain(|_, mark| mark.epoch != epoch || mark.slot <= 1 + VOTE_WINDOW);
+        self.due = now;
+    }
+
     pub(super) fn new(votes: &[Vote], random: &mut super::random::Random, now: u64) -> Inquiry {
         let mut nonce = [0; 32];
         nonce.chunks_mut(8).for_each(|part| part.copy_from_slice(&random.number().to_le_bytes()));
@@ -134,7 +143,7 @@ impl Core {
     /// Remembers the vote in the highest slot of each validator, of one slot rather the outcome (A2). It need not be verified: its signer will be shown it.
     pub(super) fn a2_note_vote(&mut self, vote: &Vote) {
         let Some(state) = self.peers.get_mut(usize::from(vote.signer)) else { return };
-        let position = |vote: &Vote| (vote.statement.slot, vote.statement.kind.class());
+        let position = |vote: &Vote| (vote.statement.epoch, vote.statement.slot, vote.statement.kind.class());
         if state.vote.as_ref().is_none_or(|known| position(known) <= position(vote)) {
             state.vote = Some(vote.clone());
         }
@@ -147,28 +156,35 @@ impl Core {
         let Some(peer) = self.peers.get_mut(usize::from(from)).filter(|peer| now >= peer.mark_due) else { return };
         peer.mark_due = now + REPAIR_EVERY_MS;
         let (noted, hello) = (peer.vote.clone(), peer.hello.clone());
-        let mark = Mark {
-            nonce,
-            epoch: EPOCH,
-            clean_from: self.memory.clean_from,
-            quarantined: !self.may_vote(),
-            slot: self.a4_mark(),
-        };
+        let Some(asker) = self.roster.key(from).copied() else { return };
+        let (epoch, slot) = self.a4_mark();
+        let mark = Mark { nonce, epoch, clean_from: self.memory.clean_from, quarantined: !self.may_vote(), slot };
         let votes = noted.into_iter().chain(self.certified_vote_of(from));
-        let seen = Seen { vote: votes.max_by_key(|vote| vote.statement.slot), hello };
-        self.emit(Output::Mark { to: from, mark, seen });
+        let highest = votes.max_by_key(|vote| (vote.statement.epoch, vote.statement.slot));
+        self.emit(Output::Mark { to: from, asker, mark, seen: Seen { vote: highest, hello } });
     }
 
-    /// No own vote is above it; rows at or below the vote floor are deleted (P9).
-    fn a4_mark(&self) -> u64 {
-        let floor = self.memory.floors.get(&EPOCH).copied().unwrap_or(0);
-        self.last_voted.max(self.vote_floor).max(floor)
+    /// The highest epoch proven started, and a slot of it above which is no own vote; rows at or below the vote floor are
+    /// deleted (P9). An epoch has started where the Seal of the one before is durable or an own vote of it is, though blocks
+    /// of several epochs may still be missing in the ledger, which are written by another lane.
+    fn a4_mark(&self) -> (u64, u64) {
+        let own = self.config.epoch();
+        let sealed = self.seals.iter().filter(|(_, sealed)| sealed.durable).map(|(epoch, _)| epoch.saturating_add(1));
+        let voted = self.later.votes.iter().map(|vote| vote.statement.epoch);
+        let epoch = sealed.chain(voted).chain([own]).max().unwrap_or(own);
+        let later = self.later.votes.iter().filter(|vote| vote.statement.epoch == epoch);
+        let later = later.map(|vote| vote.statement.slot).max().unwrap_or(0);
+        let last = if epoch > own { later } else { self.last_voted };
+        let floor = self.memory.floors.get(&epoch).copied().unwrap_or(0);
+        let vote_floor = if self.vote_floor.0 == epoch { self.vote_floor.1 } else { 0 };
+        (epoch, last.max(vote_floor).max(floor))
     }
 
     /// After a restart the certificate of s* still holds votes of others.
-    fn certified_vote_of(&self, signer: Index) -> Option<Vote> {
-        let votes = super::certs::votes_of(self.top.cert.as_ref()?);
-        votes.into_iter().find(|vote| vote.signer == signer)
+    fn certified_vote_of(&self, peer: Index) -> Option<Vote> {
+        let cert = self.top.cert.as_ref()?;
+        let signer = self.config.sets.of(cert.statement.epoch)?.index_of(self.roster.key(peer)?)?;
+        super::certs::votes_of(cert).into_iter().find(|vote| vote.signer == signer)
     }
 
     /// **A2, A5.** An answer: does it show something the database lacks, are there enough to vote, enough to recover?
@@ -176,14 +192,14 @@ impl Core {
         if self.inquiry.recovering.is_some() {
             return;
         }
-        let Some(own) = self.config.set.get(self.config.me) else { return };
-        let message = reply.mark.sign_bytes(&self.config.chain, &own.key);
+        let message = reply.mark.sign_bytes(&self.config.chain, &self.config.key);
         let fresh = reply.mark.nonce == self.inquiry.nonce && from != self.config.me;
-        if !fresh || !self.config.verifier.verifies(from, &message, &reply.signature) {
+        if !fresh || !self.is_signed_by(from, &message, &reply.signature) {
             return self.dropped("mark");
         }
-        self.inquiry.heard.insert(from);
-        self.a5_note_mark(from, &reply.mark);
+        let Some(key) = self.roster.key(from).copied() else { return };
+        self.inquiry.heard.insert(key);
+        self.a5_note_mark(key, &reply.mark);
         self.a2_judge(reply.seen);
         self.a5_recover();
     }
@@ -208,25 +224,41 @@ impl Core {
         }
     }
 
-    /// A5: the highest mark of each. A mark far beyond the own frontier waits until that is there, where every honest mark is
-    /// once the others have helped (C18): a liar's would forbid every vote to come.
-    fn a5_note_mark(&mut self, from: Index, mark: &Mark) {
-        let slot = if mark.epoch == EPOCH { mark.slot } else { 0 };
-        if !mark.counts_toward(EPOCH) {
-            self.inquiry.marks.remove(&from);
-        } else if slot <= self.frontier.slot + VOTE_WINDOW {
-            let highest = self.inquiry.marks.entry(from).or_default();
-            *highest = slot.max(*highest);
+    /// A5: the newest mark of each, of one epoch the highest. A mark far beyond the own frontier waits until that is there, where
+    /// every honest mark is once the others have helped (C18): a liar's would forbid every vote to come.
+    fn a5_note_mark(&mut self, signer: PublicKey, mark: &Mark) {
+        if mark.quarantined {
+            self.inquiry.marks.remove(&signer);
+        } else if mark.epoch != self.config.epoch() || mark.slot <= self.frontier.slot + VOTE_WINDOW {
+            let known = self.inquiry.marks.get(&signer).filter(|known| known.epoch == mark.epoch);
+            let slot = known.map_or(mark.slot, |known| known.slot.max(mark.slot));
+            self.inquiry.marks.insert(signer, Mark { slot, ..*mark });
         }
+    }
+
+    /// A4, A5: weight in the set of this epoch or the next one and slot of each member whose mark counts toward it. One of a
+    /// later epoch does not: its Seal will come (C18), and the round begins again. One of an earlier epoch has slot 0.
+    fn a5_counting(&self, of: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let epoch = self.config.epoch();
+        let members = self.config.sets.of(of).into_iter().flat_map(|set| set.members());
+        members.filter_map(move |member| {
+            let mark = self.inquiry.marks.get(&member.key)?;
+            let counts = mark.epoch <= epoch && mark.counts_toward(of);
+            counts.then_some((u64::from(member.weight), if mark.epoch == epoch { mark.slot } else { 0 }))
+        })
+    }
+
+    fn a5_weight(&self, epoch: u64) -> u64 {
+        self.a5_counting(epoch).map(|(weight, _)| weight).sum()
     }
 
     /// A2: a Hello of the own key, by another process, with a generation not below ours. Only the signature makes it count:
     /// nobody can lie a validator into quarantine.
     fn a2_missing_generation(&mut self, heard: Option<Heard>) -> Option<Cause> {
         let Heard { role, hello } = heard?;
-        let own = self.config.set.get(self.config.me)?.key;
+        let own = self.config.key;
         let ours = hello.chain == self.config.chain && hello.key == own;
-        if !ours || !self.config.verifier.verifies(self.config.me, &hello.sign_bytes(role), &hello.signature) {
+        if !ours || !self.config.verifier.verifies(&own, &hello.sign_bytes(role), &hello.signature) {
             return None;
         }
         let generation = hello.generation;
@@ -234,16 +266,16 @@ impl Core {
         (generation >= self.generation).then_some(Cause::NewerGeneration { generation })
     }
 
-    /// A2: a vote of the own key above vote floor and floors that is in no row.
+    /// A2: a vote of the own key above vote floor and floors that is in no row, in whatever epoch: the signature says whose it
+    /// is.
     fn a2_missing_vote(&self, vote: &Vote) -> Option<Cause> {
         let Statement { epoch, slot, .. } = vote.statement;
-        let missing = vote.signer == self.config.me
-            && vote.statement.well_formed()
-            && epoch == EPOCH
-            && slot > self.vote_floor
+        let message = vote.statement.sign_bytes(&self.config.chain);
+        let missing = vote.statement.well_formed()
+            && (epoch, slot) > self.vote_floor
             && self.memory.allows(epoch, slot)
             && !self.inquiry.rows.contains(&vote.statement)
-            && self.verify_vote(vote);
+            && self.config.verifier.verifies(&self.config.key, &message, &vote.signature);
         missing.then_some(Cause::VoteMissing { slot })
     }
 
@@ -254,31 +286,36 @@ impl Core {
         self.persist(Rows::Memory { memory: self.memory.clone(), generation: None });
     }
 
-    /// A2: enough others have answered and none knew more than the database.
-    fn a2_conclude(&mut self) {
-        let heard: u64 = self.inquiry.heard.iter().map(|peer| self.config.set.weight(*peer)).sum();
-        if heard >= self.a2_needed() {
+    /// A2: enough others have answered and none knew more than the database. Looked at again in another epoch, whose set may
+    /// need fewer, or nobody else.
+    pub(super) fn a2_conclude(&mut self) {
+        let set = &self.config.set;
+        let members = set.members().iter().filter(|member| self.inquiry.heard.contains(&member.key));
+        let heard: u64 = members.map(|member| u64::from(member.weight)).sum();
+        if self.voting_state == VotingState::Checking && heard >= self.a2_needed() {
             self.voting_state = VotingState::Voting;
             self.broadcast_status();
             self.finals_due.extend(self.slots.keys().copied());
         }
     }
 
-    /// **A5, A6.** With marks of others of weight ≥ q: no own vote can be above the highest by more than one slot (Lemma 5),
+    /// **A5, A6.** With marks of others of weight ≥ q in the sets of this epoch and of the next: no own vote can be above the highest by more than one slot (Lemma 5),
     /// so votes may begin above that. In one commit with a generation above all that were shown, or the next start would
     /// find them missing again, and above all that may have been: others forget Hellos when they start, but batches of a lost
     /// generation stay in ledgers, and a number used twice is an offence (X2 e).
-    fn a5_recover(&mut self) {
-        let weight: u64 = self.inquiry.marks.keys().map(|peer| self.config.set.weight(*peer)).sum();
-        if self.voting_state != VotingState::Quarantined || weight < self.config.set.quorum() {
+    pub(super) fn a5_recover(&mut self) {
+        let epoch = self.config.epoch();
+        let enough = self.a5_weight(epoch) >= self.config.set.quorum()
+            && self.a5_weight(epoch + 1) >= self.config.sets.next.quorum();
+        if self.voting_state != VotingState::Quarantined || self.inquiry.recovering.is_some() || !enough {
             return;
         }
-        let highest = self.inquiry.marks.values().copied().max().unwrap_or(0);
+        let highest = self.a5_counting(epoch).map(|(_, slot)| slot).max().unwrap_or(0);
         let memory = Memory {
             first_start: self.memory.first_start,
             assumed_clean: false,
-            clean_from: EPOCH + 2,
-            floors: BTreeMap::from([(EPOCH, highest.saturating_add(1)), (EPOCH + 1, 1)]),
+            clean_from: epoch + 2,
+            floors: BTreeMap::from([(epoch, highest.saturating_add(1)), (epoch + 1, 1)]),
             quarantine: None,
         };
         let known = self.inquiry.newest_generation.max(self.generation);
@@ -301,8 +338,9 @@ impl Core {
         let judged = self.config.watches_memory
             && vote.signer == self.config.me
             && vote.statement.well_formed()
-            && epoch == EPOCH
-            && slot > self.top.slot.max(self.vote_floor)
+            && epoch == self.config.epoch()
+            && slot > self.top.slot
+            && (epoch, slot) > self.vote_floor
             && self.memory.allows(epoch, slot);
         if !judged || self.has_own(&vote.statement) {
             return;

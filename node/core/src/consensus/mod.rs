@@ -39,6 +39,11 @@
 //! | MarkQuery | | the own mark, and what was seen of the asker (A4) | `memory` |
 //! | MarkReply | quarantined, marks of weight ≥ q | floors persisted, then `Halt`: a restart votes above them (A5, A6) | `memory` |
 //! | own vote | above s*, in no own row | `Halt` (A8) | `memory` |
+//! | boundary block best base, not final | own turn, min(T0/4, 50 ms) over | `Persist` Notar of it in this slot (E4) | `reproposal` |
+//! | Reproposal | leader's signature, G1, G5, Notar(r, d) and Skips held | `Persist` Notar (E4, C8) | `reproposal` |
+//! | Final of the boundary block | header here | no vote any more (E5); all let out: `Persist` Seal (P10) | `seal` |
+//! | boundary block executed | sealed | `Entered`: floor, slot 1 of the next epoch (E5) | `seal` |
+//! | vote, Status of an old epoch | | its Seal (E7, C18) | `seal` |
 //! | no Final for P | unfinished or Busy | everything held and own again, bounded (C17) | `standstill` |
 //!
 //! # Deviations from the written protocol
@@ -68,9 +73,16 @@
 //!   turn of it costs T0; skipped at once, it costs one hop (C11). Votes of who is slower than the others, and in no
 //!   certificate for that, still count.
 //!
-//! Not here: epochs (E) and what evidence costs its signer (X7). The epoch is 0, the floor is genesis.
+//! - **D26 what serves an old epoch is its Seal and its final candidates** (E7): a Final certificate clears every slot, so no
+//!   other certificate of it is needed. The epoch of the core is one at a time; peers and batches outlive it.
+//! - **D27 what comes for the next epoch is kept**, 64 inputs and 256 KiB a peer, until that has begun here (E5).
+//! - **D28 an epoch begins when its floor is executed**: the state after it decides the set after the next (E1), which every
+//!   header of the epoch names (V3).
+//!
+//! Not here: what evidence costs its signer (X7).
 
 mod accusations;
+mod ahead;
 mod batches;
 mod candidates;
 mod certs;
@@ -86,8 +98,11 @@ mod memory;
 pub mod output;
 mod pool;
 pub mod random;
+mod reproposal;
 mod resolve;
+mod roster;
 mod rules;
+mod seal;
 mod seen;
 mod skip;
 mod standstill;

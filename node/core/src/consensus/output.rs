@@ -1,9 +1,11 @@
 //! All that can go out of the core (protocol.md §3.1).
 
 use super::input::WriteId;
-use crate::block::Candidate;
+use crate::block::{Candidate, Seal};
+use crate::epoch::Sets;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
+use crate::key::PublicKey;
 use crate::memory::{Mark, Memory, Seen};
 use crate::message::Message;
 use crate::validators::Index;
@@ -46,6 +48,11 @@ pub enum Rows {
         /// The certificate.
         cert: Cert,
     },
+    /// The end of an epoch: durable before the first vote of the next one (P10).
+    Seal {
+        /// Header and certificate.
+        seal: Box<Seal>,
+    },
     /// The memory record (A3, A6).
     Memory {
         /// Replaces the one that is there.
@@ -85,6 +92,8 @@ pub enum Halt {
 pub enum Event {
     /// F reached a slot (C6).
     SlotStarted {
+        /// Its epoch, whose set the leader is of.
+        epoch: u64,
         /// The slot.
         slot: u64,
         /// Its leader.
@@ -111,6 +120,8 @@ pub enum Event {
     },
     /// A slot passed without a vote of its leader.
     Missed {
+        /// Its epoch, whose set the leader is of.
+        epoch: u64,
         /// The slot.
         slot: u64,
         /// Its leader.
@@ -141,6 +152,8 @@ pub enum Output {
     Mark {
         /// Who asked.
         to: Index,
+        /// Its key, which is under the signature.
+        asker: PublicKey,
         /// To be signed.
         mark: Mark,
         /// Of the asker.
@@ -166,6 +179,13 @@ pub enum Output {
         to: Index,
         /// Digest of the batch.
         batch: Hash,
+    },
+    /// An epoch has begun (E5): its sets, and the roster, which may have grown.
+    Entered {
+        /// Of the new epoch.
+        sets: Sets,
+        /// Peers by number; those that were there keep theirs.
+        roster: Vec<PublicKey>,
     },
     /// Give a `Tick` at this monotonic time; replaces the last one.
     Timer(u64),

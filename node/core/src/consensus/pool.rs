@@ -1,8 +1,9 @@
 //! Votes: kept first of its kind, tallied by weight, verified late, contradictions reported (protocol.md C1-C3, X2).
 
 use super::output::{Event, Output};
-use super::state::{Core, EPOCH, Slot, Stored};
+use super::state::{Core, Slot, Stored};
 use crate::evidence::{Evidence, x2_class};
+use crate::message::Message;
 use crate::params::VOTE_WINDOW;
 use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
@@ -12,7 +13,10 @@ impl Core {
     /// channel; keep the first of its kind.
     pub(super) fn c1_observe_vote(&mut self, from: Index, vote: Vote) {
         let Statement { epoch, slot, .. } = vote.statement;
-        if epoch != EPOCH || !vote.statement.well_formed() || self.config.set.get(vote.signer).is_none() {
+        if epoch != self.config.epoch() {
+            return self.other_epoch(from, epoch, Message::Vote(vote));
+        }
+        if !vote.statement.well_formed() || self.config.set.get(vote.signer).is_none() {
             return self.dropped("vote_malformed");
         }
         // C2: the own vote enters the pool when it is durable, and not otherwise.
@@ -168,7 +172,12 @@ impl Core {
 
     pub(super) fn verify_vote(&self, vote: &Vote) -> bool {
         let message = vote.statement.sign_bytes(&self.config.chain);
-        self.is_verified(vote) || self.config.verifier.verifies(vote.signer, &message, &vote.signature)
+        self.is_verified(vote) || self.is_signed_by(vote.signer, &message, &vote.signature)
+    }
+
+    /// Whether a member of the set, or another peer, signed.
+    pub(super) fn is_signed_by(&self, signer: Index, message: &[u8], signature: &crate::key::Signature) -> bool {
+        self.roster.key(signer).is_some_and(|key| self.config.verifier.verifies(key, message, signature))
     }
 
     /// A sign of life of a validator: it is not missing (C11).

@@ -23,8 +23,8 @@ pub(super) enum Want {
     Candidate(Hash),
     /// The missing batches of a candidate.
     Batches(Hash),
-    /// The certificates that a candidate's base lacks.
-    Proof(Hash),
+    /// The certificates that the base of a candidate in a slot lacks.
+    Proof(u64, Hash),
 }
 
 /// How far the fetching of one thing is.
@@ -108,7 +108,7 @@ impl Core {
     pub(super) fn c15_want_proof(&mut self, digest: Hash, slot: u64) {
         let due = self.now.mono_ms + self.patience();
         let leader = Some(self.leader(slot)).filter(|leader| *leader != self.config.me);
-        self.want(Want::Proof(digest), slot, due, leader, false);
+        self.want(Want::Proof(slot, digest), slot, due, leader, false);
     }
 
     /// What is sent unasked gets this long to come.
@@ -143,7 +143,7 @@ impl Core {
         self.wants.retain(|want, fetch| match want {
             Want::Candidate(_) => fetch.slot > tip && (fetch.certified || fetch.slot > top),
             Want::Batches(_) => fetch.slot > tip,
-            Want::Proof(_) => fetch.slot > top,
+            Want::Proof(..) => fetch.slot > top,
         });
     }
 
@@ -203,18 +203,22 @@ impl Core {
                 let digests: Vec<Hash> = missing.iter().copied().take(MAX_REQUEST).collect();
                 (!digests.is_empty()).then_some(Message::BatchReq { digests })
             }
-            Want::Proof(digest) => {
-                let slots = self.missing_proof(&digest)?;
+            Want::Proof(slot, digest) => {
+                let slots = self.missing_proof(slot, &digest)?;
                 (!slots.is_empty()).then_some(Message::CertReq { slots })
             }
         }
     }
 
     /// Slots whose certificates a candidate above s* lacks.
-    pub(super) fn missing_proof(&self, digest: &Hash) -> Option<Vec<u64>> {
+    pub(super) fn missing_proof(&self, slot: u64, digest: &Hash) -> Option<Vec<u64>> {
         let header = &self.candidates.get(digest)?.candidate.header;
-        if header.slot <= self.top.slot {
+        if slot <= self.top.slot {
             return None;
+        }
+        if slot != header.slot {
+            let held = self.e4_base(slot, digest).is_some();
+            return Some(if held { Vec::new() } else { self.e4_missing_proof(slot, digest) });
         }
         let base = Some(header.parent_slot).filter(|_| !self.g2_base_held((header.parent_slot, header.parent)));
         let from = header.parent_slot.max(self.top.slot) + 1;
@@ -252,7 +256,7 @@ impl Core {
 
     /// At most 1 MiB of answers within a second and peer, whatever it asks for: what does not fit is dropped and asked for
     /// again.
-    fn may_answer(&mut self, to: Index, bytes: usize) -> bool {
+    pub(super) fn may_answer(&mut self, to: Index, bytes: usize) -> bool {
         let now = self.now.mono_ms;
         let Some(peer) = self.peers.get_mut(usize::from(to)) else { return false };
         if now >= peer.answers.since + 1_000 {
@@ -270,6 +274,10 @@ impl Core {
     /// **C15.** Answers with the certificates held for the slots asked for; for final ones with the Final certificate of s*,
     /// which clears them all.
     pub(super) fn c15_answer_certs(&mut self, from: Index, slots: &[u64]) {
+        let status = self.peers.get(usize::from(from)).and_then(|peer| peer.status.as_ref());
+        if let Some(epoch) = status.map(|status| status.epoch).filter(|epoch| *epoch < self.config.epoch()) {
+            return self.e7_help(from, epoch);
+        }
         let asked: BTreeSet<u64> = slots.iter().copied().take(MAX_REQUEST).collect();
         let top = self.top.slot;
         let highest = self.top.cert.as_ref().filter(|_| asked.first().is_some_and(|slot| *slot <= top));

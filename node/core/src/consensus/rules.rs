@@ -4,7 +4,7 @@
 //! G1, G8 and G9 (P1, P2).
 
 use super::memory::VotingState;
-use super::state::{Core, EPOCH, Slot};
+use super::state::{Core, Slot};
 use crate::hash::Hash;
 use crate::vote::{Kind, Statement};
 
@@ -38,10 +38,21 @@ impl Core {
         (base + 1..slot).find(|s| !self.slot_has(*s, |s| s.skip.is_some()))
     }
 
-    /// **G5** The position is allowed: above s*, the vote floor (P9) and the floors of a recovery (A6), and nothing has
-    /// stopped voting (P6, C21, A3).
+    /// **G5** The position is allowed: above s*, the vote floor (P9) and the floors of a recovery (A6), in an epoch that is not
+    /// sealed (E5) and whose floor's Seal is durable (P10), and nothing has stopped voting (P6, C21, A3).
     pub(super) fn g5_position_allowed(&self, slot: u64) -> bool {
-        slot > self.top.slot && slot > self.vote_floor && self.memory.allows(EPOCH, slot) && self.may_vote()
+        slot > self.top.slot && self.g5_own_position(slot) && !self.e5_sealed() && self.p10_floor_durable()
+    }
+
+    /// The part of G5 that only this validator decides: its own past, and that it is one of the set.
+    pub(super) fn g5_own_position(&self, slot: u64) -> bool {
+        self.config.is_member() && self.g5_past(slot)
+    }
+
+    /// The part of G5 that its own past decides.
+    pub(super) fn g5_past(&self, slot: u64) -> bool {
+        let epoch = self.config.epoch();
+        (epoch, slot) > self.vote_floor && self.memory.allows(epoch, slot) && self.may_vote()
     }
 
     /// **G6** The own Notar row is for this very candidate: with G7 it keeps Final apart from other candidates.

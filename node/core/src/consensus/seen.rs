@@ -43,6 +43,11 @@ impl Seen {
         Seen { work: None, writes: BTreeMap::new(), last_write_ms: None, validators: vec![validator; validators] }
     }
 
+    /// Validators of another set.
+    pub(super) fn enter_epoch(&mut self, validators: usize, now: u64) {
+        self.validators = Seen::new(validators, now).validators;
+    }
+
     pub(super) fn link_changed(&mut self, peer: Index, now: u64) {
         if let Some(validator) = self.validators.get_mut(usize::from(peer)) {
             validator.link_changed = now;

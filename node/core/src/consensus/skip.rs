@@ -1,7 +1,7 @@
 //! Skipping: the timer of the frontier, and leaders that are not waited for (protocol.md C10-C12).
 
 use super::output::{Output, Rows};
-use super::state::{Core, EPOCH};
+use super::state::Core;
 use crate::hash::Hash;
 use crate::vote::{Kind, Statement};
 
@@ -22,7 +22,7 @@ impl Core {
         if !self.g10_is_frontier(slot) {
             return false;
         }
-        let statement = Statement { epoch: EPOCH, slot, kind: Kind::Skip, digest: Hash::ZERO };
+        let statement = Statement { epoch: self.config.epoch(), slot, kind: Kind::Skip, digest: Hash::ZERO };
         self.persist(Rows::Skip { statement });
         true
     }

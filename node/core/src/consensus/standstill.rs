@@ -69,9 +69,10 @@ impl Core {
         let certs = [&slot.notar, &slot.skip].into_iter().flatten().map(|held| Message::Cert(held.cert.clone()));
         let own = [slot.own_notar, slot.own_outcome].into_iter().flatten();
         let votes = own.filter_map(|own| {
-            let vote = Vote { statement: own.statement, signer: self.config.me, signature: own.signature? };
+            let signature = own.signature?;
+            let vote = Vote { statement: own.statement, signer: self.config.me, signature };
             let mine = own.statement.kind == crate::vote::Kind::Notar && self.is_mine(own.statement.slot);
-            let proposal = if mine { self.proposal(&own.statement.digest) } else { None };
+            let proposal = if mine { self.proposed(own.statement, signature) } else { None };
             Some(proposal.unwrap_or(Message::Vote(vote)))
         });
         certs.chain(votes).collect()

@@ -6,12 +6,14 @@ use super::input::{Now, Recovered, Roots, Tip, WriteId};
 use super::memory::{Inquiry, VotingState};
 use super::output::{Halt, Output};
 use super::random::Random;
+use super::roster::Roster;
 use super::verify::{Ed25519, Verify};
-use crate::block::Candidate;
+use crate::block::{Candidate, Header, Seal};
+use crate::epoch::{Epochs, Sets};
 use crate::evidence::Class;
 use crate::hash::Hash;
 use crate::hello::Heard;
-use crate::key::Signature;
+use crate::key::{PublicKey, Signature};
 use crate::memory::Memory;
 use crate::message::Status;
 use crate::params::{Parameters, STATUS_EVERY_MS};
@@ -20,18 +22,25 @@ use crate::vote::{Cert, Kind, Statement, Vote};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// The only epoch of a fixed validator set.
-pub(super) const EPOCH: u64 = 0;
+/// Ends of epochs below the own one that are kept for stragglers (E7); what is older comes by block sync. Of later epochs a
+/// start has as many as the blocks of the ledger lag behind votes.
+pub(super) const SEALS_KEPT: u64 = 3;
 
-/// What never changes in a process.
+/// What is fixed within an epoch; all but the sets and what follows from them within a process.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Genesis hash: in every signature, and the digest of slot 0.
+    /// Genesis hash: in every signature, and the digest of slot 0 of epoch 0.
     pub chain: Hash,
-    /// The validators.
+    /// Own consensus key.
+    pub key: PublicKey,
+    /// Validators of the epoch and of those around it.
+    pub sets: Sets,
+    /// Validators of the epoch: `sets.current`.
     pub set: Arc<ValidatorSet>,
-    /// Own index in `set`.
+    /// Own index in `set`, or a number beyond it: then this node follows and does not vote.
     pub me: Index,
+    /// Keys of peers in the order of the shell's own numbers. Keys of new validators are appended ([`Output::Entered`]).
+    pub roster: Vec<PublicKey>,
     /// Parameters of genesis.
     pub parameters: Parameters,
     /// Seeds the choice of peers to ask; any value is safe.
@@ -40,6 +49,8 @@ pub struct Config {
     pub verifier: Arc<dyn Verify>,
     /// [`ValidatorSet::hash`] of `set`.
     pub set_hash: Hash,
+    /// The same of `sets.next`.
+    pub next_set_hash: Hash,
     /// True, but where liars of a simulation stand for altered code, or no disk ever loses a row: false votes at once and
     /// never looks for own votes elsewhere (A2, A8).
     pub watches_memory: bool,
@@ -48,10 +59,69 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with real signatures.
+    /// A configuration with real signatures for epoch 0, of a member of its set.
     pub fn new(chain: Hash, set: Arc<ValidatorSet>, me: Index, parameters: Parameters, seed: u64) -> Self {
-        let (verifier, set_hash) = (Arc::new(Ed25519::new(&set)), set.hash());
-        Config { chain, set, me, parameters, seed, verifier, set_hash, watches_memory: true, accuses: true }
+        let key = set.get(me).map_or(PublicKey([0; 32]), |member| member.key);
+        let roster = set.members().iter().map(|member| member.key).collect();
+        Config::at(chain, key, Sets::genesis(set), roster, parameters, seed)
+    }
+
+    /// A configuration with real signatures for any epoch and key.
+    pub fn at(
+        chain: Hash,
+        key: PublicKey,
+        sets: Sets,
+        roster: Vec<PublicKey>,
+        parameters: Parameters,
+        seed: u64,
+    ) -> Self {
+        let set = sets.current.clone();
+        let verifier = Arc::new(Ed25519::new(&set));
+        let (set_hash, next_set_hash) = (set.hash(), sets.next.hash());
+        let me = set.index_of(&key).unwrap_or(Index::MAX);
+        let (watches_memory, accuses) = (true, true);
+        Config {
+            chain,
+            key,
+            sets,
+            set,
+            me,
+            roster,
+            parameters,
+            seed,
+            verifier,
+            set_hash,
+            next_set_hash,
+            watches_memory,
+            accuses,
+        }
+    }
+
+    /// The next epoch's; `after` is its next set (E1).
+    pub(super) fn enter(&mut self, after: Arc<ValidatorSet>) {
+        self.sets = self.sets.advance(after);
+        self.set = self.sets.current.clone();
+        self.verifier = self.verifier.prepared(&self.set);
+        (self.set_hash, self.next_set_hash) = (self.next_set_hash, self.sets.next.hash());
+    }
+
+    /// e.
+    pub(super) fn epoch(&self) -> u64 {
+        self.sets.epoch
+    }
+
+    /// H_e: no block of this epoch is higher (E3).
+    pub(super) fn last_height(&self) -> u64 {
+        self.epochs().last(self.epoch())
+    }
+
+    pub(super) fn epochs(&self) -> Epochs {
+        Epochs::by(&self.parameters)
+    }
+
+    /// Whether the own key is in the set: others follow, and vote in no slot.
+    pub(super) fn is_member(&self) -> bool {
+        self.set.get(self.me).is_some()
     }
 
     pub(super) fn t0(&self) -> u64 {
@@ -110,6 +180,19 @@ pub struct Core {
     pub(super) finals_due: BTreeSet<u64>,
     pub(super) batches: BatchBook,
     pub(super) accusations: Accusations,
+    /// Boundary blocks proposed again, by slot, with the signatures of their leaders (E4).
+    pub(super) reproposals: BTreeMap<(u64, Hash), Signature>,
+    /// Boundary blocks that are executed, with what their states decide (E1).
+    pub(super) boundaries: BTreeMap<Hash, Arc<ValidatorSet>>,
+    /// Header of a boundary block that came by block sync.
+    pub(super) synced_boundary: Option<Header>,
+    /// Ends of the last epochs, and whether they are durable (E5, E7, P10).
+    pub(super) seals: BTreeMap<u64, Sealed>,
+    /// What the ledger holds of epochs after this one: blocks of this one may be written later than votes of the next.
+    pub(super) later: Later,
+    /// Inputs of the next epoch that came before its beginning, by peer.
+    pub(super) ahead: BTreeMap<Index, super::ahead::Queue>,
+    pub(super) roster: Roster,
 
     /// Writes without an answer.
     pub(super) writes: BTreeMap<WriteId, Option<Statement>>,
@@ -119,9 +202,9 @@ pub struct Core {
     pub(super) halted: Option<Halt>,
     pub(super) ready: bool,
     pub(super) lagging: bool,
-    /// No vote at or below, ever (P9).
-    pub(super) vote_floor: u64,
-    /// No own vote is in a higher slot.
+    /// No vote at or below this position, ever (P9).
+    pub(super) vote_floor: (u64, u64),
+    /// No own vote of this epoch is in a higher slot.
     pub(super) last_voted: u64,
     /// What the database knows of the key's past (A1).
     pub(super) memory: Memory,
@@ -156,6 +239,24 @@ pub(super) struct Top {
     pub(super) cert: Option<Cert>,
     /// When its block was notarized, by the own clock (C12).
     pub(super) since: u64,
+}
+
+/// The end of an epoch.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub(super) seal: Seal,
+    pub(super) durable: bool,
+    /// The write that makes it so.
+    pub(super) write: Option<WriteId>,
+}
+
+/// Rows of epochs that have not begun here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Later {
+    pub(super) votes: Vec<Vote>,
+    pub(super) certs: Vec<Cert>,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) final_cert: Option<Cert>,
 }
 
 /// What a child needs to know of a block.
@@ -298,6 +399,7 @@ impl Core {
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Core {
         let Recovered {
             tip,
+            seals,
             final_cert,
             votes,
             certs,
@@ -310,18 +412,35 @@ impl Core {
             memory,
             generation,
         } = recovered;
-        let top = recovered_top(&tip, final_cert, now.mono_ms);
-        let n = config.set.len();
+        let mut config = config;
+        let epoch = config.epoch();
+        let (roster, n) = (Roster::new(&config), config.set.len());
+        config.me = roster.me();
+        config.roster = roster.keys().to_vec();
+        let seals = recovered_seals(seals, epoch);
+        let inquired = votes.clone();
+        let (votes, later_votes) = split(votes, epoch, |vote| vote.statement.epoch);
+        let (certs, later_certs) = split(certs, epoch, |cert| cert.statement.epoch);
+        let (candidates, later_candidates) = split(candidates, epoch, |candidate| candidate.header.epoch);
+        let (final_cert, later_final) = split(final_cert.into_iter().collect(), epoch, |cert| cert.statement.epoch);
+        let later = Later {
+            votes: later_votes,
+            certs: later_certs,
+            candidates: later_candidates,
+            final_cert: later_final.into_iter().next(),
+        };
+        let tip_facts = floor_facts(&config, facts_of(&tip));
+        let top = recovered_top(&tip_facts, final_cert.into_iter().next(), &seals, epoch, now.mono_ms);
         let frontier = Frontier::at(top.slot + 1, &top, now.mono_ms);
         let mut random = Random::new(config.seed);
-        let inquiry = Inquiry::new(&votes, &mut random, now.mono_ms);
+        let inquiry = Inquiry::new(&inquired, &mut random, now.mono_ms);
         let mut core = Core {
             now,
             random,
             out: Vec::new(),
             wake: None,
             timer: None,
-            tip: facts_of(&tip),
+            tip: tip_facts,
             kept: BTreeMap::new(),
             slots: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -330,8 +449,14 @@ impl Core {
             past: VecDeque::new(),
             awaited: BTreeMap::new(),
             finals_due: BTreeSet::new(),
-            batches: BatchBook::default(),
+            batches: BatchBook::of_epoch(epoch),
             accusations: Accusations::default(),
+            reproposals: BTreeMap::new(),
+            boundaries: BTreeMap::new(),
+            synced_boundary: None,
+            seals,
+            later,
+            ahead: BTreeMap::new(),
             writes: BTreeMap::new(),
             next_write: 1,
             stopped: false,
@@ -348,7 +473,8 @@ impl Core {
             instant: BTreeSet::new(),
             missing_since: vec![None; n],
             became_final: VecDeque::new(),
-            peers: vec![Peer::default(); n],
+            peers: vec![Peer::default(); roster.len()],
+            roster,
             wants: BTreeMap::new(),
             relays: BTreeSet::new(),
             standstill: None,
@@ -368,6 +494,7 @@ impl Core {
         core.recover_votes(&votes);
         certs.into_iter().for_each(|cert| core.recover_cert(cert));
         candidates.into_iter().for_each(|candidate| core.recover_candidate(candidate));
+        core.recover_boundary();
         core.want_ancestors_of_top();
         // A validator that is a quorum by itself may hold certificates by its own votes alone.
         votes.iter().for_each(|vote| core.c3_certify(vote.statement));
@@ -378,6 +505,26 @@ impl Core {
     /// F: the least uncleared slot.
     pub fn frontier(&self) -> u64 {
         self.frontier.slot
+    }
+
+    /// Epoch whose slots these are.
+    pub fn epoch(&self) -> u64 {
+        self.config.epoch()
+    }
+
+    /// The sets of this epoch and of those around it.
+    pub fn sets(&self) -> &Sets {
+        &self.config.sets
+    }
+
+    /// Own index in the epoch's set; `None`: this node follows.
+    pub fn member(&self) -> Option<Index> {
+        self.config.is_member().then_some(self.config.me)
+    }
+
+    /// Peers by number.
+    pub fn roster(&self) -> &[PublicKey] {
+        self.roster.keys()
     }
 
     /// s*: the highest final slot.
@@ -408,7 +555,15 @@ impl Core {
         self.candidates.get(digest).map(|entry| entry.facts(*digest))
     }
 
-    pub(super) fn emit(&mut self, output: Output) {
+    /// Numbers of peers go out as those of the shell.
+    pub(super) fn emit(&mut self, mut output: Output) {
+        match &mut output {
+            Output::Send { to, .. } | Output::Mark { to, .. } | Output::Announce { to, .. } => {
+                *to = self.roster.global(*to);
+            }
+            Output::Behind { peer, .. } => *peer = self.roster.global(*peer),
+            _ => {}
+        }
         self.out.push(output);
     }
 
@@ -424,11 +579,11 @@ impl Core {
     }
 
     pub(super) fn leader(&self, slot: u64) -> Index {
-        self.config.set.leader(EPOCH, slot)
+        self.config.set.leader(self.config.epoch(), slot)
     }
 
     /// Own rows above s* are votes in the pool, and forbid any other vote of their class.
-    fn recover_votes(&mut self, votes: &[crate::vote::Vote]) {
+    pub(super) fn recover_votes(&mut self, votes: &[crate::vote::Vote]) {
         let top = self.top.slot;
         for vote in votes.iter().filter(|vote| vote.statement.slot > top) {
             let own = Own { statement: vote.statement, signature: Some(vote.signature) };
@@ -437,7 +592,7 @@ impl Core {
         }
     }
 
-    fn recover_cert(&mut self, cert: Cert) {
+    pub(super) fn recover_cert(&mut self, cert: Cert) {
         let slot = cert.statement.slot;
         if slot > self.top.slot && cert.statement.kind == Kind::Notar {
             let since = self.now.mono_ms;
@@ -446,12 +601,15 @@ impl Core {
         }
     }
 
-    fn recover_candidate(&mut self, candidate: Candidate) {
+    pub(super) fn recover_candidate(&mut self, candidate: Candidate) {
         let (digest, slot) = (candidate.header.digest(), candidate.header.slot);
         if slot > self.tip.slot {
-            let held = self.slots.get(&slot).and_then(|s| s.notar.as_ref());
-            let certified = digest == self.top.digest || held.is_some_and(|held| held.cert.statement.digest == digest);
-            self.insert_candidate(digest, candidate, super::candidates::Origin { signed: true, certified });
+            // A boundary block may be notarized in other slots than its own (E4).
+            let names = |s: &Slot| s.notar.as_ref().is_some_and(|held| held.cert.statement.digest == digest);
+            let certified = digest == self.top.digest || self.slots.values().any(names);
+            // A boundary block that was voted for when proposed again may have come without its first leader's signature.
+            let signed = candidate.signature != Signature([0; 64]);
+            self.insert_candidate(digest, candidate, super::candidates::Origin { signed, certified });
         }
     }
 }
@@ -471,12 +629,39 @@ impl Frontier {
     }
 }
 
-/// s* is the highest final position that the ledger proves: by a certificate, or by its last block.
-fn recovered_top(tip: &Tip, cert: Option<Cert>, now: u64) -> Top {
-    match cert.filter(|cert| cert.statement.slot >= tip.slot) {
+/// s* is the highest final position that the ledger proves: by a certificate, by the end of the epoch or of the one before,
+/// or by its last block.
+fn recovered_top(tip: &Facts, cert: Option<Cert>, seals: &BTreeMap<u64, Sealed>, epoch: u64, now: u64) -> Top {
+    let seal = seals.get(&epoch).map(|sealed| sealed.seal.cert.clone());
+    // The same block may have become final again in a higher slot (E4).
+    let highest = [seal, cert].into_iter().flatten().max_by_key(|cert| cert.statement.slot);
+    match highest.filter(|cert| cert.statement.slot >= tip.slot) {
         Some(cert) => Top { slot: cert.statement.slot, digest: cert.statement.digest, cert: Some(cert), since: now },
-        None => Top { slot: tip.slot, digest: tip.digest, cert: None, since: now },
+        None => {
+            let below = epoch.checked_sub(1).and_then(|before| seals.get(&before));
+            let cert = below.map(|sealed| sealed.seal.cert.clone()).filter(|cert| cert.statement.digest == tip.digest);
+            Top { slot: tip.slot, digest: tip.digest, cert, since: now }
+        }
     }
+}
+
+/// All that are not too old; each is in the ledger.
+fn recovered_seals(seals: Vec<Seal>, epoch: u64) -> BTreeMap<u64, Sealed> {
+    let sealed = |seal: Seal| (seal.header.epoch, Sealed { seal, durable: true, write: None });
+    let mut seals: BTreeMap<u64, Sealed> = seals.into_iter().map(sealed).collect();
+    seals.split_off(&epoch.saturating_sub(SEALS_KEPT))
+}
+
+/// What is of an epoch, and what is of later ones; what is of earlier ones is over (E5).
+pub(super) fn split<T>(items: Vec<T>, epoch: u64, of: impl Fn(&T) -> u64) -> (Vec<T>, Vec<T>) {
+    let (later, now): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| of(item) > epoch);
+    (now.into_iter().filter(|item| of(item) == epoch).collect(), later)
+}
+
+/// The last block of the epoch before is slot 0 of this one (M4).
+pub(super) fn floor_facts(config: &Config, facts: Facts) -> Facts {
+    let is_floor = config.epochs().after(facts.height) == config.epoch() && config.epochs().is_boundary(facts.height);
+    Facts { slot: if is_floor { 0 } else { facts.slot }, ..facts }
 }
 
 pub(super) fn facts_of(tip: &Tip) -> Facts {

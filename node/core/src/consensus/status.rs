@@ -3,7 +3,7 @@
 use super::certs::within_reply;
 use super::output::Output;
 use super::resolve::BEHIND_HEIGHTS;
-use super::state::{Core, EPOCH};
+use super::state::Core;
 use crate::message::{Message, Status};
 use crate::params::{REPAIR_EVERY_MS, STATUS_EVERY_MS};
 use crate::validators::Index;
@@ -48,22 +48,26 @@ impl Core {
 
     fn status(&self) -> Status {
         Status {
-            epoch: EPOCH,
+            epoch: self.config.epoch(),
             final_slot: self.top.slot,
             frontier: self.frontier.slot,
             height: self.tip.height,
-            // Below the floor of a recovery nobody should wait for its proposals either (A6).
-            ready: self.g5_position_allowed(self.frontier.slot),
+            // Below the floor of a recovery nobody should wait for its proposals either (A6). The moments that a Seal takes to
+            // be written do not count: the next epoch's leaders would be skipped for them (C11). Nor does it that it is no member:
+            // what it says outlives the epoch, in whose next one it may lead.
+            ready: self.g5_past(self.frontier.slot),
         }
     }
 
     /// **C18.** Upon a Status: help a peer that is behind, call block sync where we are far behind.
     pub(super) fn c18_on_status(&mut self, from: Index, status: Status) {
         let Some(peer) = self.peers.get_mut(usize::from(from)) else { return };
-        if status.epoch != EPOCH {
-            return self.dropped("status_epoch");
+        if status.epoch != self.config.epoch() {
+            return self.c18_on_other_epoch(from, status);
         }
         peer.cleared = peer.cleared.max(status.frontier.saturating_sub(1));
+        self.p10_ask(from);
+        let Some(peer) = self.peers.get_mut(usize::from(from)) else { return };
         // On a quiet chain a validator may be in no certificate only because the others were faster each time.
         let alive = status.ready && status.final_slot >= self.top.slot;
         let (final_slot, frontier, height) = (status.final_slot, status.frontier, status.height);
@@ -82,6 +86,24 @@ impl Core {
         }
     }
 
+    /// **C18, E7.** A peer is in another epoch: one that is behind gets the Seal of its own, of one that is ahead ours is asked.
+    fn c18_on_other_epoch(&mut self, from: Index, status: Status) {
+        let (epoch, height, own) = (status.epoch, status.height, self.config.epoch());
+        if let Some(peer) = self.peers.get_mut(usize::from(from)) {
+            peer.status = Some(Status { final_slot: 0, frontier: 0, ..status });
+        }
+        if height > self.tip.height + BEHIND_HEIGHTS {
+            self.emit(Output::Behind { peer: from, height });
+        }
+        if epoch < own {
+            return self.e7_help(from, epoch);
+        }
+        self.note_alive(from);
+        if !self.holds_end() && self.may_repair(from) {
+            self.emit(Output::Send { to: from, message: Message::SealReq { epoch: own } });
+        }
+    }
+
     /// **C18.** A peer is below s*: the Final certificate of s*, and what clears the slots above, lift it to the frontier.
     pub(super) fn c18_repair_final(&mut self, to: Index) {
         if self.may_repair(to) {
@@ -91,7 +113,7 @@ impl Core {
     }
 
     /// At most one repair per 50 ms and peer.
-    fn may_repair(&mut self, peer: Index) -> bool {
+    pub(super) fn may_repair(&mut self, peer: Index) -> bool {
         let now = self.now.mono_ms;
         let Some(state) = self.peers.get_mut(usize::from(peer)) else { return false };
         let may = state.connected && now >= state.repair_due;

@@ -3,6 +3,7 @@
 use super::input::{Input, Now};
 use super::output::Output;
 use super::state::Core;
+use crate::validators::Index;
 
 /// Rounds of the rules in a step. Each vote and slot makes a rule act once, so a step never comes near.
 const ROUNDS_MAX: usize = 1_000;
@@ -27,13 +28,21 @@ impl Core {
         self.wake = None;
     }
 
-    fn apply(&mut self, input: Input) {
+    /// Peers come in by the shell's numbers.
+    pub(super) fn apply(&mut self, mut input: Input) {
+        if let Some(peer) = peer_of(&mut input) {
+            let Some(local) = self.roster.local(*peer) else { return self.dropped("peer_unknown") };
+            *peer = local;
+        }
         match input {
             Input::Proposal { from, proposal } => self.on_proposal(from, proposal),
             Input::Vote { from, vote } => self.c1_observe_vote(from, vote),
             Input::Cert { from, cert } => self.on_cert(from, cert),
             Input::Cand { from, candidate } => self.on_candidate(from, candidate),
             Input::Status { from, status } => self.c18_on_status(from, status),
+            Input::Reproposal { from, reproposal } => self.on_reproposal(from, reproposal),
+            Input::Seal { from, seal } => self.on_seal(from, seal),
+            Input::SealReq { from, epoch } => self.e7_answer(from, epoch),
             Input::CandReq { from, digests } => self.c14_answer_candidates(from, &digests),
             Input::CertReq { from, slots } => self.c15_answer_certs(from, &slots),
             Input::Connected { peer } => self.c18_on_connected(peer),
@@ -43,10 +52,12 @@ impl Core {
             Input::MarkReply { from, reply } => self.a5_on_reply(from, reply),
             Input::Tick => {}
             Input::BatchDurable { reference, seq, expiry_height } => self.on_batch(reference, seq, expiry_height),
-            Input::Executed { digest, roots } => self.on_executed(digest, roots),
+            Input::Executed { digest, roots, set } => self.on_executed(digest, roots, set),
             Input::Durable { write, signature } => self.p5_on_durable(write, signature),
             Input::WriteFailed { write, failure } => self.p6_on_write_failed(write, failure),
-            Input::Synced { tip, cert, included, nullifiers } => self.on_synced(&tip, cert, included, nullifiers),
+            Input::Synced { tip, cert, included, nullifiers, boundary } => {
+                self.on_synced(&tip, cert, included, nullifiers, boundary);
+            }
             Input::Evidence(evidence) => self.x2_on_evidence(evidence),
             Input::Lagging(lagging) => self.lagging = lagging,
             Input::Ready(ready) => self.on_ready(ready),
@@ -58,7 +69,12 @@ impl Core {
         for _ in 0..ROUNDS_MAX {
             let mut acted = self.c5_advance_frontier();
             acted |= self.examine_candidates();
+            acted |= self.examine_reproposals();
             acted |= self.c19_finalize();
+            // What was kept for the new epoch may have moved its s*: the frontier first.
+            if self.e5_advance_epoch() {
+                continue;
+            }
             acted |= self.c7_lead();
             acted |= self.c9_vote_final();
             acted |= self.c10_skip();
@@ -92,5 +108,33 @@ impl Core {
             self.broadcast_status();
             self.finals_due.extend(self.slots.keys().copied());
         }
+    }
+}
+
+/// Who an input is of, where it is of a peer.
+fn peer_of(input: &mut Input) -> Option<&mut Index> {
+    match input {
+        Input::Proposal { from, .. }
+        | Input::Vote { from, .. }
+        | Input::Cert { from, .. }
+        | Input::Cand { from, .. }
+        | Input::Reproposal { from, .. }
+        | Input::Seal { from, .. }
+        | Input::SealReq { from, .. }
+        | Input::Status { from, .. }
+        | Input::CandReq { from, .. }
+        | Input::CertReq { from, .. }
+        | Input::MarkQuery { from, .. }
+        | Input::MarkReply { from, .. } => Some(from),
+        Input::Connected { peer } | Input::Disconnected { peer } | Input::Greeted { peer, .. } => Some(peer),
+        Input::Tick
+        | Input::BatchDurable { .. }
+        | Input::Executed { .. }
+        | Input::Durable { .. }
+        | Input::WriteFailed { .. }
+        | Input::Synced { .. }
+        | Input::Evidence(_)
+        | Input::Lagging(_)
+        | Input::Ready(_) => None,
     }
 }

@@ -4,8 +4,9 @@
 //! parent's execution, is checked apart (`examine.rs`), for it alone can fail by the own fault (C21).
 
 use super::batches::BatchBook;
-use super::state::{Config, EPOCH, Facts};
+use super::state::{Config, Facts};
 use crate::block::{Header, VERSION};
+use crate::epoch::Epochs;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::key::Signature;
@@ -20,6 +21,8 @@ pub(super) enum Invalid {
     Position,
     /// V2: height or parent.
     Parent,
+    /// V2, E3: a height of another epoch.
+    Epoch,
     /// V3: hash of a set.
     Sets,
     /// V4: not later than its parent.
@@ -40,6 +43,7 @@ impl Invalid {
         match self {
             Invalid::Position => "v1_position",
             Invalid::Parent => "v2_parent",
+            Invalid::Epoch => "e3_height",
             Invalid::Sets => "v3_sets",
             Invalid::Time => "v4_time",
             Invalid::Roots => "v5_roots",
@@ -67,10 +71,11 @@ pub(super) fn check_alone(header: &Header, config: &Config) -> Result<(), Invali
 pub(super) fn check_on_parent(
     header: &Header,
     parent: &Facts,
+    epochs: Epochs,
     taken: &BTreeSet<Hash>,
     book: &BatchBook,
 ) -> Result<(), Invalid> {
-    check_v2(header, parent)?;
+    check_v2(header, parent, epochs)?;
     check_v4(header, parent)?;
     check_v6_batches(header, taken, book)
 }
@@ -78,19 +83,21 @@ pub(super) fn check_on_parent(
 /// **V1** but the signature: version, epoch, parent below, the slot's leader.
 pub(super) fn check_v1(header: &Header, config: &Config) -> Result<(), Invalid> {
     let Header { version, epoch, slot, parent_slot, proposer, .. } = *header;
-    let position = version == VERSION && epoch == EPOCH && parent_slot < slot;
-    must(position && proposer == config.set.leader(EPOCH, slot), Invalid::Position)
+    let position = version == VERSION && epoch == config.epoch() && parent_slot < slot;
+    must(position && proposer == config.set.leader(epoch, slot), Invalid::Position)
 }
 
-/// **V2** height is the parent's + 1, and the parent is the block of its slot.
-pub(super) fn check_v2(header: &Header, parent: &Facts) -> Result<(), Invalid> {
+/// **V2, E3** height is the parent's + 1 and of the epoch, so that no block is above H_e and none extends a boundary block
+/// inside its epoch; and the parent is the block of its slot, the floor for slot 0.
+pub(super) fn check_v2(header: &Header, parent: &Facts, epochs: Epochs) -> Result<(), Invalid> {
     let linked = header.parent == parent.digest && header.parent_slot == parent.slot;
-    must(linked && header.height == parent.height + 1, Invalid::Parent)
+    must(linked && header.height == parent.height + 1, Invalid::Parent)?;
+    must(epochs.of(header.height) == header.epoch, Invalid::Epoch)
 }
 
-/// **V3** both set hashes are the own ones; with a fixed set they are equal.
+/// **V3** both set hashes are the own ones.
 pub(super) fn check_v3(header: &Header, config: &Config) -> Result<(), Invalid> {
-    must(header.set_hash == config.set_hash && header.next_set_hash == config.set_hash, Invalid::Sets)
+    must(header.set_hash == config.set_hash && header.next_set_hash == config.next_set_hash, Invalid::Sets)
 }
 
 /// **V4** later than the parent.
@@ -111,7 +118,7 @@ pub(super) fn check_v6_limits(header: &Header, config: &Config) -> Result<(), In
     for batch in &header.batches {
         bytes += u64::from(batch.bytes);
         txs += u64::from(batch.txs);
-        let author = batch.epoch == EPOCH && config.set.get(batch.author).is_some();
+        let author = config.sets.of_batch(batch.epoch).is_some_and(|set| set.get(batch.author).is_some());
         must(author && seen.insert(batch.digest), Invalid::Batches)?;
     }
     let within = header.batches.len() <= MAX_BLOCK_BATCHES && bytes <= MAX_BLOCK_BYTES && txs <= MAX_BLOCK_TXS;
@@ -135,8 +142,8 @@ pub(super) fn check_v7_shape(header: &Header, config: &Config) -> Result<(), Inv
     must(header.evidence.len() <= MAX_EVIDENCE, Invalid::Evidence)?;
     let mut seen = BTreeSet::new();
     for evidence in &header.evidence {
-        let known = evidence.epoch() == EPOCH;
-        let offence = evidence.check_shape(&config.chain, &config.set, header.epoch).ok().filter(|_| known);
+        let set = config.sets.of(evidence.epoch());
+        let offence = set.and_then(|set| evidence.check_shape(&config.chain, set, header.epoch).ok());
         must(offence.is_some_and(|offence| seen.insert(RecordKey::nullifier(&offence))), Invalid::Evidence)?;
     }
     Ok(())
@@ -144,8 +151,14 @@ pub(super) fn check_v7_shape(header: &Header, config: &Config) -> Result<(), Inv
 
 /// **V7**, second part: all signatures (X1). Looked at last, for each costs as much as all else together.
 pub(super) fn check_v7_signatures(header: &Header, config: &Config) -> Result<(), Invalid> {
-    let verifies = |signer, message: &[u8], signature: &Signature| config.verifier.verifies(signer, message, signature);
-    let valid = |evidence: &Evidence| evidence.check_signatures(&config.chain, verifies).is_ok();
+    let valid = |evidence: &Evidence| {
+        let set = config.sets.of(evidence.epoch());
+        let verifies = |signer, message: &[u8], signature: &Signature| {
+            let key = set.and_then(|set| set.get(signer)).map(|member| &member.key);
+            key.is_some_and(|key| config.verifier.verifies(key, message, signature))
+        };
+        evidence.check_signatures(&config.chain, verifies).is_ok()
+    };
     must(header.evidence.iter().all(valid), Invalid::Evidence)
 }
 
@@ -155,7 +168,8 @@ pub(super) fn check_v7_once(
     config: &Config,
     settled: impl Fn(&RecordKey) -> bool,
 ) -> Result<(), Invalid> {
-    let again = RecordKey::nullifiers(&header.evidence, &config.set).any(|nullifier| settled(&nullifier));
+    let again =
+        { RecordKey::nullifiers(&header.evidence, |epoch| config.sets.of(epoch).cloned()).any(|key| settled(&key)) };
     must(!again, Invalid::Evidence)
 }
 

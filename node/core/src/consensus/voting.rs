@@ -52,7 +52,7 @@ impl Core {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
+            Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => None,
         };
         if let Some(statement) = statement {
             self.set_own(Own { statement, signature: None });
@@ -76,6 +76,7 @@ impl Core {
     /// **P5, C2.** Only now does a vote leave, alone or in the proposal that carries it, and enter the own pool.
     pub(super) fn p5_on_durable(&mut self, write: WriteId, signature: Option<Signature>) {
         self.a6_on_durable(write);
+        self.p10_on_durable(write);
         self.seen.write_answered(write, self.now.mono_ms);
         let Some(Some(statement)) = self.writes.remove(&write) else { return };
         let Some(signature) = signature else {
@@ -84,7 +85,7 @@ impl Core {
             return;
         };
         // Finality overtook it, or nothing of ours may leave any more.
-        if statement.slot <= self.top.slot || self.stopped {
+        if statement.epoch != self.config.epoch() || statement.slot <= self.top.slot || self.stopped {
             return;
         }
         self.set_own(Own { statement, signature: Some(signature) });
@@ -100,14 +101,16 @@ impl Core {
         if statement.kind != Kind::Notar || !self.is_mine(statement.slot) {
             return self.emit(Output::Broadcast(vote));
         }
-        if let Some(entry) = self.candidates.get_mut(&statement.digest) {
+        if let Some(entry) = self.candidates.get_mut(&statement.digest)
+            && entry.candidate.header.slot == statement.slot
+        {
             entry.candidate.signature = signature;
             entry.signed = true;
         }
         if let Some(slot) = self.slots.get_mut(&statement.slot) {
             slot.proposed = true;
         }
-        let message = self.proposal(&statement.digest).unwrap_or(vote);
+        let message = self.proposed(statement, signature).unwrap_or(vote);
         self.emit(Output::Broadcast(message));
     }
 

@@ -192,6 +192,7 @@ fn l2_the_next_set_is_the_one_that_a_final_header_names_and_signs_from_then_on()
     assert!(matches!(client.enter_epoch(set()), Err(LightError::Set { height: 3, .. })));
     client.enter_epoch(next.clone()).expect("the set it names");
     assert_eq!((client.epoch(), client.set().hash(), client.head().slot), (1, next.hash(), 0));
+    assert_eq!(client.enter_epoch(next.clone()), Err(LightError::NotFinal { height: 3 }), "no epoch is stepped over");
     let first = header_on(&client.head(), 1, &next);
     assert!(matches!(client.advance(&first, Some(&cert(&first))), Err(LightError::Cert { height: 4, .. })));
     client.advance(&first, Some(&cert_by(&keys(9), &first, Kind::Final, &[0, 1, 2]))).expect("of the new set");

@@ -9,6 +9,7 @@ use aitbc_core::hash::{Hash, plain};
 use aitbc_core::ledger::TxResult;
 use aitbc_core::light::TransactionProof;
 use aitbc_core::message::Message;
+use aitbc_core::receipt::AttestedReceipt;
 use aitbc_core::state::{AccountProof, RecordProof};
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::{Validator, ValidatorSet};
@@ -65,7 +66,11 @@ pub fn read_as_everything(bytes: &[u8]) -> usize {
         let _ = proof.verify(&Hash::ZERO, &proof.inclusion.transaction.id(&Hash::ZERO), &block, Some(&block));
     });
     let certificate = read::<Cert>(bytes).inspect(|cert| drop(cert.verify(&Hash::ZERO, &set())));
+    let receipt = read::<AttestedReceipt>(bytes).inspect(|attested| {
+        let _ = (attested.check(), attested.endorsements(&Hash::ZERO), attested.receipt.nullifier());
+    });
     let others = [
+        receipt.is_some(),
         read::<Batch>(bytes).is_some(),
         read::<Header>(bytes).is_some(),
         read::<Candidate>(bytes).is_some(),

@@ -1,19 +1,21 @@
 //! Random valid values of each format. Signatures are noise: decoders do not look at them.
 
 use aitbc_core::batch::{Batch, BatchHead, BatchRef};
-use aitbc_core::block::{Block, Candidate, Header, Proposal};
+use aitbc_core::block::{Block, Candidate, Header, Proposal, Reproposal, Seal};
 use aitbc_core::codec::encode;
 use aitbc_core::evidence::{Class, Evidence, SealedHead};
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
+use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{ResultCode, TxResult};
 use aitbc_core::light::{InclusionProof, ResultProof, TransactionProof};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
-use aitbc_core::message::{Blocks, Message, Status};
+use aitbc_core::message::{Blocks, Headers, Message, Snapshot, Status};
+use aitbc_core::receipt::{Attestation, AttestedReceipt, Extra, Receipt, Text};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, AccountProof, RecordProof, State};
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -38,8 +40,13 @@ fn number(rng: &mut StdRng) -> u64 {
     if rng.random_bool(0.7) { rng.random_range(0..1_000) } else { rng.random() }
 }
 
+/// A small number or a great one, of which many together are no more than JSON holds exactly.
+fn some(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.7) { rng.random_range(1..=1_000) } else { 1 + (rng.next_u64() >> 20) }
+}
+
 fn payment(rng: &mut StdRng) -> Payment {
-    Payment { to: Address(rng.random()), amount: number(rng) }
+    Payment { to: Address(rng.random()), amount: some(rng) }
 }
 
 pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
@@ -48,14 +55,86 @@ pub fn transaction(rng: &mut StdRng) -> SignedTransaction {
         1 => Action::TransferMany { payments: list(rng, 8, payment) },
         _ => Action::Faucet(payment(rng)),
     };
+    with_action(rng, action)
+}
+
+/// Of the kinds that have to do with receipts, in the order of their tags.
+pub fn receipt_transactions(rng: &mut StdRng) -> [SignedTransaction; 4] {
+    let claim = Action::ClaimReceipt(Box::new(attested(rng)));
+    let lock = Action::LockEscrow(lock(rng));
+    let release = Action::ReleaseEscrow(Box::new(attested(rng)));
+    let refund = Action::RefundEscrow { job_id: text(rng) };
+    [claim, lock, release, refund].map(|action| with_action(rng, action))
+}
+
+fn with_action(rng: &mut StdRng, action: Action) -> SignedTransaction {
     let transaction = Transaction {
         sender: PublicKey(rng.random()),
-        nonce: number(rng),
-        fee: number(rng),
-        expiry_height: number(rng),
+        nonce: some(rng),
+        fee: some(rng),
+        expiry_height: some(rng),
         action,
     };
     SignedTransaction { transaction, signature: signature(rng) }
+}
+
+/// 1 to 16 of the characters that receipts have.
+fn text<const MAX: usize>(rng: &mut StdRng) -> Text<MAX> {
+    let characters: Vec<char> = (' '..='~').filter(|c| *c != '"' && *c != '\\').collect();
+    let text: String = (0..rng.random_range(1..=16)).map(|_| *characters.choose(rng).expect("some")).collect();
+    Text::new(&text).expect("a text")
+}
+
+/// 1 to 16 of the characters that names of metadata have.
+fn entry_name(rng: &mut StdRng) -> Text<64> {
+    let characters: Vec<char> =
+        ('-'..='.').chain('0'..='9').chain('A'..='Z').chain('_'..='_').chain('a'..='z').collect();
+    let name: String = (0..rng.random_range(1..=16)).map(|_| *characters.choose(rng).expect("some")).collect();
+    Text::new(&name).expect("a text")
+}
+
+fn optional<T>(rng: &mut StdRng, item: impl FnOnce(&mut StdRng) -> T) -> Option<T> {
+    rng.random_bool(0.5).then(|| item(rng))
+}
+
+fn receipt(rng: &mut StdRng) -> Receipt {
+    let extra = |rng: &mut StdRng| if rng.random() { Extra::Text(text(rng)) } else { Extra::Number(some(rng)) };
+    let mut metadata = list(rng, 4, |rng| (entry_name(rng), extra(rng)));
+    metadata.sort_by(|(a, _), (b, _)| a.cmp(b));
+    metadata.dedup_by(|(a, _), (b, _)| a == b);
+    let started_at = rng.random_range(0..1_000);
+    Receipt {
+        receipt_id: text(rng),
+        job_id: text(rng),
+        provider: PublicKey(rng.random()),
+        client: Address(rng.random()),
+        units: some(rng),
+        unit_type: text(rng),
+        price: optional(rng, some),
+        model: optional(rng, text),
+        prompt_hash: optional(rng, text),
+        started_at,
+        completed_at: started_at + some(rng),
+        duration_ms: optional(rng, some),
+        artifact_hash: optional(rng, text),
+        coordinator_id: optional(rng, text),
+        nonce: optional(rng, text),
+        chain_id: optional(rng, text),
+        metadata: rng.random_bool(0.5).then_some(metadata),
+    }
+}
+
+pub fn attested(rng: &mut StdRng) -> AttestedReceipt {
+    let attestation =
+        |rng: &mut StdRng| Attestation { coordinator: PublicKey(rng.random()), signature: signature(rng) };
+    let mut attestations = list(rng, 4, attestation);
+    attestations.sort_by_key(|attestation| attestation.coordinator);
+    AttestedReceipt { receipt: receipt(rng), signature: signature(rng), attestations }
+}
+
+fn lock(rng: &mut StdRng) -> Lock {
+    let provider = optional(rng, |rng| Address(rng.random()));
+    Lock { job_id: text(rng), provider, amount: some(rng), timeout_height: some(rng) }
 }
 
 pub fn batch(rng: &mut StdRng) -> Batch {
@@ -162,7 +241,7 @@ pub fn transaction_proof(rng: &mut StdRng) -> TransactionProof {
 }
 
 /// Number of kinds of message, in the order of their tags.
-pub const MESSAGES: u8 = 15;
+pub const MESSAGES: u8 = 22;
 
 /// A message of the kind with this tag.
 pub fn message(rng: &mut StdRng, tag: u8) -> Message {
@@ -192,8 +271,30 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
             lowest: number(rng),
         }),
         13 => Message::MarkQuery { nonce: hash(rng) },
-        _ => Message::MarkReply(Box::new(mark_reply(rng))),
+        14 => Message::MarkReply(Box::new(mark_reply(rng))),
+        15 => Message::Reproposal(Box::new(Reproposal {
+            epoch: number(rng),
+            slot: number(rng),
+            digest: hash(rng),
+            signature: signature(rng),
+            proof: list(rng, 3, cert),
+        })),
+        16 => Message::SealReq { epoch: number(rng) },
+        17 => Message::Seal(Box::new(Seal { header: header(rng), cert: cert(rng) })),
+        18 => Message::HeadersReq { from: number(rng), count: rng.random() },
+        19 => {
+            Message::Headers(Headers { headers: list(rng, 2, header), cert: rng.random_bool(0.5).then(|| cert(rng)) })
+        }
+        20 => Message::SnapshotReq { height: number(rng), from: hash(rng) },
+        _ => Message::Snapshot(Box::new(snapshot(rng))),
     }
+}
+
+fn snapshot(rng: &mut StdRng) -> Snapshot {
+    let accounts = list(rng, 20, |rng| (Address(rng.random()), Account { balance: number(rng), nonce: number(rng) }));
+    let (state, from) = (State::from_accounts(accounts), hash(rng));
+    let chunk = rng.random_bool(0.9).then(|| state.chunk(&from, 100));
+    Snapshot { heights: list(rng, 2, number), height: number(rng), from, chunk }
 }
 
 fn mark_reply(rng: &mut StdRng) -> MarkReply {
@@ -241,5 +342,10 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
     }
     out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
     out.push(("record-proof".into(), encode(&record_proof(rng))));
+    out.push(("attested-receipt".into(), encode(&attested(rng))));
+    for transaction in receipt_transactions(rng) {
+        let name = json::type_name(&transaction.transaction.action).to_lowercase();
+        out.push((format!("transaction-{name}"), encode(&transaction)));
+    }
     out
 }

@@ -55,6 +55,7 @@ impl Disk {
                 }
                 Ok(None)
             }
+            Rows::Seal { .. } => Err("E5: no epoch ends here"),
             Rows::Memory { .. } => Err("A3: no row was ever lost here"),
         }
     }
@@ -92,13 +93,14 @@ impl Disk {
     pub fn recover(&self, universe: &Universe) -> Recovered {
         Recovered {
             tip: universe.floor.clone(),
+            seals: Vec::new(),
             final_cert: self.final_cert.clone(),
             votes: self.votes.values().cloned().collect(),
             certs: self.certs.values().cloned().collect(),
             candidates: self.candidates.values().cloned().collect(),
             batches: Vec::new(),
             included: Vec::new(),
-            vote_floor: 0,
+            vote_floor: (0, 0),
             recent: Vec::new(),
             nullifiers: Vec::new(),
             memory: Memory::first_start(),

@@ -334,7 +334,7 @@ impl Live {
     fn executed(&mut self, universe: &Universe, me: Index, cand: usize) {
         self.executing.retain(|other| *other != cand);
         let digest = universe.cands[cand].digest;
-        self.give(universe, me, Input::Executed { digest, roots: roots(digest) });
+        self.give(universe, me, Input::Executed { digest, roots: roots(digest), set: None });
     }
 
     /// Time passes until the core asks for a commit.
@@ -411,6 +411,7 @@ impl Live {
                 | Output::Announce { .. }
                 | Output::TwoBatches { .. }
                 | Output::Behind { .. }
+                | Output::Entered { .. }
                 | Output::Mark { .. } => {}
             }
         }
@@ -421,7 +422,7 @@ impl Live {
                 self.executing.push(cand);
                 self.executing.sort_unstable();
             } else {
-                self.give(universe, me, Input::Executed { digest, roots: roots(digest) });
+                self.give(universe, me, Input::Executed { digest, roots: roots(digest), set: None });
             }
         }
     }
@@ -433,6 +434,7 @@ impl Live {
                 statement.slot
             }
             Commit::FinalCert { cert } => cert.statement.slot,
+            Commit::Seal { .. } => unreachable!("no epoch ends here (E5)"),
             Commit::Memory { .. } => unreachable!("no row was ever lost here (A3)"),
         };
         if universe.position(slot).is_some() {
@@ -481,6 +483,6 @@ fn row_key(rows: &Commit) -> (u8, u64, Hash) {
         Commit::Final { statement, .. } => (1, statement.slot, statement.digest),
         Commit::Skip { statement } => (2, statement.slot, statement.digest),
         Commit::FinalCert { cert } => (3, cert.statement.slot, cert.statement.digest),
-        Commit::Memory { .. } => unreachable!("never asked for"),
+        Commit::Seal { .. } | Commit::Memory { .. } => unreachable!("never asked for"),
     }
 }

@@ -5,7 +5,7 @@ use aitbc_core::consensus::Config;
 use aitbc_core::consensus::input::{Roots, Tip};
 use aitbc_core::consensus::verify::Verify;
 use aitbc_core::hash::{self, Hash};
-use aitbc_core::key::{SecretKey, Signature};
+use aitbc_core::key::{PublicKey, SecretKey, Signature};
 use aitbc_core::params::Parameters;
 use aitbc_core::validators::{Index, Validator, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
@@ -62,11 +62,22 @@ pub struct Universe {
 
 /// Signatures that cost nothing: the signer, then what is signed. Only the world makes them; real ones are tested apart.
 #[derive(Debug)]
-struct Plain;
+struct Plain(Vec<PublicKey>);
 
 impl Verify for Plain {
-    fn verifies(&self, signer: Index, message: &[u8], signature: &Signature) -> bool {
-        sign(signer, message) == *signature
+    fn verifies(&self, key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let signer = self.0.iter().position(|known| known == key);
+        signer.is_some_and(|signer| sign(signer as Index, message) == *signature)
+    }
+
+    fn prepared(&self, set: &ValidatorSet) -> Arc<dyn Verify> {
+        Arc::new(Plain::of(set))
+    }
+}
+
+impl Plain {
+    fn of(set: &ValidatorSet) -> Plain {
+        Plain(set.members().iter().map(|member| member.key).collect())
     }
 }
 
@@ -93,7 +104,8 @@ impl Universe {
         let parameters = Parameters { skip_timeout_ms: 1_000, block_time_ms: 100_000, ..Parameters::default() };
         let chain = hash::plain(b"explored chain");
         let config = Config::new(chain, set, 0, parameters, 1);
-        let config = Config { verifier: Arc::new(Plain), watches_memory: false, accuses: false, ..config };
+        let verifier = Arc::new(Plain::of(&config.set));
+        let config = Config { verifier, watches_memory: false, accuses: false, ..config };
         let digest = if bounds.floor == 0 { chain } else { hash::plain(b"floor") };
         let floor = Tip { digest, slot: bounds.floor, height: bounds.floor, time_ms: 0, roots: roots(digest) };
         let honest = (0..n as Index).filter(|i| !bounds.byzantine.contains(i)).collect();
@@ -260,7 +272,8 @@ impl Universe {
     }
 
     pub fn config_of(&self, me: Index) -> Config {
-        Config { me, ..self.config.clone() }
+        let key = self.config.set.members()[usize::from(me)].key;
+        Config { me, key, ..self.config.clone() }
     }
 
     pub fn name_of(&self, statement: usize) -> String {

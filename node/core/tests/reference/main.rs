@@ -8,4 +8,5 @@ mod ledger; // random blocks, every result and account compared with `model`
 mod mempool; // random use of the pool, compared with a plain list
 mod model; // the rules of transactions and the state root, as the documents have them
 mod proofs; // accounts, transactions and results for light clients
+mod receipts; // receipts and escrows, part of `model`
 mod trie; // the state trie against a map; proofs; forks

@@ -3,10 +3,13 @@
 use crate::seed;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, Signature};
-use aitbc_core::ledger::{ResultCode, Rules, TxResult};
+use aitbc_core::ledger::{ReceiptRules, ResultCode, Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Limits, Mempool, Place, Reason, Rejected, VerifiedTx};
+use aitbc_core::params::MAX_SUPPLY;
+use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
 use aitbc_core::state::Account;
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::terms::{Coordinator, Terms};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -45,13 +48,36 @@ fn cost(tx: &Transaction) -> u128 {
     let amounts: u128 = match &tx.action {
         Action::Transfer(payment) => payment.amount.into(),
         Action::TransferMany { payments } => payments.iter().map(|payment| u128::from(payment.amount)).sum(),
-        Action::Faucet(_) => 0,
+        Action::LockEscrow(lock) => lock.amount.into(),
+        _ => 0,
     };
     amounts + u128::from(tx.fee)
 }
 
 fn rate(tx: &VerifiedTx) -> u128 {
     u128::from(tx.tx.transaction.fee) * 1_024 / tx.bytes as u128
+}
+
+fn check_attested(rules: &ReceiptRules, attested: &AttestedReceipt) -> Result<(), &'static str> {
+    if attested.receipt.chain_id.as_ref().is_some_and(|id| id.as_str() != rules.chain_id) {
+        return Err("RECEIPT_WRONG_CHAIN");
+    }
+    let named: BTreeSet<PublicKey> = rules.terms.coordinators.iter().map(|one| one.public_key).collect();
+    let mut who: BTreeSet<PublicKey> = attested.attestations.iter().map(|one| one.coordinator).collect();
+    if !who.is_subset(&named) {
+        return Err("UNKNOWN_COORDINATOR");
+    }
+    who.remove(&attested.receipt.provider);
+    if who.len() < usize::from(rules.terms.coordinator_threshold) { Err("TOO_FEW_ATTESTATIONS") } else { Ok(()) }
+}
+
+fn check_mint(terms: &Terms, units: u64) -> Result<(), &'static str> {
+    match u128::from(units) * u128::from(terms.mint_per_unit) {
+        over if over > u128::from(MAX_SUPPLY) => Err("SUPPLY_EXHAUSTED"),
+        over if over > terms.epoch_cap.into() => Err("EPOCH_CAP_REACHED"),
+        over if over > terms.provider_epoch_cap.into() => Err("PROVIDER_CAP_REACHED"),
+        _ => Ok(()),
+    }
 }
 
 /// The pool as one list.
@@ -168,6 +194,27 @@ impl Model {
             (Action::Faucet(payment), Some(most)) if payment.amount > most => Err("FAUCET_LIMIT"),
             (Action::Faucet(_), _) => Ok(()),
             _ if tx.fee < self.rules.min_fee => Err("FEE_TOO_LOW"),
+            (action, _) => self.check_receipt(height, action),
+        }
+    }
+
+    /// What of docs/rpc.md, "Receipts and escrows", neither state nor time can change, and the timeout of a lock.
+    fn check_receipt(&self, height: u64, action: &Action) -> Result<(), &'static str> {
+        let attested = match action {
+            Action::ClaimReceipt(attested) | Action::ReleaseEscrow(attested) => Some(attested),
+            Action::LockEscrow(_) => None,
+            _ => return Ok(()),
+        };
+        let Some(rules) = &self.rules.receipts else { return Err("RECEIPTS_DISABLED") };
+        if let Some(attested) = attested {
+            check_attested(rules, attested)?;
+        }
+        match action {
+            Action::ClaimReceipt(attested) => check_mint(&rules.terms, attested.receipt.units),
+            Action::LockEscrow(lock) if lock.timeout_height <= height + 1 => Err("ESCROW_TIMEOUT_OUT_OF_RANGE"),
+            Action::LockEscrow(lock) if lock.timeout_height > height + 100_000_001 => {
+                Err("ESCROW_TIMEOUT_OUT_OF_RANGE")
+            }
             _ => Ok(()),
         }
     }
@@ -230,14 +277,16 @@ impl Model {
         let mut drops = Drops::new();
         for result in results {
             let Some(entry) = self.find(&result.id).cloned() else { continue };
-            match result.code {
-                ResultCode::NonceTooHigh => self.requeue(&result.id),
-                ResultCode::Ok | ResultCode::InsufficientBalance => {
+            match result.code.name() {
+                "NONCE_TOO_HIGH" => self.requeue(&result.id),
+                "EXPIRED" | "NONCE_TOO_LOW" | "FEE_TOO_LOW" | "FEE_NOT_COVERED" | "FAUCET_DISABLED"
+                | "FAUCET_LIMIT" | "FAUCET_EMPTY" => assert!(self.remove(&result.id)),
+                // All others take fee and nonce.
+                _ => {
                     let known = self.known.get_mut(&entry.tx.sender).expect("has an entry");
                     known.nonce = known.nonce.max(entry.inner().nonce + 1);
                     self.remove(&result.id);
                 }
-                _ => assert!(self.remove(&result.id)),
             }
         }
         for (address, account) in changed {
@@ -273,9 +322,59 @@ fn some_key(rng: &mut StdRng) -> PublicKey {
     key(rng.random_range(1..=SENDERS))
 }
 
+fn receipt_rules() -> ReceiptRules {
+    let terms = Terms {
+        mint_per_unit: 10,
+        coordinator_parts_per_million: 50_000,
+        coordinators: [61, 62, 63].map(|n| Coordinator { public_key: key(n) }).to_vec(),
+        coordinator_threshold: 2,
+        epoch_cap: 500,
+        provider_epoch_cap: 400,
+        expiry_seconds: 60,
+    };
+    ReceiptRules { chain_id: "pool".into(), genesis_supply: 0, terms }
+}
+
+/// Mostly as it should be: by others than its provider, within the caps.
+fn receipt(rng: &mut StdRng) -> Box<AttestedReceipt> {
+    let text = |text: &str| Text::new(text).expect("text");
+    let chain_id = *[None, Some("pool"), Some("pool"), Some("elsewhere")].choose(rng).expect("some");
+    let receipt = Receipt {
+        receipt_id: text("r"),
+        job_id: text("job"),
+        provider: key(*[1, 2, 61].choose(rng).expect("some")),
+        client: Address([9; 20]),
+        units: *[1, 2, 40, 41, 50, 51, MAX_SUPPLY / 10 + 1, u64::MAX].choose(rng).expect("some"),
+        unit_type: Text::new("gpu_seconds").expect("text"),
+        price: None,
+        model: None,
+        prompt_hash: None,
+        started_at: 1,
+        completed_at: 2,
+        duration_ms: None,
+        artifact_hash: None,
+        coordinator_id: None,
+        nonce: None,
+        chain_id: chain_id.and_then(Text::new),
+        metadata: None,
+    };
+    let signature = Signature([0; 64]);
+    let who = [(61, 0.8), (62, 0.9), (63, 0.8), (64, 0.1)].into_iter().filter(|(_, likely)| rng.random_bool(*likely));
+    let attestations = who.map(|(n, _)| Attestation { coordinator: key(n), signature }).collect();
+    Box::new(AttestedReceipt { receipt, signature, attestations })
+}
+
+fn lock(rng: &mut StdRng, height: u64) -> Lock {
+    let ahead = *[0, 1, 2, 9, 100_000_001, 100_000_002].choose(rng).expect("some");
+    let job_id = Text::new("job").expect("text");
+    Lock { job_id, provider: None, amount: rng.random_range(1..100), timeout_height: height + ahead }
+}
+
 impl World {
     fn new(rng: &mut StdRng) -> World {
-        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50) };
+        let faucet = rng.random_bool(0.8).then_some(50);
+        let receipts = rng.random_bool(0.8).then(receipt_rules);
+        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet, receipts };
         let limits = Limits {
             bytes: rng.random_range(1_500..6_000),
             count: rng.random_range(4..30),
@@ -315,9 +414,13 @@ impl World {
         };
         let to = Address([9; 20]);
         let payment = |amount| Payment { to, amount };
-        let action = match rng.random_range(0..8) {
+        let action = match rng.random_range(0..12) {
             0 => Action::Faucet(payment(rng.random_range(1..60))),
             1 => Action::TransferMany { payments: vec![payment(1); rng.random_range(1..=64)] },
+            2 => Action::LockEscrow(lock(rng, self.height)),
+            3 => Action::ClaimReceipt(receipt(rng)),
+            4 => Action::ReleaseEscrow(receipt(rng)),
+            5 => Action::RefundEscrow { job_id: Text::new("job").expect("text") },
             _ => Action::Transfer(payment(rng.random_range(1..100))),
         };
         let fee = if rng.random_bool(0.1) { rng.random_range(0..3) } else { rng.random_range(2..60) };
@@ -475,7 +578,7 @@ fn random_use_of_the_pool_ends_as_in_a_plain_list_and_nothing_leaves_it_unsaid()
     });
     if count >= 100 {
         // Every answer but none came up, so that none went unchecked.
-        assert_eq!(seen.len(), 14, "{seen:?}");
+        assert_eq!(seen.len(), 22, "{seen:?}");
         let all = [Reason::Expired, Reason::NonceUsed, Reason::Replaced, Reason::Evicted];
         assert_eq!(reasons, all.iter().map(|reason| reason.name()).collect());
     }

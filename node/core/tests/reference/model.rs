@@ -3,6 +3,7 @@
 //! Written from docs/rpc.md ("code of a result"), design.md §5 and the tables and drawings atop the core's files, not from
 //! their code. It shares types of input with the core, no function that computes.
 
+use crate::receipts::Receipts;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::transaction::{Action, Payment, Transaction};
@@ -16,6 +17,15 @@ pub struct Entry {
     pub nonce: u128,
 }
 
+/// What a block says of its place in the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub epoch: u64,
+    pub height: u64,
+    /// Milliseconds since 1970.
+    pub time_ms: u64,
+}
+
 /// Every account that was ever touched, also those that are empty.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -23,6 +33,8 @@ pub struct Model {
     pub min_fee: u128,
     /// Account of the faucet and most units of one request.
     pub faucet: Option<(Address, u128)>,
+    /// What receipts minted and escrows hold.
+    pub receipts: Receipts,
 }
 
 /// First 20 bytes of SHA-256 of the key.
@@ -40,16 +52,22 @@ impl Model {
         self.accounts.entry(*address).or_default()
     }
 
+    /// All units, those that are locked among them.
     pub fn supply(&self) -> u128 {
-        self.accounts.values().map(|entry| entry.balance).sum()
+        let locked: u128 = self.receipts.escrows.values().map(|escrow| escrow.amount).sum();
+        self.accounts.values().map(|entry| entry.balance).sum::<u128>() + locked
+    }
+
+    pub fn take(&mut self, from: &Address, amount: u128) {
+        self.at(from).balance -= amount;
     }
 
     /// Runs one transaction; answers the name of its result and the fee it cost.
-    pub fn apply(&mut self, height: u64, tx: &Transaction) -> (&'static str, u128) {
+    pub fn apply(&mut self, now: Moment, tx: &Transaction) -> (&'static str, u128) {
         let sender = address(&tx.sender);
         let had = self.entry(&sender);
         let fee = u128::from(tx.fee);
-        if height > tx.expiry_height {
+        if now.height > tx.expiry_height {
             return ("EXPIRED", 0);
         }
         if u128::from(tx.nonce) < had.nonce {
@@ -69,6 +87,18 @@ impl Model {
             Action::Transfer(payment) => self.pay(&sender, fee, std::slice::from_ref(payment)),
             Action::TransferMany { payments } => self.pay(&sender, fee, payments),
             Action::Faucet(payment) => self.draw(&sender, fee, payment),
+            action => {
+                self.at(&sender).nonce += 1;
+                self.take(&sender, fee);
+                let done = match action {
+                    Action::ClaimReceipt(receipt) => self.claim(now, receipt),
+                    Action::ReleaseEscrow(receipt) => self.release(now, receipt),
+                    Action::LockEscrow(lock) => self.lock(now.height, sender, lock),
+                    Action::RefundEscrow { job_id } => self.refund(now.height, sender, job_id.as_str()),
+                    Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) => unreachable!("above"),
+                };
+                (done.err().unwrap_or("OK"), fee)
+            }
         }
     }
 

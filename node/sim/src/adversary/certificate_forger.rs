@@ -39,7 +39,7 @@ fn perhaps_forge(scene: &mut Scene<'_>, cert: &Cert) -> Cert {
 }
 
 /// A certificate that nobody may believe.
-fn forge(scene: &mut Scene<'_>, cert: &Cert) -> Cert {
+pub(super) fn forge(scene: &mut Scene<'_>, cert: &Cert) -> Cert {
     let mut cert = cert.clone();
     let Statement { kind, digest, .. } = cert.statement;
     match scene.random.below(8) {
@@ -67,7 +67,7 @@ fn drop_last(cert: &mut Cert) {
 }
 
 /// In the name of all, by the one key it has.
-fn alone(scene: &Scene<'_>, statement: Statement) -> Cert {
+pub(super) fn alone(scene: &Scene<'_>, statement: Statement) -> Cert {
     let signature = sign(scene.me, &statement.sign_bytes(&scene.chain));
     Cert { statement, signers: vec![(1 << scene.n.min(7)) - 1], signatures: vec![signature; scene.n] }
 }

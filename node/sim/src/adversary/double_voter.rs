@@ -15,6 +15,9 @@ pub fn hear(scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
     let statement = match heard {
         Message::Vote(vote) if vote.statement.kind == Kind::Notar => vote.statement,
         Message::Proposal(proposal) => proposal.candidate.header.notar(proposal.candidate.header.digest()),
+        Message::Reproposal(again) => {
+            Statement { epoch: again.epoch, slot: again.slot, kind: Kind::Notar, digest: again.digest }
+        }
         _ => return Vec::new(),
     };
     let skip = Statement { kind: Kind::Skip, digest: Hash::ZERO, ..statement };

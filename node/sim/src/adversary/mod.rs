@@ -4,17 +4,21 @@ mod batch_withholder;
 mod certificate_forger;
 mod certificate_withholder;
 mod double_voter;
+mod early_bird;
 mod equivocator;
 mod flooder;
 mod forker;
 mod garbage;
 mod late_revealer;
 mod mark_liar;
+mod reproposer;
+mod seal_forger;
 mod slow_leader;
 mod twin;
 
 use crate::random::Random;
 use aitbc_core::block::Header;
+use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
@@ -22,6 +26,7 @@ use aitbc_core::validators::Index;
 /// Where a lie is told.
 pub struct Scene<'a> {
     pub chain: Hash,
+    pub epochs: Epochs,
     pub me: Index,
     pub n: usize,
     pub random: &'a mut Random,
@@ -48,6 +53,10 @@ pub enum Adversary {
     Flooder,
     CertificateForger,
     Forker,
+    /// Nor these three: they need epochs that end.
+    Reproposer,
+    SealForger,
+    EarlyBird,
 }
 
 impl Adversary {
@@ -65,6 +74,9 @@ impl Adversary {
         Adversary::Forker,
     ];
 
+    /// Those who lie about epochs.
+    pub const OF_EPOCHS: [Adversary; 3] = [Adversary::Reproposer, Adversary::SealForger, Adversary::EarlyBird];
+
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -80,6 +92,9 @@ impl Adversary {
             Adversary::Flooder => "flooder",
             Adversary::CertificateForger => "certificate-forger",
             Adversary::Forker => "forker",
+            Adversary::Reproposer => "reproposer",
+            Adversary::SealForger => "seal-forger",
+            Adversary::EarlyBird => "early-bird",
         }
     }
 
@@ -98,6 +113,9 @@ impl Adversary {
             Adversary::Flooder => flooder::twist(scene, to, message),
             Adversary::CertificateForger => certificate_forger::twist(scene, to, message),
             Adversary::Forker => forker::twist(scene, to, message),
+            Adversary::Reproposer => reproposer::twist(scene, to, message),
+            Adversary::SealForger => seal_forger::twist(scene, to, message),
+            Adversary::EarlyBird => early_bird::twist(scene, to, message),
         }
     }
 
@@ -107,19 +125,25 @@ impl Adversary {
             Adversary::Equivocator | Adversary::DoubleVoter | Adversary::MarkLiar => double_voter::hear(scene, heard),
             Adversary::CertificateForger => certificate_forger::hear(scene, heard),
             Adversary::Forker => forker::hear(scene, heard),
+            Adversary::Reproposer => reproposer::hear(scene, heard),
+            Adversary::SealForger => seal_forger::hear(scene, heard),
             Adversary::BatchWithholder
             | Adversary::CertificateWithholder
             | Adversary::Garbage
             | Adversary::Twin
             | Adversary::SlowLeader
             | Adversary::LateRevealer
-            | Adversary::Flooder => Vec::new(),
+            | Adversary::Flooder
+            | Adversary::EarlyBird => Vec::new(),
         }
     }
 
     /// True where honest validators may have proof against it.
     pub fn votes_twice(self) -> bool {
-        use Adversary::{DoubleVoter, Equivocator, Flooder, Forker, Garbage, MarkLiar, Twin};
-        matches!(self, MarkLiar | Equivocator | DoubleVoter | Twin | Flooder | Garbage | Forker)
+        use Adversary::{DoubleVoter, EarlyBird, Equivocator, Flooder, Forker, Garbage, MarkLiar, Reproposer, Twin};
+        matches!(
+            self,
+            MarkLiar | Equivocator | DoubleVoter | Twin | Flooder | Garbage | Forker | Reproposer | EarlyBird
+        )
     }
 }

@@ -1,9 +1,9 @@
 //! Block sync of a validator, by the node's own planner and checks, answered from simulated disks (protocol.md S1).
 
-use super::{Cheap, Event, Pending, World};
+use super::{Cheap, Event, World};
 use crate::disk::tip_of;
 use aitbc_core::block::{Block, Candidate, Header};
-use aitbc_core::consensus::input::{Input, Tip};
+use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, Message};
@@ -57,10 +57,7 @@ impl World {
     /// The end of the executor's chain: the ledger's, or beyond where blocks are on their way into it.
     pub(super) fn head(&self, node: Index) -> Tip {
         let state = &self.nodes[usize::from(node)];
-        let last = state.pending.iter().filter_map(|item| match item {
-            Pending::Blocks(blocks, _) => blocks.last(),
-            Pending::Write(_) => None,
-        });
+        let last = state.blocks.iter().filter_map(|(blocks, _)| blocks.last());
         let last = last.max_by_key(|(_, candidate)| candidate.header.height);
         match last.filter(|(_, candidate)| candidate.header.height > state.disk.height()) {
             Some((digest, candidate)) => tip_of(*digest, &candidate.header),
@@ -71,7 +68,9 @@ impl World {
     /// Verified, then on the chain and on its way into the ledger, then told to the core.
     fn take_answer(&mut self, node: Index, answer: Answer) {
         let (peer, cert) = (answer.peer, answer.cert.clone());
-        match verify_blocks(&Cheap, &self.chain, &self.set, &(&self.head(node)).into(), answer) {
+        let head = self.head(node);
+        let sets = self.sets_of(self.epochs.after(head.height));
+        match verify_blocks(&Cheap, &self.chain, (&sets, self.epochs), &(&head).into(), answer) {
             Ok(blocks) => self.take_blocks(node, blocks, cert),
             Err(cause) => {
                 assert!(
@@ -91,7 +90,8 @@ impl World {
                 included.push((batch.digest, batch.batch.expiry_height));
                 self.nodes[usize::from(node)].disk.batches.insert(batch.digest, (*batch.batch).clone());
             }
-            nullifiers.extend(RecordKey::nullifiers(&header.evidence, &self.set));
+            let sets = self.sets_of(header.epoch);
+            nullifiers.extend(RecordKey::nullifiers(&header.evidence, |epoch| sets.of(epoch).cloned()));
             blocks.push((digest, Candidate { header, signature: Signature([0; 64]) }));
         }
         self.synced_blocks += blocks.len() as u64;
@@ -99,9 +99,14 @@ impl World {
         for (digest, candidate) in &blocks {
             self.note_final(node, candidate, *digest);
         }
-        self.ask_commit(node, Pending::Blocks(blocks, cert.clone()));
+        let last = blocks.last().map(|(_, candidate)| candidate.header.clone());
+        let boundary = last.and_then(|header| {
+            let set = self.set_after(header.height)?;
+            Some(Box::new(Boundary { header, set }))
+        });
+        self.ask_append(node, blocks, cert.clone());
         let (tip, life, pause) = (self.head(node), self.nodes[usize::from(node)].life, self.random.between(1, 5));
-        let input = Box::new(Input::Synced { tip, cert, included, nullifiers });
+        let input = Box::new(Input::Synced { tip, cert, included, nullifiers, boundary });
         self.at(self.now + pause, Event::Told { node, life, input });
     }
 

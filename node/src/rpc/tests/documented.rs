@@ -22,6 +22,7 @@ fn every_code_is_documented() {
         include_str!("../websocket/session.rs"),
         include_str!("../../../core/src/mempool.rs"),
         include_str!("../../../core/src/json.rs"),
+        include_str!("../../../core/src/receipt.rs"),
     ];
     let product = sources.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default());
     let words = product.flat_map(|text| text.split('"').skip(1).step_by(2));

@@ -4,6 +4,8 @@ use super::super::{Servers, start};
 use crate::client::Client;
 use crate::config::Config;
 use crate::doctor::Examined;
+use crate::events;
+use crate::executor::receipt_rows;
 use crate::mempool::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -20,6 +22,7 @@ use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::mempool::{Limits, Mempool as Pool, Place, Reason, VerifiedTx};
 use aitbc_core::params::Parameters;
 use aitbc_core::state::State;
+use aitbc_core::terms::{Coordinator, Terms};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use futures_util::future::BoxFuture;
@@ -32,7 +35,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Header time of block 1; each block is a second later.
-const START_MS: u64 = 1_700_000_000_000;
+pub(super) const START_MS: u64 = 1_700_000_000_000;
 
 /// A test's chain with its listeners.
 pub(super) struct Chain {
@@ -72,7 +75,22 @@ fn genesis(validator: &SecretKey) -> Genesis {
         validators: vec![GenesisValidator { public_key: validator.public(), weight: 1 }],
         accounts: (2..10).map(rich).collect(),
         faucet: Some(Faucet { balance: 1_000, max_amount: 100 }),
+        receipts: Some(terms()),
         parameters: Parameters::default(),
+    }
+}
+
+/// What a unit of work earns on the fixture's chain.
+fn terms() -> Terms {
+    let coordinator = |n| Coordinator { public_key: SecretKey::from_seed([n; 32]).public() };
+    Terms {
+        mint_per_unit: 10,
+        coordinator_parts_per_million: 200_000,
+        coordinators: vec![coordinator(40), coordinator(41)],
+        coordinator_threshold: 2,
+        epoch_cap: 1_000,
+        provider_epoch_cap: 1_000,
+        expiry_seconds: 604_800,
     }
 }
 
@@ -203,7 +221,7 @@ impl Chain {
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
         self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state }));
         self.pool.on_final(header.height, &executed, &rows);
-        self.subscriptions.publish(Topic::NewBlocks, header.height, &head);
+        events::block_final(&self.subscriptions, &head);
         for row in &rows {
             let status = if row.code == 0 { "final" } else { "rejected" };
             let event = json!({ "tx_hash": row.id, "status": status, "block_height": row.height });
@@ -215,6 +233,7 @@ impl Chain {
     /// Writes a block to ledger and state.
     pub(super) async fn write(&self, block: Unwritten) -> u64 {
         let Unwritten { header, digest, batches, executed, rows } = block;
+        let receipts = receipt_rows(&header, &batches, &executed);
         let batches = batches.into_iter().map(|b| BatchWrite { digest: b.digest, batch: b.batch }).collect();
         self.storage.commit_batches(batches).await.expect("batches");
         let height = header.height;
@@ -230,6 +249,7 @@ impl Chain {
             accounts,
             records: executed.changed_records,
             transactions: rows,
+            receipts,
         };
         self.storage.apply_state(write).await.expect("state");
         height
@@ -315,6 +335,7 @@ fn state_write(height: u64, state: &State) -> StateWrite {
         accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
         records: Vec::new(),
         transactions: Vec::new(),
+        receipts: Vec::new(),
     }
 }
 
@@ -389,14 +410,13 @@ impl TestPool {
             return Err(SubmitError::InvalidSignature);
         }
         let verified = VerifiedTx::trusted(tx, &self.rules.chain);
-        let (id, snapshot) = (verified.id, self.chain.borrow().clone());
+        let (id, snapshot, known) = (verified.id, self.chain.borrow().clone(), [verified.clone()]);
         let account = snapshot.state.account(&verified.sender);
         let mut inner = self.inner.lock().expect("lock");
         for dropped in inner.pool.admit(snapshot.head.height, verified, account)?.dropped {
             inner.dropped.insert(dropped.id, dropped.reason);
         }
-        let event = json!({ "tx_hash": id, "status": "pending" });
-        self.subscriptions.publish(Topic::NewTransactions, snapshot.head.height, &event);
+        events::transactions_pending(&self.subscriptions, snapshot.head.height, &known);
         Ok(id)
     }
 }

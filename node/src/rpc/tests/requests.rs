@@ -125,7 +125,6 @@ async fn bad_requests_get_a_stable_code_each() {
         ("POST", "/rpc/send_tx?wait=final&timeout_ms=600000".to_owned(), 400, "INVALID_QUERY"),
         ("POST", "/rpc/send_txs".to_owned(), 400, "MALFORMED_JSON"),
         ("GET", "/".to_owned(), 404, "UNKNOWN_ROUTE"),
-        ("GET", "/metrics".to_owned(), 404, "UNKNOWN_ROUTE"),
         ("GET", "/rpc/get_heads".to_owned(), 404, "UNKNOWN_ROUTE"),
         ("POST", "/rpc/get_head".to_owned(), 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/rpc/send_tx".to_owned(), 405, "METHOD_NOT_ALLOWED"),
@@ -270,6 +269,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
     let expected = json!({
         "chain_id": "test",
         "height": 1,
+        "epoch": 0,
         "best_peer_height": 9,
         "catching_up": true,
         "ready": false,
@@ -288,6 +288,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
         "database_ready": true,
         "peers": 1,
         "reason": "catching up: height 1 of 9",
+        "state_sync": null,
     });
     assert_eq!(get(&chain, "/sync_status").await, expected);
     assert_eq!(get(&chain, "/rpc/peers").await["connected"], json!(1));

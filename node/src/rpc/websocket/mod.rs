@@ -5,6 +5,8 @@
 //! node    {"subscribed": [...], "height": 9}                   {"unsubscribed": [...]}           {"pong": 1}
 //!         {"topic": "new_blocks", "height": 10, "data": {…}}   {"error": {"code", "message", "detail"}}
 //! ```
+//! `/rpc/ws/blocks` and `/rpc/ws/transactions` are the prototype's, here and on RPC_PORT: events without anything around them.
+//!
 //! One connection is three tasks: a session that sorts what comes in, a writer that alone waits for the socket, and
 //! while blocks are replayed a replay. They meet in `outgoing::Outgoing`, which is bounded.
 
@@ -26,7 +28,8 @@ use axum::response::Response;
 /// Bytes of a client's message.
 const MAX_MESSAGE_BYTES: usize = 4_096;
 
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+/// What axum makes of a request to become a WebSocket.
+pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// What a connection starts with.
 struct First {
@@ -53,6 +56,26 @@ pub(super) async fn one_topic(
     let known: &[&str] = if topic == Topic::NewBlocks { &["from_height"] } else { &[] };
     let from_height = Parameters::read(&uri, known)?.number("from_height", 0..=u64::MAX)?;
     open(&api, upgrade, Some(First { topic, from_height }))
+}
+
+/// `/rpc/ws/blocks`, and `/rpc/blocks` where a WebSocket is asked for: final blocks as the prototype sent them.
+pub(super) async fn prototype_blocks(State(api): State<Api>, uri: Uri, upgrade: Upgrade) -> Result<Response, ApiError> {
+    prototype(&api, &uri, upgrade, Topic::PrototypeBlocks)
+}
+
+/// `/rpc/ws/transactions`, and `/rpc/transactions` likewise: transactions that this node's pool took.
+pub(super) async fn prototype_transactions(
+    State(api): State<Api>,
+    uri: Uri,
+    upgrade: Upgrade,
+) -> Result<Response, ApiError> {
+    prototype(&api, &uri, upgrade, Topic::PrototypeTransactions)
+}
+
+/// One of the prototype's topics, from the first message on.
+pub(super) fn prototype(api: &Api, uri: &Uri, upgrade: Upgrade, topic: Topic) -> Result<Response, ApiError> {
+    Parameters::read(uri, &["chain_id"])?.of_chain(&api.view.identity)?;
+    open(api, upgrade, Some(First { topic, from_height: None }))
 }
 
 fn open(api: &Api, upgrade: Upgrade, first: Option<First>) -> Result<Response, ApiError> {

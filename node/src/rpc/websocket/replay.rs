@@ -57,6 +57,7 @@ impl Source<'_> {
         loop {
             match self.summary(height).await {
                 Ok(Some(block)) => return Ok(block),
+                Err(error @ ApiError::Pruned { .. }) => return Err(error),
                 Err(error) if start.elapsed() > PATIENCE => return Err(error),
                 Ok(None) if start.elapsed() > PATIENCE => {
                     return Err(ApiError::Busy("a final block does not reach the database"));
@@ -93,7 +94,15 @@ impl Source<'_> {
     async fn block(&mut self, height: u64) -> Result<Option<StoredBlock>, ApiError> {
         match self.ahead.take() {
             Some(ahead) if ahead.candidate.header.height == height => Ok(Some(ahead)),
-            _ => Ok(self.api.view.storage.block(height).await?),
+            _ => match self.api.view.storage.block(height).await? {
+                Some(block) => Ok(Some(block)),
+                // A node that fetched a snapshot has not got all.
+                None => {
+                    let lowest = self.api.view.storage.lowest();
+                    let gone = ApiError::Pruned { what: format!("block {height}"), lowest };
+                    if height < lowest { Err(gone) } else { Ok(None) }
+                }
+            },
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Writes of the ledger, and what a start reads of it. Arrays make each write one statement, prepared once.
 
-use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::backend::{DataJob, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
-use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
-use aitbc_core::block::Candidate;
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, SEALS, StorageError, StoredSnapshot, VoteWrite};
+use aitbc_core::block::{Candidate, Seal};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
@@ -53,19 +53,32 @@ const BLOCKS: &str = "INSERT INTO ledger.blocks (height, epoch, slot, digest, pa
 const INCLUDE: &str = "UPDATE ledger.batches AS b SET height = named.height \
     FROM UNNEST($1::text[], $2::bigint[]) AS named(digest, height) WHERE b.digest = named.digest";
 
-const DELETE_VOTES: &str = "DELETE FROM ledger.votes WHERE epoch = $1 AND slot <= $2";
-const DELETE_CANDIDATES: &str = "DELETE FROM ledger.candidates WHERE epoch = $1 AND slot <= $2";
+/// P10, under the lock of the lease (P7).
+const SEAL: &str =
+    "INSERT INTO ledger.seals (epoch, height, digest, seal) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const DELETE_VOTES: &str = "DELETE FROM ledger.votes WHERE (epoch, slot) <= ($1, $2)";
+const DELETE_CANDIDATES: &str = "DELETE FROM ledger.candidates WHERE (epoch, slot) <= ($1, $2)";
 /// The highest Final certificate stays whatever the floor.
-const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE epoch = $1 AND slot <= $2 AND NOT (kind = 'final' \
-    AND slot = (SELECT max(slot) FROM ledger.certs WHERE epoch = $1 AND kind = 'final'))";
+const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE (epoch, slot) <= ($1, $2) AND NOT (kind = 'final' \
+    AND (epoch, slot) = (SELECT epoch, slot FROM ledger.certs WHERE kind = 'final' \
+    ORDER BY epoch DESC, slot DESC LIMIT 1))";
+/// Those that a start reads stay, whichever block is the last one then.
+const DELETE_SEALS: &str = "DELETE FROM ledger.seals WHERE epoch < $1";
 const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
+const SNAPSHOT: &str = "INSERT INTO ledger.snapshot (part, height, state_root, results_root, leaves) \
+    VALUES ($1, $2, $3, $4, $5)";
+const DELETE_SNAPSHOT: &str = "DELETE FROM ledger.snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO ledger.meta AS old (name, value) VALUES ($1, $2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE old.value::bigint < excluded.value::bigint";
-const HIGHEST_VOTE: &str = "SELECT coalesce(max(slot), 0) FROM ledger.votes WHERE epoch = $1";
+const HIGHEST_VOTE: &str = "SELECT epoch, slot FROM ledger.votes ORDER BY epoch DESC, slot DESC LIMIT 1";
 /// Last in its transaction: votes wait for this row's lock.
-const RAISE_FLOOR: &str = "UPDATE ledger.lease SET vote_floor_slot = greatest(vote_floor_slot, $2), \
-    highest_vote_slot = greatest(highest_vote_slot, $3) WHERE id = 1 AND generation = $1";
+const RAISE_FLOOR: &str = "UPDATE ledger.lease SET \
+    (vote_floor_epoch, vote_floor_slot) = (SELECT * FROM (VALUES ($2::bigint, $3::bigint), \
+        (vote_floor_epoch, vote_floor_slot)) AS f(epoch, slot) ORDER BY epoch DESC, slot DESC LIMIT 1), \
+    (highest_vote_epoch, highest_vote_slot) = (SELECT * FROM (VALUES ($4::bigint, $5::bigint), \
+        (highest_vote_epoch, highest_vote_slot)) AS h(epoch, slot) ORDER BY epoch DESC, slot DESC LIMIT 1) \
+    WHERE id = 1 AND generation = $1";
 
 /// A1, fenced like a vote (P7), under the row lock of the lease.
 const MEMORY: &str = "WITH mine AS ( \
@@ -127,6 +140,10 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
     .bind(height)
     .fetch_all(&mut *tx)
     .await?;
+    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM ledger.seals WHERE epoch >= $1 ORDER BY epoch")
+        .bind(epoch - SEALS)
+        .fetch_all(&mut *tx)
+        .await?;
     let memory: Option<String> = sqlx::query_scalar("SELECT value FROM ledger.meta WHERE name = $1")
         .bind(owner::MEMORY)
         .fetch_optional(&mut *tx)
@@ -144,7 +161,8 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
             .into_iter()
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
-        vote_floor: rows::number(floor_slot),
+        seals: seals.iter().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
+        vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,
     })
 }
@@ -154,18 +172,24 @@ struct Group<'a> {
     votes: HashMap<(u64, u64, u8), &'a Vote>,
     candidates: Vec<&'a Candidate>,
     certs: Vec<&'a Cert>,
+    seals: Vec<&'a Seal>,
 }
 
 impl<'a> Group<'a> {
     fn collect(jobs: &'a [VoteJob]) -> Result<Self> {
-        let mut group = Group { votes: HashMap::new(), candidates: Vec::new(), certs: Vec::new() };
+        let mut group = Group { votes: HashMap::new(), candidates: Vec::new(), certs: Vec::new(), seals: Vec::new() };
         for job in jobs {
             match job {
                 VoteJob::Votes(votes) => votes.iter().try_for_each(|write| group.add(write))?,
                 VoteJob::Cert(cert) => group.certs.push(cert),
+                VoteJob::Seal(seal) => group.seals.push(seal),
             }
         }
         Ok(group)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.votes.is_empty() && self.candidates.is_empty() && self.certs.is_empty()
     }
 
     fn add(&mut self, write: &'a VoteWrite) -> Result<()> {
@@ -243,10 +267,34 @@ impl<'a> Group<'a> {
     }
 }
 
+/// Ends of epochs, each in a transaction that holds the lease: no vote of the next epoch is asked for before it is answered.
+async fn write_seals(connection: &mut PgConnection, seals: &[&Seal], generation: i64) -> Result<()> {
+    if seals.is_empty() {
+        return Ok(());
+    }
+    let mut tx = connection.begin().await?;
+    check_lease(&mut tx, generation).await?;
+    for seal in seals {
+        sqlx::query(SEAL)
+            .bind(sql(seal.header.epoch))
+            .bind(sql(seal.header.height))
+            .bind(seal.cert.statement.digest.to_string())
+            .bind(codec::encode(*seal))
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Commits votes and certificates in one statement. A broken primary key undoes it; then the rows are read to tell
 /// the same vote again, which is no error, from another one.
 pub(super) async fn write_votes(connection: &mut PgConnection, jobs: &[VoteJob], generation: i64) -> Result<()> {
     let mut group = Group::collect(jobs)?;
+    write_seals(connection, &group.seals, generation).await?;
+    if group.is_empty() {
+        return Ok(());
+    }
     match group.insert(connection, generation).await {
         Err(StorageError::Database(cause))
             if cause.as_database_error().is_some_and(|cause| cause.is_unique_violation()) => {}
@@ -259,15 +307,19 @@ pub(super) async fn write_votes(connection: &mut PgConnection, jobs: &[VoteJob],
 
 pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], generation: i64) -> Result<()> {
     let (mut batches, mut blocks, mut prune, mut bodies) = (Vec::new(), Vec::new(), None, Vec::new());
+    let (mut snapshots, mut forget_snapshot) = (Vec::new(), false);
     for job in jobs {
         match job {
             DataJob::Batches(writes) => batches.extend(writes),
             DataJob::Blocks(writes) => blocks.extend(writes),
             DataJob::Bodies { digests, lowest } => bodies.push((digests, *lowest)),
-            DataJob::Prune { slot, height } => prune = prune.max(Some((*slot, *height))),
+            DataJob::Snapshot(headers, snapshot) => snapshots.push((headers, snapshot)),
+            DataJob::ForgetSnapshot => forget_snapshot = true,
+            DataJob::Prune { floor, height } => prune = prune.max(Some((*floor, *height))),
         }
     }
-    if blocks.is_empty() && prune.is_none() && bodies.is_empty() {
+    let others = prune.is_some() || !bodies.is_empty() || !snapshots.is_empty() || forget_snapshot;
+    if blocks.is_empty() && !others {
         return insert_batches(connection, &batches, generation).await;
     }
     let mut tx = connection.begin().await?;
@@ -282,8 +334,14 @@ pub(super) async fn write_data(connection: &mut PgConnection, jobs: &[DataJob], 
     for (digests, lowest) in bodies {
         delete_bodies(&mut tx, digests, lowest).await?;
     }
-    if let Some((slot, height)) = prune {
-        delete_old(&mut tx, sql(slot), sql(height), generation).await?;
+    if forget_snapshot {
+        sqlx::query(DELETE_SNAPSHOT).execute(&mut *tx).await?;
+    }
+    for (headers, snapshot) in snapshots {
+        insert_snapshot(&mut tx, headers, snapshot).await?;
+    }
+    if let Some(((epoch, slot), height)) = prune {
+        delete_old(&mut tx, (sql(epoch), sql(slot)), sql(height), generation).await?;
     }
     Ok(tx.commit().await?)
 }
@@ -324,6 +382,12 @@ async fn insert_batches(connection: &mut PgConnection, batches: &[&BatchWrite], 
 }
 
 async fn insert_blocks(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
+    insert_headers(tx, blocks).await?;
+    include(tx, blocks).await
+}
+
+/// The rows without what they say of batches.
+async fn insert_headers(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
     let rows: Vec<BlockColumns> = blocks.iter().map(|write| BlockColumns::from(*write)).collect();
     let inserted = sqlx::query(BLOCKS)
         .bind(column(&rows, |r| r.height))
@@ -343,7 +407,7 @@ async fn insert_blocks(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
     if inserted.rows_affected() != rows.len() as u64 {
         check_known(tx, &rows).await?;
     }
-    include(tx, blocks).await
+    Ok(())
 }
 
 /// Blocks that were there before must be the same ones.
@@ -373,17 +437,43 @@ async fn include(tx: &mut Tx<'_>, blocks: &[&BlockWrite]) -> Result<()> {
 
 async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result<()> {
     sqlx::query(DELETE_BODIES).bind(column(digests, Hash::to_string)).execute(&mut **tx).await?;
+    raise_lowest(tx, lowest).await
+}
+
+async fn raise_lowest(tx: &mut Tx<'_>, lowest: u64) -> Result<()> {
     sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
     Ok(())
 }
 
-async fn delete_old(tx: &mut Tx<'_>, slot: i64, height: i64, generation: i64) -> Result<()> {
-    let highest: i64 = sqlx::query_scalar(HIGHEST_VOTE).bind(EPOCH).fetch_one(&mut **tx).await?;
-    for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
-        sqlx::query(delete).bind(EPOCH).bind(slot).execute(&mut **tx).await?;
+async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &StoredSnapshot) -> Result<()> {
+    let height = sql(snapshot.height);
+    let head: Option<i64> = sqlx::query_scalar("SELECT max(height) FROM ledger.blocks").fetch_one(&mut **tx).await?;
+    if head >= Some(height) {
+        return Ok(());
     }
+    sqlx::query(DELETE_SNAPSHOT).execute(&mut **tx).await?;
+    insert_headers(tx, &headers.iter().collect::<Vec<_>>()).await?;
+    raise_lowest(tx, snapshot.height + 1).await?;
+    let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());
+    for (part, leaves) in (0i64..).zip(&snapshot.parts) {
+        let query =
+            sqlx::query(SNAPSHOT).bind(part).bind(height).bind(&state_root).bind(&results_root).bind(&leaves[..]);
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn delete_old(tx: &mut Tx<'_>, floor: (i64, i64), height: i64, generation: i64) -> Result<()> {
+    let (epoch, slot) = floor;
+    let highest: Option<(i64, i64)> = sqlx::query_as(HIGHEST_VOTE).fetch_optional(&mut **tx).await?;
+    for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
+        sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
+    }
+    sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
     sqlx::query(DELETE_BATCHES).bind(height).execute(&mut **tx).await?;
-    let raised = sqlx::query(RAISE_FLOOR).bind(generation).bind(slot).bind(highest).execute(&mut **tx).await?;
+    let (highest_epoch, highest_slot) = highest.unwrap_or((0, 0));
+    let raise = sqlx::query(RAISE_FLOOR).bind(generation).bind(epoch).bind(slot).bind(highest_epoch).bind(highest_slot);
+    let raised = raise.execute(&mut **tx).await?;
     if raised.rows_affected() == 1 { Ok(()) } else { check_lease(tx, generation).await }
 }
 

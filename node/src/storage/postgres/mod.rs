@@ -14,7 +14,10 @@ pub(super) mod state;
 use self::connection::{Durability, Held, Link, limit, retry};
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{
+    LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
+    TransactionRow,
+};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::{Cause, Memory};
@@ -61,6 +64,9 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
     include_str!("../../../migrations/postgres/0003_records.sql"),
+    include_str!("../../../migrations/postgres/0004_seals.sql"),
+    include_str!("../../../migrations/postgres/0005_snapshot.sql"),
+    include_str!("../../../migrations/postgres/0006_receipts.sql"),
 ];
 
 /// An open database.
@@ -94,7 +100,9 @@ impl Postgres {
 
     async fn write_data_once(&self, jobs: &[DataJob]) -> Result<()> {
         let mut held = self.data.hold(Duration::ZERO).await?;
-        let outcome = limit(DATA_TIMEOUT, ledger::write_data(&mut held, jobs, self.generation())).await;
+        let large = jobs.iter().any(|job| matches!(job, DataJob::Snapshot(..)));
+        let time = if large { STATE_TIMEOUT } else { DATA_TIMEOUT };
+        let outcome = limit(time, ledger::write_data(&mut held, jobs, self.generation())).await;
         held.settle(outcome)
     }
 
@@ -329,6 +337,14 @@ impl Backend for Postgres {
         .await
     }
 
+    async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
+        self.read(|| reads::snapshot(&self.reads, from)).await
+    }
+
+    async fn batches_below(&self, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+        self.read(|| reads::batches_below(&self.reads, height, limit)).await
+    }
+
     async fn lowest(&self) -> Result<u64> {
         self.read(|| reads::lowest(&self.reads)).await
     }
@@ -373,6 +389,14 @@ impl Backend for Postgres {
 
     async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
         self.read(|| reads::block_transactions(&self.reads, height)).await
+    }
+
+    async fn transaction_count(&self) -> Result<u64> {
+        self.read(|| reads::transaction_count(&self.reads)).await
+    }
+
+    async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
+        self.read(|| reads::receipts(&self.reads, of, limit, offset)).await
     }
 
     async fn ping(&self) -> Result<()> {

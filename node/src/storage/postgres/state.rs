@@ -1,7 +1,8 @@
 //! The state, written by arrays: one statement for accounts, one for transactions.
 
 use super::super::rows::{self, AddressTexts, RecordRow, sql};
-use super::super::{Result, StateWrite};
+use super::super::{ReceiptRow, Result, StateWrite};
+use aitbc_core::codec;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres as Driver, Transaction};
 
@@ -20,6 +21,10 @@ const RECORDS_GONE: &str = "DELETE FROM state.records WHERE key = ANY($1)";
 const TRANSACTIONS: &str = "INSERT INTO state.transactions (number, height, idx, code, sender, nonce, id, batch) \
     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::text[], $6::bigint[], \
     $7::bytea[], $8::bytea[])";
+const RECEIPTS: &str = "INSERT INTO state.receipts \
+    (place, height, idx, time_ms, receipt_id, job_id, provider, client, units, minted, receipt) \
+    SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], \
+    $8::text[], $9::bigint[], $10::bigint[], $11::bytea[])";
 
 /// From now on writers of older leases are refused.
 pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Result<()> {
@@ -51,6 +56,7 @@ pub(in super::super) async fn load(connection: &mut PgConnection) -> Result<Opti
         accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
         records: records.into_iter().map(|row| rows::record(row).map(|(k, v)| (k, Some(v)))).collect::<Result<_>>()?,
         transactions: Vec::new(),
+        receipts: Vec::new(),
     }))
 }
 
@@ -68,7 +74,7 @@ pub(super) async fn reset(connection: &mut PgConnection, state: &StateWrite, gen
     let Some(number) = mark(&mut tx, RESET, generation, state).await? else {
         return explain(&mut tx, state, generation).await;
     };
-    sqlx::query("TRUNCATE state.accounts, state.records, state.transactions").execute(&mut *tx).await?;
+    sqlx::query("TRUNCATE state.accounts, state.records, state.transactions, state.receipts").execute(&mut *tx).await?;
     insert(&mut tx, state, number).await?;
     Ok(tx.commit().await?)
 }
@@ -86,7 +92,10 @@ pub(super) async fn flush(connection: &mut PgConnection) -> Result<Option<u64>> 
 }
 
 pub(super) async fn forget(connection: &mut PgConnection, below: u64) -> Result<()> {
-    sqlx::query("DELETE FROM state.transactions WHERE height < $1").bind(sql(below)).execute(connection).await?;
+    let mut tx = connection.begin().await?;
+    sqlx::query("DELETE FROM state.transactions WHERE height < $1").bind(sql(below)).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM state.receipts WHERE place < $1::bigint << 20").bind(sql(below)).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(())
 }
 
@@ -146,5 +155,27 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite, number: i64) -> Result<()> 
             .execute(&mut **tx)
             .await?;
     }
+    insert_receipts(tx, &write.receipts, &mut texts).await
+}
+
+async fn insert_receipts(tx: &mut Tx<'_>, minted: &[ReceiptRow], texts: &mut AddressTexts) -> Result<()> {
+    if minted.is_empty() {
+        return Ok(());
+    }
+    let receipts = || minted.iter().map(|row| &row.attested.receipt);
+    sqlx::query(RECEIPTS)
+        .bind(minted.iter().map(rows::place).collect::<Vec<_>>())
+        .bind(minted.iter().map(|row| sql(row.height)).collect::<Vec<_>>())
+        .bind(minted.iter().map(|row| i64::from(row.index)).collect::<Vec<_>>())
+        .bind(minted.iter().map(|row| sql(row.time_ms)).collect::<Vec<_>>())
+        .bind(receipts().map(|receipt| receipt.receipt_id.to_string()).collect::<Vec<_>>())
+        .bind(receipts().map(|receipt| receipt.job_id.to_string()).collect::<Vec<_>>())
+        .bind(receipts().map(|receipt| texts.get(receipt.provider.address()).to_owned()).collect::<Vec<_>>())
+        .bind(receipts().map(|receipt| texts.get(receipt.client).to_owned()).collect::<Vec<_>>())
+        .bind(receipts().map(|receipt| sql(receipt.units)).collect::<Vec<_>>())
+        .bind(minted.iter().map(|row| sql(row.minted)).collect::<Vec<_>>())
+        .bind(minted.iter().map(|row| codec::encode(&row.attested)).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! Writes of the ledger, and what a start reads of it.
 
-use super::super::backend::{DataJob, EPOCH, VoteJob};
+use super::super::backend::{DataJob, VoteJob};
 use super::super::owner;
 use super::super::rows::{self, BatchColumns, BlockColumns, sql};
-use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, StorageError, VoteWrite};
+use super::super::{BatchWrite, BlockWrite, LedgerSnapshot, Result, SEALS, StorageError, StoredSnapshot, VoteWrite};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
-use aitbc_core::block::Candidate;
+use aitbc_core::block::{Candidate, Seal};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::Memory;
@@ -53,14 +53,21 @@ static BLOCKS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
 const INCLUDE: &str = "UPDATE batches SET height = named.value ->> 1 FROM json_each(?1) AS named \
     WHERE batches.digest = named.value ->> 0";
 
-const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_slot = max(vote_floor_slot, ?2), \
-    highest_vote_slot = max(highest_vote_slot, (SELECT coalesce(max(slot), 0) FROM votes WHERE epoch = ?3)) \
-    WHERE id = 1 AND generation = ?1";
-const DELETE_VOTES: &str = "DELETE FROM votes WHERE epoch = ?1 AND slot <= ?2";
-const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE epoch = ?1 AND slot <= ?2";
+const SEAL: &str = "INSERT INTO seals (epoch, height, digest, seal) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+
+/// Before rows are deleted: the highest vote among them is kept here.
+const RAISE_HIGHEST: &str = "UPDATE lease SET (highest_vote_epoch, highest_vote_slot) = \
+    (SELECT epoch, slot FROM votes ORDER BY epoch DESC, slot DESC LIMIT 1) \
+    WHERE id = 1 AND generation = ?1 AND EXISTS (SELECT 1 FROM votes)";
+const RAISE_FLOOR: &str = "UPDATE lease SET vote_floor_epoch = ?2, vote_floor_slot = ?3 \
+    WHERE id = 1 AND generation = ?1 AND (vote_floor_epoch, vote_floor_slot) < (?2, ?3)";
+const DELETE_VOTES: &str = "DELETE FROM votes WHERE (epoch, slot) <= (?1, ?2)";
+const DELETE_CANDIDATES: &str = "DELETE FROM candidates WHERE (epoch, slot) <= (?1, ?2)";
 /// The highest Final certificate stays whatever the floor.
-const DELETE_CERTS: &str = "DELETE FROM certs WHERE epoch = ?1 AND slot <= ?2 AND NOT (kind = 'final' \
-    AND slot = (SELECT max(slot) FROM certs WHERE epoch = ?1 AND kind = 'final'))";
+const DELETE_CERTS: &str = "DELETE FROM certs WHERE (epoch, slot) <= (?1, ?2) AND NOT (kind = 'final' \
+    AND (epoch, slot) = (SELECT epoch, slot FROM certs WHERE kind = 'final' ORDER BY epoch DESC, slot DESC LIMIT 1))";
+/// Those that a start reads stay, whichever block is the last one then.
+const DELETE_SEALS: &str = "DELETE FROM seals WHERE epoch < ?1";
 const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
 const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
@@ -68,6 +75,9 @@ const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expir
 const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
 const DELETE_BODIES: &str = "DELETE FROM batches WHERE digest IN (SELECT value FROM json_each(?1))";
+const SNAPSHOT: &str =
+    "INSERT INTO snapshot (part, height, state_root, results_root, leaves) VALUES (?1, ?2, ?3, ?4, ?5)";
+const DELETE_SNAPSHOT: &str = "DELETE FROM snapshot";
 const RAISE_LOWEST: &str = "INSERT INTO meta AS old (name, value) VALUES (?1, ?2) \
     ON CONFLICT (name) DO UPDATE SET value = excluded.value \
     WHERE CAST(old.value AS INTEGER) < CAST(excluded.value AS INTEGER)";
@@ -129,6 +139,10 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .bind(height)
             .fetch_all(&mut *tx)
             .await?;
+    let seals: Vec<Vec<u8>> = sqlx::query_scalar("SELECT seal FROM seals WHERE epoch >= ?1 ORDER BY epoch")
+        .bind(epoch - SEALS)
+        .fetch_all(&mut *tx)
+        .await?;
     let memory: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1")
         .bind(owner::MEMORY)
         .fetch_optional(&mut *tx)
@@ -146,7 +160,8 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<LedgerSnap
             .into_iter()
             .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
             .collect::<Result<_>>()?,
-        vote_floor: rows::number(floor_slot),
+        seals: seals.iter().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
+        vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,
     })
 }
@@ -165,6 +180,10 @@ impl Sqlite {
                     self.check_lease(&mut tx).await?;
                     insert_cert(&mut tx, cert).await?;
                 }
+                VoteJob::Seal(seal) => {
+                    self.check_lease(&mut tx).await?;
+                    insert_seal(&mut tx, seal).await?;
+                }
             }
         }
         tx.commit().await?;
@@ -181,7 +200,11 @@ impl Sqlite {
                 DataJob::Batches(batches) => bytes += insert_batches(&mut tx, batches).await?,
                 DataJob::Blocks(blocks) => insert_blocks(&mut tx, blocks).await?,
                 DataJob::Bodies { digests, lowest } => delete_bodies(&mut tx, digests, *lowest).await?,
-                DataJob::Prune { slot, height } => self.delete_old(&mut tx, *slot, *height).await?,
+                DataJob::Snapshot(headers, snapshot) => bytes += insert_snapshot(&mut tx, headers, snapshot).await?,
+                DataJob::ForgetSnapshot => {
+                    sqlx::query(DELETE_SNAPSHOT).execute(&mut *tx).await?;
+                }
+                DataJob::Prune { floor, height } => self.delete_old(&mut tx, *floor, *height).await?,
             }
         }
         tx.commit().await?;
@@ -263,15 +286,15 @@ impl Sqlite {
         }
     }
 
-    async fn delete_old(&self, tx: &mut Tx<'_>, slot: u64, height: u64) -> Result<()> {
-        let (slot, height) = (sql(slot), sql(height));
-        let floor = sqlx::query(RAISE_FLOOR).bind(self.generation()).bind(slot).bind(EPOCH).execute(&mut **tx).await?;
-        if floor.rows_affected() == 0 {
-            self.check_lease(tx).await?;
-        }
+    async fn delete_old(&self, tx: &mut Tx<'_>, floor: (u64, u64), height: u64) -> Result<()> {
+        let (epoch, slot, height) = (sql(floor.0), sql(floor.1), sql(height));
+        self.check_lease(tx).await?;
+        sqlx::query(RAISE_HIGHEST).bind(self.generation()).execute(&mut **tx).await?;
+        sqlx::query(RAISE_FLOOR).bind(self.generation()).bind(epoch).bind(slot).execute(&mut **tx).await?;
         for delete in [DELETE_VOTES, DELETE_CANDIDATES, DELETE_CERTS] {
-            sqlx::query(delete).bind(EPOCH).bind(slot).execute(&mut **tx).await?;
+            sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
         }
+        sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
         for delete in [DELETE_BYTES, DELETE_BATCHES] {
             sqlx::query(delete).bind(height).execute(&mut **tx).await?;
         }
@@ -284,8 +307,31 @@ async fn delete_bodies(tx: &mut Tx<'_>, digests: &[Hash], lowest: u64) -> Result
     for delete in [DELETE_BODY_BYTES, DELETE_BODIES] {
         sqlx::query(delete).bind(&digests).execute(&mut **tx).await?;
     }
+    raise_lowest(tx, lowest).await
+}
+
+async fn raise_lowest(tx: &mut Tx<'_>, lowest: u64) -> Result<()> {
     sqlx::query(RAISE_LOWEST).bind(owner::LOWEST).bind(lowest.to_string()).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// Gives the bytes of the leaves.
+async fn insert_snapshot(tx: &mut Tx<'_>, headers: &[BlockWrite], snapshot: &StoredSnapshot) -> Result<usize> {
+    let height = sql(snapshot.height);
+    let head: Option<i64> = sqlx::query_scalar("SELECT max(height) FROM blocks").fetch_one(&mut **tx).await?;
+    if head >= Some(height) {
+        return Ok(0);
+    }
+    sqlx::query(DELETE_SNAPSHOT).execute(&mut **tx).await?;
+    insert_headers(tx, headers).await?;
+    raise_lowest(tx, snapshot.height + 1).await?;
+    let (state_root, results_root) = (snapshot.state_root.to_string(), snapshot.results_root.to_string());
+    for (part, leaves) in (0i64..).zip(&snapshot.parts) {
+        let query =
+            sqlx::query(SNAPSHOT).bind(part).bind(height).bind(&state_root).bind(&results_root).bind(&leaves[..]);
+        query.execute(&mut **tx).await?;
+    }
+    Ok(snapshot.parts.iter().map(Vec::len).sum())
 }
 
 async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) -> Result<()> {
@@ -297,6 +343,17 @@ async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) 
         .bind(sql(header.height))
         .bind(i64::from(header.proposer))
         .bind(codec::encode(candidate))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_seal(tx: &mut Tx<'_>, seal: &Seal) -> Result<()> {
+    sqlx::query(SEAL)
+        .bind(sql(seal.header.epoch))
+        .bind(sql(seal.header.height))
+        .bind(seal.cert.statement.digest.to_string())
+        .bind(codec::encode(seal))
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -337,6 +394,12 @@ async fn insert_batches(tx: &mut Tx<'_>, writes: &[BatchWrite]) -> Result<usize>
 }
 
 async fn insert_blocks(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
+    insert_headers(tx, writes).await?;
+    include(tx, writes).await
+}
+
+/// The rows without what they say of batches.
+async fn insert_headers(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
     let rows: Vec<BlockColumns> = writes.iter().map(BlockColumns::from).collect();
     let inserted = many::execute(tx, &BLOCKS, &rows, |query, row: &BlockColumns| {
         query
@@ -357,7 +420,7 @@ async fn insert_blocks(tx: &mut Tx<'_>, writes: &[BlockWrite]) -> Result<()> {
     if inserted != rows.len() as u64 {
         check_known(tx, &rows).await?;
     }
-    include(tx, writes).await
+    Ok(())
 }
 
 /// Blocks that were there before must be the same ones.

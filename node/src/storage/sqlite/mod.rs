@@ -15,7 +15,10 @@ pub(super) mod state;
 use self::checkpoint::Checkpoints;
 use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
-use super::{LedgerSnapshot, Owner, Result, StateWrite, StorageError, StoredBlock, TransactionRow};
+use super::{
+    LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
+    TransactionRow,
+};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
@@ -50,12 +53,17 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// One for each version of the file's tables, run once each. A script that any database has run is never edited: a change is a new
 /// script. None empties the state any more: a ledger that was pruned cannot rebuild it.
-pub(super) const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+pub(super) const LEDGER: &[&str] = &[
+    include_str!("../../../migrations/sqlite/ledger_0001.sql"),
+    include_str!("../../../migrations/sqlite/ledger_0002.sql"),
+    include_str!("../../../migrations/sqlite/ledger_0003.sql"),
+];
 /// As above, of the state's file.
 const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),
     include_str!("../../../migrations/sqlite/state_0002.sql"),
     include_str!("../../../migrations/sqlite/state_0003.sql"),
+    include_str!("../../../migrations/sqlite/state_0004.sql"),
 ];
 
 /// Two open files.
@@ -313,6 +321,14 @@ impl Backend for Sqlite {
         file.settle(outcome).await
     }
 
+    async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
+        reads::snapshot(&self.ledger_reads, from).await
+    }
+
+    async fn batches_below(&self, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+        reads::batches_below(&self.ledger_reads, height, limit).await
+    }
+
     async fn lowest(&self) -> Result<u64> {
         reads::lowest(&self.ledger_reads).await
     }
@@ -351,6 +367,14 @@ impl Backend for Sqlite {
 
     async fn block_transactions(&self, height: u64) -> Result<Vec<TransactionRow>> {
         reads::block_transactions(&self.state_reads, height).await
+    }
+
+    async fn transaction_count(&self) -> Result<u64> {
+        reads::transaction_count(&self.state_reads).await
+    }
+
+    async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
+        reads::receipts(&self.state_reads, of, limit, offset).await
     }
 
     async fn ping(&self) -> Result<()> {

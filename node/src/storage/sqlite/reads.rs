@@ -1,11 +1,12 @@
 //! Reads, each on a connection of the readers' pools.
 
-use super::super::backend::{BlockId, SENDER_SCAN};
-use super::super::owner;
+use super::super::backend::{BlockId, RECEIPT_COUNT, SENDER_SCAN, SNAPSHOT_PARTS};
 use super::super::rows::{self, sql};
-use super::super::{Result, StoredBlock, TransactionRow};
+use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, StoredSnapshot, TransactionRow, owner};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
+use aitbc_core::params::MAX_EXPIRY_AHEAD;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqlitePool;
 
 /// Of the lease, whoever holds it.
@@ -17,6 +18,21 @@ pub(super) async fn lowest(pool: &SqlitePool) -> Result<u64> {
     let query = sqlx::query_scalar("SELECT value FROM meta WHERE name = ?1").bind(owner::LOWEST);
     let value: Option<String> = query.fetch_optional(pool).await?;
     owner::lowest(value.as_deref())
+}
+
+pub(super) async fn snapshot(pool: &SqlitePool, from: u64) -> Result<Option<StoredSnapshot>> {
+    let query = "SELECT height, state_root, results_root, leaves FROM snapshot WHERE part >= ?1 ORDER BY part LIMIT ?2";
+    rows::snapshot(sqlx::query_as(query).bind(sql(from)).bind(SNAPSHOT_PARTS).fetch_all(pool).await?)
+}
+
+/// A batch expires at most so many blocks above its own: the index on that ends the search.
+const BATCHES_BELOW: &str = "SELECT digest, size FROM batches \
+    WHERE height IS NOT NULL AND expiry_height < ?1 + ?2 AND height < ?1 ORDER BY expiry_height LIMIT ?3";
+
+pub(super) async fn batches_below(pool: &SqlitePool, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
+    let query = sqlx::query_as(BATCHES_BELOW).bind(sql(height)).bind(sql(MAX_EXPIRY_AHEAD)).bind(i64::from(limit));
+    let found: Vec<(String, i64)> = query.fetch_all(pool).await?;
+    found.into_iter().map(|(digest, size)| Ok((rows::hash(&digest)?, rows::number(size)))).collect()
 }
 
 pub(super) async fn block(pool: &SqlitePool, id: BlockId) -> Result<Option<StoredBlock>> {
@@ -115,4 +131,29 @@ pub(super) async fn block_transactions(pool: &SqlitePool, height: u64) -> Result
     .fetch_all(pool)
     .await?;
     rows.into_iter().map(rows::transaction).collect()
+}
+
+pub(super) async fn transaction_count(pool: &SqlitePool) -> Result<u64> {
+    let count: i64 = sqlx::query_scalar("SELECT transactions FROM applied").fetch_one(pool).await?;
+    Ok(rows::number(count))
+}
+
+pub(super) async fn receipts(
+    pool: &SqlitePool,
+    of: &ReceiptsOf,
+    limit: u32,
+    offset: u32,
+) -> Result<(Vec<ReceiptRow>, u64)> {
+    let (column, value) = rows::receipts_of(of).unwrap_or(("''", String::new()));
+    // The column is one of a few fixed words.
+    let count = format!("SELECT count(*) FROM (SELECT 1 FROM receipts WHERE {column} = ?1 LIMIT ?2)");
+    let count = sqlx::query_scalar(AssertSqlSafe(count)).bind(value.clone()).bind(RECEIPT_COUNT);
+    let total: i64 = count.fetch_one(pool).await?;
+    let page = format!(
+        "SELECT height, idx, time_ms, minted, receipt FROM receipts WHERE {column} = ?1 \
+         ORDER BY place DESC LIMIT ?2 OFFSET ?3"
+    );
+    let page = sqlx::query_as(AssertSqlSafe(page)).bind(value).bind(i64::from(limit)).bind(i64::from(offset));
+    let found: Vec<rows::ReceiptColumns> = page.fetch_all(pool).await?;
+    Ok((found.into_iter().map(rows::receipt).collect::<Result<_>>()?, rows::number(total)))
 }

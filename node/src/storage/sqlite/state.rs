@@ -1,9 +1,10 @@
 //! The state: written in few big statements.
 
 use super::super::rows::{self, AddressTexts, RecordRow, sql};
-use super::super::{Result, StateWrite, TransactionRow};
+use super::super::{ReceiptRow, Result, StateWrite, TransactionRow};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
+use aitbc_core::codec;
 use aitbc_core::key::Address;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite as Driver, Transaction};
@@ -24,6 +25,11 @@ static RECORDS_GONE: LazyLock<Vec<Arc<str>>> =
 static TRANSACTIONS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let start = "INSERT INTO transactions (number, height, idx, code, sender, nonce, id, batch) VALUES";
     statements(start, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
+});
+static RECEIPTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let start = "INSERT INTO receipts \
+        (place, height, idx, time_ms, receipt_id, job_id, provider, client, units, minted, receipt) VALUES";
+    statements(start, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 
 const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4, \
@@ -59,6 +65,7 @@ pub(in super::super) async fn load(connection: &mut SqliteConnection) -> Result<
         accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
         records: records.into_iter().map(|row| rows::record(row).map(|(k, v)| (k, Some(v)))).collect::<Result<_>>()?,
         transactions: Vec::new(),
+        receipts: Vec::new(),
     }))
 }
 
@@ -71,7 +78,10 @@ pub(super) async fn flush(connection: &mut SqliteConnection) -> Result<Option<u6
 }
 
 pub(super) async fn forget(connection: &mut SqliteConnection, below: u64) -> Result<()> {
-    sqlx::query("DELETE FROM transactions WHERE height < ?1").bind(sql(below)).execute(connection).await?;
+    let mut tx = connection.begin_with(BEGIN).await?;
+    sqlx::query("DELETE FROM transactions WHERE height < ?1").bind(sql(below)).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM receipts WHERE place < ?1 << 20").bind(sql(below)).execute(&mut *tx).await?;
+    tx.commit().await?;
     Ok(())
 }
 
@@ -93,6 +103,7 @@ impl Sqlite {
         sqlx::query("DELETE FROM accounts").execute(&mut *tx).await?;
         sqlx::query("DELETE FROM records").execute(&mut *tx).await?;
         sqlx::query("DELETE FROM transactions").execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM receipts").execute(&mut *tx).await?;
         insert(&mut tx, state, number).await?;
         Ok(tx.commit().await?)
     }
@@ -141,6 +152,22 @@ async fn insert(tx: &mut Tx<'_>, write: &StateWrite, mut number: i64) -> Result<
             .bind(sql(row.nonce))
             .bind(row.id.0.to_vec())
             .bind(row.batch.0.to_vec())
+    })
+    .await?;
+    many::execute(tx, &RECEIPTS, &write.receipts, |query, row: &ReceiptRow| {
+        let receipt = &row.attested.receipt;
+        query
+            .bind(rows::place(row))
+            .bind(sql(row.height))
+            .bind(i64::from(row.index))
+            .bind(sql(row.time_ms))
+            .bind(receipt.receipt_id.to_string())
+            .bind(receipt.job_id.to_string())
+            .bind(texts.get(receipt.provider.address()).to_owned())
+            .bind(texts.get(receipt.client).to_owned())
+            .bind(sql(receipt.units))
+            .bind(sql(row.minted))
+            .bind(codec::encode(&row.attested))
     })
     .await?;
     Ok(())

@@ -157,7 +157,7 @@ fn x4_a_restart_and_block_sync_know_what_the_state_has() {
     let block = Hash([50; 32]);
     let at = Tip { digest: block, slot: 60, height: 50, time_ms: WALL, ..genesis_tip() };
     let cert = synced.others_cert(Kind::Final, 60, block);
-    synced.give(Input::Synced { tip: at, cert, included: Vec::new(), nullifiers: vec![known] });
+    synced.give(Input::Synced { tip: at, cert, included: Vec::new(), nullifiers: vec![known], boundary: None });
     for (rig, slot) in [(&mut restarted, 1), (&mut synced, 61)] {
         vote_twice(rig, slot);
         assert_eq!(rig.evidence(), 0, "people were told when it was new");

@@ -94,7 +94,13 @@ fn s1_synced_moves_tip_and_s_star_and_consensus_goes_on_from_there() {
     let block = Hash([50; 32]);
     let tip = Tip { digest: block, slot: 60, height: 50, time_ms: WALL, roots: roots(block) };
     let cert = rig.others_cert(Kind::Final, 60, block);
-    rig.give(Input::Synced { tip, cert, included: vec![(batch(0, 9).digest, EXPIRY)], nullifiers: Vec::new() });
+    rig.give(Input::Synced {
+        tip,
+        cert,
+        included: vec![(batch(0, 9).digest, EXPIRY)],
+        nullifiers: Vec::new(),
+        boundary: None,
+    });
     assert_eq!((rig.core.final_slot(), rig.core.height(), rig.core.frontier()), (60, 50, 61));
     rig.serve();
     let parent = Parent { digest: block, slot: 60, height: 50, time_ms: WALL };
@@ -112,7 +118,7 @@ fn s1_synced_below_the_tip_changes_nothing() {
     rig.final_block(2, &first);
     let tip = Tip { digest: first.digest, slot: 1, height: 1, time_ms: first.time_ms, roots: roots(first.digest) };
     let cert = rig.others_cert(Kind::Final, 1, first.digest);
-    rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new() });
+    rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new(), boundary: None });
     assert_eq!((rig.core.final_slot(), rig.core.height()), (2, 2));
 }
 
@@ -133,7 +139,7 @@ fn s1_a_chain_above_the_synced_tip_is_linked_to_it() {
     let second = after(&chain[1]);
     let tip = Tip { digest: second.digest, slot: 2, height: 2, time_ms: second.time_ms, roots: roots(second.digest) };
     let cert = rig.others_cert(Kind::Final, 2, second.digest);
-    rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new() });
+    rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new(), boundary: None });
     rig.serve();
     assert_eq!(rig.finalized(), [3]);
 }

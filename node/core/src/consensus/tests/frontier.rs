@@ -34,7 +34,8 @@ fn c6_a_new_slot_begins_without_a_timer() {
     };
     assert_eq!((rig.core.frontier.slot, rig.core.frontier.base.1), (2, block));
     assert!(rig.core.frontier.armed.is_none(), "nothing left to do");
-    let started = rig.out.iter().filter(|o| matches!(o, Output::Event(Event::SlotStarted { slot: 2, leader: 1 })));
+    let started =
+        rig.out.iter().filter(|o| matches!(o, Output::Event(Event::SlotStarted { epoch: 0, slot: 2, leader: 1 })));
     assert_eq!(started.count(), 1);
 }
 

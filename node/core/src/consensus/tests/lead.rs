@@ -117,7 +117,7 @@ fn c7_the_base_must_be_executed() {
     rig.pass(50);
     let own = |rig: &Rig| rig.persisted().iter().any(|s| s.slot == 2 && s.kind == Kind::Notar);
     assert!(!own(&rig));
-    rig.give(Input::Executed { digest, roots: roots(digest) });
+    rig.give(Input::Executed { digest, roots: roots(digest), set: None });
     assert!(own(&rig));
 }
 

@@ -106,7 +106,7 @@ fn a2_known_votes_and_votes_at_or_below_floors_are_not_missing() {
     let (known, low, floored) =
         (own_vote(&rig, Kind::Skip, 9), own_vote(&rig, Kind::Skip, 5), own_vote(&rig, Kind::Skip, 7));
     let memory = Memory { floors: [(0, 7), (1, 1)].into(), clean_from: 2, ..Memory::default() };
-    let recovered = Recovered { votes: vec![known.clone()], vote_floor: 5, memory, ..nothing() };
+    let recovered = Recovered { votes: vec![known.clone()], vote_floor: (0, 5), memory, ..nothing() };
     for vote in [known, low, floored] {
         let mut rig = started(recovered.clone());
         rig.answer(0, 0, seen_vote(vote.clone()));
@@ -195,9 +195,9 @@ fn a4_the_mark_is_the_highest_own_vote_stored_or_under_way_or_forgotten_below_th
     assert_eq!(rig.persisted_kinds(), [(Kind::Skip, 1)]);
     assert_eq!(mark(&mut rig).slot, 1, "its Skip is asked for, not yet durable");
     let votes = vec![own_vote(&rig, Kind::Skip, 12)];
-    let mut restarted = Rig::recovered(4, 3, Recovered { votes, vote_floor: 4, ..nothing() });
+    let mut restarted = Rig::recovered(4, 3, Recovered { votes, vote_floor: (0, 4), ..nothing() });
     assert_eq!(mark(&mut restarted).slot, 12);
-    let mut pruned = Rig::recovered(4, 3, Recovered { vote_floor: 40, ..nothing() });
+    let mut pruned = Rig::recovered(4, 3, Recovered { vote_floor: (0, 40), ..nothing() });
     assert_eq!(mark(&mut pruned).slot, 40);
     let mut checking = started(nothing());
     assert!(mark(&mut checking).quarantined, "one that may have lost votes itself does not count");

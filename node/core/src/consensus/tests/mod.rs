@@ -3,6 +3,7 @@
 mod candidates;
 mod data;
 mod doctor;
+mod epochs;
 mod evidence;
 mod finality;
 mod frontier;

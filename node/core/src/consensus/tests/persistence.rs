@@ -2,7 +2,7 @@
 
 use super::rig::*;
 use crate::block::Candidate;
-use crate::consensus::input::{Input, Recovered, WriteFailure};
+use crate::consensus::input::{Input, Recovered, Tip, WriteFailure};
 use crate::consensus::output::{Halt, Output, Rows, Write};
 use crate::hash::{Hash, plain};
 use crate::message::Message;
@@ -141,6 +141,27 @@ fn p8_s_star_comes_from_the_certificate_or_the_ledgers_end() {
 }
 
 #[test]
+fn s3_on_a_fetched_base_own_votes_above_its_slot_stand_and_older_ones_are_none_any_more() {
+    let rig = Rig::new(4, 3);
+    let base = Parent { digest: plain(b"base"), slot: 5_000, height: 4_000, ..genesis() };
+    let candidate = rig.candidate(rig.header(5_001, &base));
+    let digest = candidate.header.digest();
+    let own = [statement(Kind::Notar, 5_001, digest), statement(Kind::Skip, 5_001, Hash::ZERO)];
+    let old = statement(Kind::Skip, 9, Hash::ZERO);
+    let votes = [old, own[0], own[1]].map(|statement| rig.sign(3, statement)).to_vec();
+    let certs = vec![rig.others_cert(Kind::Notar, 10, Hash([5; 32]))];
+    let tip = Tip { digest: base.digest, slot: base.slot, height: base.height, time_ms: 0, roots: roots(base.digest) };
+    let recovered = Recovered { tip, votes, certs, candidates: vec![candidate], ..nothing() };
+    let mut rig = Rig::recovered(4, 3, recovered);
+    assert_eq!((rig.core.final_slot(), rig.core.frontier(), rig.core.height()), (5_000, 5_001, 4_000));
+    rig.pass(300);
+    assert!(rig.persisted().is_empty());
+    assert_eq!(rig.sent_votes(), own, "C17");
+    rig.cert(Kind::Notar, 5_001, digest);
+    assert!(rig.persisted().is_empty(), "G8 by the row");
+}
+
+#[test]
 fn p8_candidates_below_a_recovered_final_certificate_become_final() {
     let mut rig = Rig::new(4, 3);
     let mut parent = genesis();
@@ -200,7 +221,7 @@ impl Peer {
                     self.certs.push(cert);
                 }
                 Rows::Skip { statement } => self.votes.push(self.rig.sign(me, statement)),
-                Rows::FinalCert { .. } | Rows::Memory { .. } => {}
+                Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => {}
             }
         }
         let sent = self.rig.out.iter().filter_map(|o| match o {

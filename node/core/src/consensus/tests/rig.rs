@@ -26,6 +26,8 @@ pub struct Rig {
     pub now: Now,
     /// Outputs since they were last taken.
     pub out: Vec<Output>,
+    /// What the state after each last block of an epoch decides (E1).
+    pub after: Arc<ValidatorSet>,
 }
 
 /// A block as a parent.
@@ -57,13 +59,14 @@ pub fn roots(digest: Hash) -> Roots {
 pub fn nothing() -> Recovered {
     Recovered {
         tip: genesis_tip(),
+        seals: Vec::new(),
         final_cert: None,
         votes: Vec::new(),
         certs: Vec::new(),
         candidates: Vec::new(),
         batches: Vec::new(),
         included: Vec::new(),
-        vote_floor: 0,
+        vote_floor: (0, 0),
         recent: Vec::new(),
         nullifiers: Vec::new(),
         memory: Memory::first_start(),
@@ -119,7 +122,8 @@ impl Rig {
         let config = Config::new(chain(), Arc::new(set), me, parameters, 7);
         let now = Now { mono_ms: 1_000, wall_ms: WALL };
         let core = Core::new(config.clone(), recovered, now);
-        let mut rig = Rig { core, keys, config, now, out: Vec::new() };
+        let after = config.set.clone();
+        let mut rig = Rig { core, keys, config, now, out: Vec::new(), after };
         let mut out = Vec::new();
         rig.core.start(now, &mut out);
         rig.out.extend(out);
@@ -188,14 +192,14 @@ impl Rig {
                 break;
             }
         }
-        self.make_cert(&signers, statement(kind, slot, digest))
+        self.make_cert(&signers, Statement { epoch: self.core.epoch(), ..statement(kind, slot, digest) })
     }
 
     pub fn header(&self, slot: u64, parent: &Parent) -> Header {
         let parent_roots = roots(parent.digest);
         Header {
             version: VERSION,
-            epoch: 0,
+            epoch: self.core.epoch(),
             slot,
             height: parent.height + 1,
             parent_slot: parent.slot,
@@ -203,9 +207,9 @@ impl Rig {
             parent_state_root: parent_roots.state,
             parent_results_root: parent_roots.results,
             time_ms: self.now.wall_ms.max(parent.time_ms + 1),
-            proposer: self.config.set.leader(0, slot),
-            set_hash: self.config.set_hash,
-            next_set_hash: self.config.set_hash,
+            proposer: self.core.config.set.leader(self.core.epoch(), slot),
+            set_hash: self.core.config.set_hash,
+            next_set_hash: self.core.config.next_set_hash,
             batches: Vec::new(),
             evidence: Vec::new(),
         }
@@ -268,11 +272,18 @@ impl Rig {
         while at < self.out.len() {
             match self.out[at].clone() {
                 Output::Persist(write) => self.commit(&write),
-                Output::Execute { digest, .. } => self.give(Input::Executed { digest, roots: roots(digest) }),
+                Output::Execute { digest, candidate } => self.executed(digest, &candidate.header),
                 _ => {}
             }
             at += 1;
         }
+    }
+
+    /// A block is executed; the last of an epoch decides a set.
+    pub fn executed(&mut self, digest: Hash, header: &Header) {
+        let last = self.core.config.epochs().is_boundary(header.height);
+        let set = last.then(|| self.after.clone());
+        self.give(Input::Executed { digest, roots: roots(digest), set });
     }
 
     pub fn commit(&mut self, write: &crate::consensus::output::Write) {
@@ -280,7 +291,7 @@ impl Rig {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
+            Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => None,
         };
         let signature = statement.map(|statement| self.sign(self.config.me, statement).signature);
         self.give(Input::Durable { write: write.id, signature });
@@ -290,7 +301,7 @@ impl Rig {
     pub fn execute(&mut self) {
         let asked: Vec<Hash> = self.out.iter().filter_map(executed).collect();
         for digest in asked {
-            self.give(Input::Executed { digest, roots: roots(digest) });
+            self.give(Input::Executed { digest, roots: roots(digest), set: None });
         }
     }
 
@@ -304,7 +315,7 @@ impl Rig {
             Rows::Notar { statement, .. } | Rows::Final { statement, .. } | Rows::Skip { statement } => {
                 Some(*statement)
             }
-            Rows::FinalCert { .. } | Rows::Memory { .. } => None,
+            Rows::FinalCert { .. } | Rows::Seal { .. } | Rows::Memory { .. } => None,
         })
         .collect()
     }

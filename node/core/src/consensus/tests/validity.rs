@@ -32,6 +32,8 @@ fn v1_version_epoch_slots_and_leader() {
     assert_eq!(broken_by(|_| {}), None);
     assert_eq!(broken_by(|h| h.version = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.epoch = 1), Some(Invalid::Position));
+    // Of four equal validators the same one leads there.
+    assert_eq!(broken_by(|h| h.epoch = 4), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.parent_slot = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.proposer = 2), Some(Invalid::Position));
     assert_eq!(broken_by(|h| h.slot = 3), Some(Invalid::Position));
@@ -211,7 +213,7 @@ fn h2_the_parent_must_be_executed() {
     let digest = rig.propose(child);
     assert_eq!(rig.core.state_of(&digest), State::Held(Hold::Parent));
     assert_eq!(rig.asked_to_execute(), [parent.header.digest()]);
-    rig.give(Input::Executed { digest: parent.header.digest(), roots: roots(parent.header.digest()) });
+    rig.give(Input::Executed { digest: parent.header.digest(), roots: roots(parent.header.digest()), set: None });
     assert!(rig.persisted_kinds().contains(&(Kind::Notar, 2)));
     assert_eq!(rig.asked_to_execute().len(), 2);
 }

@@ -11,6 +11,7 @@ use crate::rpc::peers::Peers;
 use crate::rpc::proof::{ProvenAccount, ProvenTransaction};
 use crate::rpc::receipts::{Escrow, Minted};
 use crate::rpc::send_txs::Sent;
+use crate::rpc::supply::Supply;
 use crate::rpc::sync_status::SyncStatus;
 use crate::rpc::transaction::{Status, TransactionStatus};
 use crate::rpc::validators::Validators;
@@ -215,7 +216,15 @@ impl Client {
         self.get("/rpc/genesis").await
     }
 
-    /// The validator set.
+    /// How many units there are.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn supply(&self) -> Result<Supply, ClientError> {
+        self.get("/rpc/supply").await
+    }
+
+    /// The validator set and the candidates.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -16,11 +16,10 @@ use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
-use aitbc_core::staking::next_set;
 use aitbc_core::state::State;
 use aitbc_core::sync;
 use aitbc_core::transaction::SignedTransaction;
@@ -191,11 +190,12 @@ impl Executor {
     fn set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
         let epochs = Epochs::by(&self.identity.genesis.parameters);
         let current = Arc::new(self.identity.set.clone());
-        epochs.is_boundary(height).then(|| next_set(state, epochs.of(height) + 2, &current))
+        epochs.is_boundary(height).then(|| state.next_set(&self.rules, epochs.of(height) + 2, &current))
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
-        ledger::execute(state, &self.rules, &Context::of(header, &self.identity.set), batches)
+        let sets = Sets { epoch: header.epoch, ..Sets::genesis(Arc::new(self.identity.set.clone())) };
+        ledger::execute(state, &self.rules, &Context::of(header, &sets), batches)
     }
 
     fn state_after(&self, digest: &Hash) -> Option<State> {
@@ -300,6 +300,7 @@ impl Executor {
         self.tip = digest;
         self.tip_height = header.height;
         let parent_state = Some(std::mem::replace(&mut self.tip_state, done.executed.state.clone()));
+        let min_fee = done.executed.state.terms(&self.rules).min_fee;
         // Readers first see the state, then hear of it.
         let snapshot = Snapshot { head: summary.clone(), state: done.executed.state, parent_state };
         self.chain.send_replace(Arc::new(snapshot));
@@ -317,7 +318,8 @@ impl Executor {
             state_root: summary.state_root,
             results_root: summary.results_root,
         };
-        let block = FinalBlock { height: summary.height, results: done.executed.results, changed, rows, batches };
+        let (height, results) = (summary.height, done.executed.results);
+        let block = FinalBlock { height, results, changed, rows, batches, min_fee };
         // Either fails only while the node stops; the ledger of another start has the block by sync.
         let _ = self.outcomes.blocking_send(block);
         if self.commits.blocking_send(job).is_err() {

@@ -427,6 +427,9 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());
     }
 
+    let min_fee = chain.borrow().state.terms(&rules).min_fee;
+    let mut pending = Pool::new(rules, Limits { bytes: config.mempool_max_bytes, ..Limits::default() });
+    pending.set_min_fee(min_fee);
     let mempool = mempool::start(
         mempool::Parts {
             chain: identity.chain,
@@ -442,7 +445,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             subscriptions: subscriptions.clone(),
             metrics: metrics.clone(),
         },
-        Pool::new(rules, Limits { bytes: config.mempool_max_bytes, ..Limits::default() }),
+        pending,
         outcomes,
     );
 

@@ -7,7 +7,7 @@ use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Block, Seal};
 use aitbc_core::consensus::input::Recovered;
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
@@ -222,7 +222,8 @@ fn execute(identity: &Identity, rules: &Rules, state: &State, block: &Block) -> 
         // The ledger holds verified batches only.
         .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
         .collect();
-    let executed = ledger::execute(state, rules, &Context::of(&block.header, &identity.set), &verified);
+    let sets = Sets { epoch: block.header.epoch, ..Sets::genesis(Arc::new(identity.set.clone())) };
+    let executed = ledger::execute(state, rules, &Context::of(&block.header, &sets), &verified);
     let rows = crate::executor::transaction_rows(block.header.height, &verified, &executed.results);
     (executed, rows)
 }

@@ -16,10 +16,10 @@ use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::verify::Ed25519;
 use aitbc_core::epoch::{Epochs, Sets};
+use aitbc_core::ledger::Rules;
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, MAX_HEADERS, Message};
 use aitbc_core::record::RecordKey;
-use aitbc_core::staking::next_set;
 use aitbc_core::sync::{FinalBlock, Planner, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
@@ -414,9 +414,9 @@ impl Apply {
         let snapshot = self.chain.borrow();
         let ends =
             epochs.is_boundary(header.height) && tip.digest == header.digest() && snapshot.head.hash == tip.digest;
-        let current = Arc::new(self.identity.set.clone());
+        let (rules, current) = (Rules::of(&self.identity.genesis), Arc::new(self.identity.set.clone()));
         ends.then(|| {
-            let set = next_set(&snapshot.state, epochs.of(header.height) + 2, &current);
+            let set = snapshot.state.next_set(&rules, epochs.of(header.height) + 2, &current);
             Box::new(Boundary { header, set })
         })
     }

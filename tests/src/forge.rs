@@ -4,7 +4,7 @@ use crate::localnet::Localnet;
 use crate::wallet::Wallet;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey, Signature};
 use aitbc_core::ledger::{self, Executed, Rules};
@@ -233,7 +233,8 @@ impl Forger {
             batches: batches.iter().map(|b| b.batch.reference(b.digest)).collect(),
             evidence: Vec::new(),
         };
-        let context = ledger::Context::of(&header, &self.set);
+        let sets = Sets { epoch: header.epoch, ..Sets::genesis(Arc::new(self.set.clone())) };
+        let context = ledger::Context::of(&header, &sets);
         let executed = ledger::execute(&self.state, &self.rules, &context, &batches);
         let rows = transaction_rows(height, &batches, &executed.results);
         let digest = header.digest();

@@ -4,6 +4,11 @@
 //! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
 //! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
 //!
+//! candidates   2                 2 | list of key [32]                   those of stakes and votes: see `staking`
+//! candidate    3 | key [32]      3 | candidate
+//! ballot       5 | key [32]      5 | list of (motion, epoch u64)
+//! terms        6                 6 | min_fee u64 | min_stake u64 | max_validators u16 | unbonding_ms u64
+//! upgrades     7                 7 | list of (version u16, height u64)
 //! supply       8                 8 | minted u64 | burnt u64
 //! receipt      16 | hash [32]    16 | digest [32] | height u64 | minted u64
 //! receipt cap  17 | provider?    17 | epoch u64 | minted u64            provider?: 0, or 1 | address [20]
@@ -12,9 +17,13 @@
 //!
 //! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
 
+use crate::codec;
 use crate::evidence::{Class, Evidence, Offence};
 use crate::hash::Hash;
 use crate::key::{Address, PublicKey};
+use crate::staking::motion::{Ballot, Terms, Upgrades};
+use crate::staking::{Candidate, MAX_CANDIDATES};
+use crate::supply::Supply;
 use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -37,6 +46,22 @@ pub enum RecordKey {
         /// Which contradiction.
         class: Class,
     } = 0,
+    /// Which candidates there are to look at.
+    Candidates = 2,
+    /// What is known of a validator's key.
+    Candidate {
+        /// The consensus key.
+        key: PublicKey,
+    } = 3,
+    /// The votes of an authority.
+    Ballot {
+        /// Its consensus key.
+        voter: PublicKey,
+    } = 5,
+    /// What authorities have changed.
+    Terms = 6,
+    /// The upgrades they have scheduled.
+    Upgrades = 7,
     /// What was minted and burnt since genesis.
     Supply = 8,
     /// A receipt that minted: there once, it mints never again.
@@ -94,13 +119,22 @@ pub enum Record {
         /// Height of the block whose header has the evidence.
         height: u64,
     } = 0,
-    /// Smallest units; those of genesis and minted less burnt are all there are.
-    Supply {
-        /// Made since genesis.
-        minted: u64,
-        /// Destroyed since genesis.
-        burnt: u64,
-    } = 8,
+    /// Keys of all that are admitted, or have something at stake or unbonding; ascending.
+    Candidates {
+        /// At most [`MAX_CANDIDATES`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_CANDIDATES>")]
+        keys: Vec<PublicKey>,
+    } = 2,
+    /// Of one of them, or of a key that has only activated.
+    Candidate(Candidate) = 3,
+    /// Votes in flight.
+    Ballot(Ballot) = 5,
+    /// Absent: they are those of genesis.
+    Terms(Terms) = 6,
+    /// Absent: there are none.
+    Upgrades(Upgrades) = 7,
+    /// Smallest units; those of genesis and minted less burnt are all there are. Absent: nothing was.
+    Supply(Supply) = 8,
     /// A receipt that minted.
     Receipt {
         /// SHA-256 of its canonical form.

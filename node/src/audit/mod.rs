@@ -14,6 +14,7 @@ use crate::storage::StorageError;
 use crate::verify::Verifier;
 use aitbc_core::batch::{Batch, BatchError, VerifiedBatch};
 use aitbc_core::block::Header;
+use aitbc_core::epoch::Sets;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
@@ -342,7 +343,8 @@ impl Audit {
         };
         equal(header.height, "parent_state_root", execution.roots.0, header.parent_state_root)?;
         equal(header.height, "parent_results_root", execution.roots.1, header.parent_results_root)?;
-        let context = Context::of(header, self.client.set());
+        let sets = Sets { epoch: header.epoch, ..Sets::genesis(Arc::new(self.client.set().clone())) };
+        let context = Context::of(header, &sets);
         let done = ledger::execute(&execution.state, &execution.rules, &context, batches);
         (execution.state, execution.roots) = (done.state, (done.state_root, done.results_root));
         self.proofs.executed(header.height, done.state_root);

@@ -64,8 +64,10 @@ enum Question {
         #[arg(value_parser = super::tx::name)]
         job: Name,
     },
-    /// The validator set.
+    /// The validator set, candidates for the next ones, and the terms.
     Validators,
+    /// How many units there are, were made and unmade.
+    Supply,
     /// The other validators, as this node sees them.
     Peers,
     /// Why there is no block: who or what is waited for, since when.
@@ -92,6 +94,7 @@ pub(super) async fn run(args: Args, format: Format) -> Result<()> {
         Question::Receipt { provider, id } => output::print(format, &client.receipt(&provider, &id).await?),
         Question::Escrow { client: who, job } => output::print(format, &client.escrow(&who, &job).await?),
         Question::Validators => output::print(format, &client.validators().await?),
+        Question::Supply => output::print(format, &client.supply().await?),
         Question::Peers => output::print(format, &client.peers().await?),
         Question::Doctor => output::print(format, &client.doctor().await?),
         Question::Mempool { limit } => output::print(format, &client.mempool(limit).await?),

@@ -59,6 +59,8 @@ pub struct FinalBlock {
     pub rows: Arc<[TransactionRow]>,
     /// Its batches.
     pub batches: Vec<Hash>,
+    /// Least fee after it.
+    pub min_fee: u64,
 }
 
 enum Command {
@@ -238,6 +240,7 @@ impl Task {
 
     fn on_final(&mut self, block: FinalBlock) {
         self.height = block.height;
+        self.pool.set_min_fee(block.min_fee);
         self.outstanding.retain(|own| !block.batches.contains(&own.digest));
         let dropped = self.pool.on_executed(block.height, &block.results, &block.changed);
         self.forget(&dropped);

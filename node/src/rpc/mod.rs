@@ -24,6 +24,7 @@ pub mod send_tx;
 pub mod send_txs;
 mod server;
 mod stall;
+pub mod supply;
 pub mod sync_status;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,7 @@ pub const ROUTES: &[&str] = &[
     "GET /rpc/peers",
     "GET /rpc/validators",
     "GET /rpc/evidence",
+    "GET /rpc/supply",
     "GET /rpc/consensus/doctor",
     "GET /rpc/mempool",
     "GET /rpc/genesis",
@@ -218,6 +220,7 @@ fn router(api: Api) -> Router {
         .route("/rpc/peers", get(peers::peers))
         .route("/rpc/validators", get(validators::validators))
         .route("/rpc/evidence", get(evidence::evidence))
+        .route("/rpc/supply", get(supply::supply))
         .route("/rpc/consensus/doctor", get(doctor::doctor))
         .route("/rpc/mempool", get(mempool::mempool))
         .route("/rpc/genesis", get(genesis::genesis))

@@ -1,7 +1,7 @@
 //! Genesis, transactions and addresses: what people write.
 
 use crate::{mutate, samples, seed};
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey};
@@ -85,7 +85,10 @@ pub fn read_genesis(text: &str) -> bool {
 }
 
 fn genesis(rng: &mut StdRng) -> Genesis {
-    let validator = |_| GenesisValidator { public_key: PublicKey(rng.random()), weight: rng.random_range(1..100) };
+    let mode = Mode::ALL[rng.random_range(0..3)];
+    let power = rng.random_range(1..100);
+    let (weight, stake) = if mode == Mode::Poa { (power, 0) } else { (1, 1_000 * u64::from(power)) };
+    let validator = |_| GenesisValidator { public_key: PublicKey(rng.random()), weight, stake };
     let validators = (0..4).map(validator).collect();
     let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
     let accounts = (0..4).map(account).collect();
@@ -100,7 +103,8 @@ fn genesis(rng: &mut StdRng) -> Genesis {
         expiry_seconds: rng.random_range(1..1_000),
     });
     let parameters = Parameters::default();
-    Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, receipts, parameters }
+    let staking = Staking { block_reward: rng.random_range(0..9), ..Staking::default() };
+    Genesis { chain_id: "net-1".into(), mode, validators, accounts, faucet, receipts, parameters, staking }
 }
 
 #[test]

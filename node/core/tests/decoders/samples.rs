@@ -21,6 +21,10 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
+// By its path, because the node's tests read this file too.
+#[path = "staking.rs"]
+mod staking;
+
 fn hash(rng: &mut StdRng) -> Hash {
     Hash(rng.random())
 }
@@ -317,9 +321,14 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
     out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
     out.push(("record-proof".into(), encode(&record_proof(rng))));
     out.push(("attested-receipt".into(), encode(&attested(rng))));
-    for transaction in receipt_transactions(rng) {
+    let staked = staking::actions(rng).map(|action| with_action(rng, action));
+    for transaction in receipt_transactions(rng).into_iter().chain(staked) {
         let name = json::type_name(&transaction.transaction.action).to_lowercase();
         out.push((format!("transaction-{name}"), encode(&transaction)));
+    }
+    for (name, (key, record)) in staking::records(rng) {
+        let proof = State::from_parts([], [(key.clone(), record)]).prove_record(&key);
+        out.push((format!("record-{name}"), encode(&proof)));
     }
     out
 }

@@ -7,7 +7,7 @@ use aitbc_core::ledger::{ResultCode, Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Limits, Mempool, Place, Reason, Rejected, VerifiedTx};
 use aitbc_core::receipt::Text;
 use aitbc_core::state::Account;
-use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Stake, Transaction};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -47,6 +47,7 @@ fn cost(tx: &Transaction) -> u128 {
         Action::Transfer(payment) => payment.amount.into(),
         Action::TransferMany { payments } => payments.iter().map(|payment| u128::from(payment.amount)).sum(),
         Action::LockEscrow(lock) => lock.amount.into(),
+        Action::Bond(stake) => stake.amount.into(),
         _ => 0,
     };
     amounts + u128::from(tx.fee)
@@ -280,8 +281,8 @@ fn some_key(rng: &mut StdRng) -> PublicKey {
 
 impl World {
     fn new(rng: &mut StdRng) -> World {
-        let rules =
-            Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50), receipts: None };
+        let faucet = rng.random_bool(0.8).then_some(50);
+        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet, ..Rules::default() };
         let limits = Limits {
             bytes: rng.random_range(1_500..6_000),
             count: rng.random_range(4..30),
@@ -324,7 +325,9 @@ impl World {
         let action = match rng.random_range(0..8) {
             0 => Action::Faucet(payment(rng.random_range(1..60))),
             1 => Action::TransferMany { payments: vec![payment(1); rng.random_range(1..=64)] },
-            2 if rng.random_bool(0.2) => Action::LockEscrow(Lock {
+            2 => Action::Bond(Stake { validator: sender, amount: rng.random_range(1..100) }),
+            3 => Action::Unbond(Stake { validator: sender, amount: 1_000_000 }),
+            4 if rng.random_bool(0.2) => Action::LockEscrow(Lock {
                 job_id: Text::new("job").expect("text"),
                 provider: None,
                 amount: 1,

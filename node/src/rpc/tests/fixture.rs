@@ -13,7 +13,8 @@ use crate::subscriptions::{Subscriptions, Topic};
 use crate::view::{BlockSummary, Identity, NodeStatus, Snapshot, View};
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::epoch::Sets;
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::{self, Context, Executed, Rules};
@@ -70,11 +71,12 @@ fn genesis(validator: &SecretKey) -> Genesis {
     Genesis {
         chain_id: "test".into(),
         mode: Mode::Poa,
-        validators: vec![GenesisValidator { public_key: validator.public(), weight: 1 }],
+        validators: vec![GenesisValidator { public_key: validator.public(), weight: 1, stake: 0 }],
         accounts: (2..10).map(rich).collect(),
         faucet: Some(Faucet { balance: 1_000, max_amount: 100 }),
         receipts: Some(terms()),
         parameters: Parameters::default(),
+        staking: Staking::default(),
     }
 }
 
@@ -203,7 +205,8 @@ impl Chain {
         let digest = header.digest();
         let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
-        let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &self.identity.set), &batches);
+        let sets = Sets { epoch: header.epoch, ..Sets::genesis(Arc::new(self.identity.set.clone())) };
+        let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &sets), &batches);
         let head = BlockSummary {
             height: header.height,
             slot: header.slot,
@@ -329,7 +332,7 @@ fn state_write(height: u64, state: &State) -> StateWrite {
         state_root: state.root(),
         results_root: Hash::ZERO,
         accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
-        records: Vec::new(),
+        records: state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect(),
         transactions: Vec::new(),
     }
 }

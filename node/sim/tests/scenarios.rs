@@ -56,6 +56,7 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         batch_every: 0,
         schedule: Vec::new(),
         boundary_crashes: 0,
+        stakes: None,
     }
 }
 
@@ -269,6 +270,7 @@ fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_com
             chaos_ms: None,
             tell: false,
             epochs: false,
+            stakes: false,
         };
         let verdict = run(&wanted);
         assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario amnesia");

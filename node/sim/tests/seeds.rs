@@ -13,7 +13,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn wanted(seed: u64) -> Wanted {
     let chaos_ms = Some(number("SIM_CHAOS_MS", 0)).filter(|ms| *ms > 0);
     let scenario = std::env::var("SIM_SCENARIO").ok().and_then(|name| Scenario::from_name(&name));
-    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false }
+    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false, stakes: false }
 }
 
 /// The same with epochs of a few blocks, and sets that change. The scenario that is run by name only is drawn too.
@@ -21,6 +21,11 @@ fn with_epochs(seed: u64) -> Wanted {
     let wanted = wanted(seed);
     let amnesia = Some(Scenario::Amnesia).filter(|_| seed.is_multiple_of(8));
     Wanted { scenario: wanted.scenario.or(amnesia), epochs: true, slots: 40, ..wanted }
+}
+
+/// Epochs of a few blocks in which stakes, votes, offences and absence decide who validates.
+fn with_stakes(seed: u64) -> Wanted {
+    Wanted { stakes: true, slots: 40, ..wanted(seed) }
 }
 
 /// What many runs come to.
@@ -38,6 +43,7 @@ struct Sums {
     epochs: u64,
     reproposals: u64,
     recoveries: u64,
+    happened: BTreeMap<String, u64>,
     failures: Vec<String>,
 }
 
@@ -46,11 +52,12 @@ impl Sums {
         let seed = wanted.seed;
         let Verdict { scenario, nodes, .. } = &verdict;
         let failure = verdict.violation.as_ref().map(|violation| {
-            let Wanted { scenario: chosen, chaos_ms, epochs, .. } = wanted;
+            let Wanted { scenario: chosen, chaos_ms, epochs, stakes, .. } = wanted;
             let mut replay = format!("aitbc-node sim --seed {seed}");
             chosen.iter().for_each(|chosen| replay += &format!(" --scenario {}", chosen.name()));
             chaos_ms.iter().for_each(|ms| replay += &format!(" --chaos-ms {ms}"));
             replay += if *epochs { " --epochs" } else { "" };
+            replay += if *stakes { " --stakes" } else { "" };
             format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}")
         });
         Sums {
@@ -67,11 +74,13 @@ impl Sums {
             epochs: verdict.epochs,
             reproposals: verdict.reproposals,
             recoveries: verdict.recoveries,
+            happened: verdict.happened,
         }
     }
 
     fn merge(&mut self, other: Sums) {
         other.runs.into_iter().for_each(|(name, runs)| *self.runs.entry(name).or_default() += runs);
+        other.happened.into_iter().for_each(|(name, times)| *self.happened.entry(name).or_default() += times);
         self.votes += other.votes;
         self.blocks += other.blocks;
         self.crashes += other.crashes;
@@ -98,6 +107,19 @@ fn no_seed_with_short_epochs_violates_anything() {
     let sums = run_seeds(seeds, with_epochs);
     println!("{} epochs, {} re-proposals, {} recoveries", sums.epochs, sums.reproposals, sums.recoveries);
     assert!(seeds < 1_000 || sums.reproposals > 0, "no last block of an epoch was ever proposed again");
+}
+
+/// E1, E2, X7: whatever decides who validates, everybody goes by the same sets, and the chain goes on.
+#[test]
+fn no_seed_in_which_stakes_and_votes_decide_who_validates_violates_anything() {
+    let seeds = number("SIM_STAKE_SEEDS", number("SIM_SEEDS", 10_000).div_ceil(5));
+    let sums = run_seeds(seeds, with_stakes);
+    println!("{} epochs, {} re-proposals, {:?}", sums.epochs, sums.reproposals, sums.happened);
+    let everywhere = ["bond", "unbond", "slash", "admit", "remove", "jail", "unjail"];
+    let everywhere = everywhere.iter().flat_map(|what| ["before", "at", "after"].map(|at| format!("{what} {at}")));
+    let at_the_end = ["join", "leave", "weight"].map(|what| format!("{what} at"));
+    let missing: Vec<_> = everywhere.chain(at_the_end).filter(|name| !sums.happened.contains_key(name)).collect();
+    assert!(seeds < 500 || missing.is_empty(), "never happened: {missing:?}");
 }
 
 /// All of them, and that nothing was violated.

@@ -33,6 +33,7 @@ on_both_databases! {
     p7_nothing_is_written_without_a_lease,
     a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it,
     p8_another_chain_key_or_newer_schema_is_refused,
+    a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs,
     p9_no_vote_at_or_below_the_floor,
     p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
     p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once,
@@ -277,16 +278,32 @@ async fn p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones(site: Site
     assert_eq!(site.number(&highest).await, 11);
 }
 
+fn seal(epoch: u64) -> Seal {
+    let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
+    let cert = cert(Kind::Final, 1);
+    Seal { cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert }, header }
+}
+
+async fn a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10)]).await.expect("vote");
+    storage.close().await;
+    let (table, meta) = (site.ledger("seals"), site.ledger("meta"));
+    let before = if matches!(site, Site::Sqlite(_)) { 1 } else { 3 };
+    // Some builds made the table without a new version.
+    for older in [format!("DROP TABLE {table};"), String::new()] {
+        site.execute(&format!("{older} UPDATE {meta} SET value = '{before}' WHERE name = 'schema'")).await;
+        let storage = site.open().await;
+        storage.take_lease("test".to_owned()).await.expect("takes the lease");
+        storage.commit_seal(seal(0)).await.expect("seal");
+        let ledger = storage.load_ledger().await.expect("loads");
+        assert_eq!((ledger.votes, ledger.seals), (vec![vote(Kind::Notar, 10)], vec![seal(0)]));
+        storage.close().await;
+    }
+}
+
 async fn p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once(site: Site) {
     let storage = site.ready().await;
-    let seal = |epoch: u64| {
-        let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
-        let cert = cert(Kind::Final, 1);
-        Seal {
-            cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert },
-            header,
-        }
-    };
     for epoch in [0, 1, 2, 3, 3] {
         storage.commit_seal(seal(epoch)).await.expect("seal");
     }

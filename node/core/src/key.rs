@@ -22,7 +22,7 @@ pub struct PublicKey(pub [u8; 32]);
 pub struct Signature(pub [u8; 64]);
 
 /// First 20 bytes of SHA-256(public key). Text form: bech32 `ait1…`; `0x` and 40 hex digits is read as the same bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub struct Address(pub [u8; 20]);
 
 /// A secret key. Never printed; zeroed when dropped.

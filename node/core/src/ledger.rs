@@ -26,6 +26,7 @@
 use crate::batch::VerifiedBatch;
 use crate::block::Header;
 use crate::codec;
+use crate::epoch::Sets;
 use crate::evidence::Offence;
 use crate::genesis::{Genesis, faucet_address};
 use crate::hash::Hash;
@@ -39,13 +40,15 @@ use crate::validators::ValidatorSet;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 mod receipts;
+mod sets;
 
 pub use receipts::ReceiptRules;
 
 /// What every validator must apply alike; from genesis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Genesis hash: the chain that transactions are signed for.
     pub chain: Hash,
@@ -55,6 +58,9 @@ pub struct Rules {
     pub faucet: Option<u64>,
     /// Terms of receipts; `None`: they are worth nothing.
     pub receipts: Option<ReceiptRules>,
+    /// Sets of epochs 2, 3, … and the last one for ever: of simulations and tests, for who validates is none of their
+    /// business. Empty on every chain: its state says it (E1).
+    pub scheduled: Vec<Arc<ValidatorSet>>,
 }
 
 impl Rules {
@@ -69,6 +75,7 @@ impl Rules {
                 genesis_supply: genesis.supply().unwrap_or(MAX_SUPPLY),
                 terms: terms.clone(),
             }),
+            scheduled: Vec::new(),
         }
     }
 }
@@ -314,12 +321,16 @@ pub struct TxResult {
 }
 
 /// What a header says that execution depends on, beside its batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// Epoch of the block, by which caps of receipts begin anew.
     pub epoch: u64,
     /// Height of the block.
     pub height: u64,
+    /// Whether it is the first block of its epoch.
+    pub is_first: bool,
+    /// The epoch's set; `None`: it has nobody.
+    pub set: Option<Arc<ValidatorSet>>,
     /// Who earns the fees.
     pub proposer: Address,
     /// What its evidence proves (X5).
@@ -329,17 +340,25 @@ pub struct Context {
 }
 
 impl Context {
-    /// Of a header that passed V1 and V7, whose epoch has this set. A proposer outside the set, which no such header has, is
-    /// the zero address.
-    pub fn of(header: &Header, set: &ValidatorSet) -> Context {
-        let proposer = set.address(header.proposer).unwrap_or(Address([0; 20]));
-        let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(set)).collect();
-        Context { epoch: header.epoch, height: header.height, proposer, offences, time_ms: header.time_ms }
+    /// Of a header that passed V1 and V7, with the sets of its epoch. A proposer outside the set, which no such header has,
+    /// is the zero address. Evidence is judged by the set of its own epoch (X1).
+    pub fn of(header: &Header, sets: &Sets) -> Context {
+        let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(sets.of(evidence.epoch())?));
+        Context {
+            epoch: header.epoch,
+            height: header.height,
+            // Slot 0 is the floor: the last block of the epoch before (M4).
+            is_first: header.parent_slot == 0,
+            set: Some(sets.current.clone()),
+            proposer: sets.current.address(header.proposer).unwrap_or(Address([0; 20])),
+            offences: offences.collect(),
+            time_ms: header.time_ms,
+        }
     }
 
     /// Of a block of epoch 0 at time 0 that has nothing but transactions.
     pub fn plain(height: u64, proposer: Address) -> Context {
-        Context { epoch: 0, height, proposer, offences: Vec::new(), time_ms: 0 }
+        Context { height, proposer, ..Context::default() }
     }
 }
 
@@ -368,7 +387,7 @@ pub fn results_root(results: &[TxResult]) -> Hash {
     merkle::root(&leaves)
 }
 
-/// Executes a block on its parent's state: evidence first, then the transactions. Deterministic; header and batches were
+/// Executes a block on its parent's state: the next set where an epoch begins, evidence, then the transactions. Deterministic; header and batches were
 /// verified before.
 ///
 /// # Panics
@@ -381,6 +400,9 @@ pub fn execute<'a>(
 ) -> Executed {
     let (epoch, height, time_ms) = (context.epoch, context.height, context.time_ms);
     let mut block = Block { rules, epoch, height, time_ms, accounts: Touched::new(parent) };
+    if let Some(set) = context.set.as_ref().filter(|_| context.is_first && epoch > 0) {
+        block.e1_write_next_set(set);
+    }
     for offence in &context.offences {
         block.x5_record(offence);
     }
@@ -591,7 +613,7 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), ..Rules::default() }
     }
 
     fn tx(sender: u8, nonce: u64, fee: u64, action: Action) -> Transaction {
@@ -1019,6 +1041,9 @@ mod tests {
         let state = State::from_genesis(&genesis);
         assert_eq!((state.len(), holds(&state, 1)), (2, (7, 0)));
         assert_eq!(state.account(&faucet_address()).balance, 9);
-        assert_eq!(Rules::of(&genesis), Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3), receipts: None });
+        assert_eq!(
+            Rules::of(&genesis),
+            Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3), ..Rules::default() }
+        );
     }
 }

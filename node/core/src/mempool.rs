@@ -798,7 +798,7 @@ mod tests {
     const RICH: Account = Account { balance: 1_000_000, nonce: 0 };
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), ..Rules::default() }
     }
 
     fn verified(transaction: Transaction) -> VerifiedTx {

@@ -4,6 +4,7 @@
 //! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
 //! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
 //!
+//! validators   1 | epoch u64     1 | list of (key [32] | weight u32)
 //! supply       8                 8 | minted u64 | burnt u64
 //! receipt      16 | hash [32]    16 | digest [32] | height u64 | minted u64
 //! receipt cap  17 | provider?    17 | epoch u64 | minted u64            provider?: 0, or 1 | address [20]
@@ -12,10 +13,12 @@
 //!
 //! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
 
+use crate::codec;
 use crate::evidence::{Class, Evidence, Offence};
 use crate::hash::Hash;
 use crate::key::{Address, PublicKey};
-use crate::validators::ValidatorSet;
+use crate::params::MAX_VALIDATORS;
+use crate::validators::{Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -37,6 +40,11 @@ pub enum RecordKey {
         /// Which contradiction.
         class: Class,
     } = 0,
+    /// Who validates an epoch (E1).
+    ValidatorSet {
+        /// Which.
+        epoch: u64,
+    } = 1,
     /// What was minted and burnt since genesis.
     Supply = 8,
     /// A receipt that minted: there once, it mints never again.
@@ -94,6 +102,12 @@ pub enum Record {
         /// Height of the block whose header has the evidence.
         height: u64,
     } = 0,
+    /// By ascending key (M1).
+    ValidatorSet {
+        /// Keys and weights.
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_VALIDATORS>")]
+        members: Vec<Validator>,
+    } = 1,
     /// Smallest units; those of genesis and minted less burnt are all there are.
     Supply {
         /// Made since genesis.

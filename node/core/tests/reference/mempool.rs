@@ -281,7 +281,7 @@ fn some_key(rng: &mut StdRng) -> PublicKey {
 impl World {
     fn new(rng: &mut StdRng) -> World {
         let rules =
-            Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50), receipts: None };
+            Rules { chain: plain(b"pool"), min_fee: 2, faucet: rng.random_bool(0.8).then_some(50), ..Rules::default() };
         let limits = Limits {
             bytes: rng.random_range(1_500..6_000),
             count: rng.random_range(4..30),

@@ -43,7 +43,7 @@ fn rules() -> Rules {
         expiry_seconds: EXPIRY,
     };
     let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 2 * FUNDS, terms };
-    Rules { chain: plain(b"chain"), min_fee: 2, faucet: None, receipts: Some(receipts) }
+    Rules { chain: plain(b"chain"), min_fee: 2, receipts: Some(receipts), ..Rules::default() }
 }
 
 fn with_terms(change: impl FnOnce(&mut ReceiptRules)) -> Rules {

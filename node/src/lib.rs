@@ -47,5 +47,7 @@ pub mod storage;
 pub mod subscriptions;
 pub mod sync;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 pub mod view;

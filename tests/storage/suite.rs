@@ -33,9 +33,11 @@ on_both_databases! {
     p7_nothing_is_written_without_a_lease,
     a1_the_memory_record_is_kept_and_fenced_and_raises_the_generation_with_it,
     p8_another_chain_key_or_newer_schema_is_refused,
+    a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs,
     p9_no_vote_at_or_below_the_floor,
     p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
     p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once,
+    p10_another_end_of_an_epoch_is_refused_and_the_first_one_stays,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
     one_conflicting_vote_sinks_its_own_call_only,
     votes_of_one_call_are_all_there_or_none,
@@ -277,21 +279,50 @@ async fn p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones(site: Site
     assert_eq!(site.number(&highest).await, 11);
 }
 
+fn seal(epoch: u64) -> Seal {
+    let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
+    let cert = cert(Kind::Final, 1);
+    Seal { cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert }, header }
+}
+
+async fn a_database_from_before_epochs_keeps_its_votes_and_takes_ends_of_epochs(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_votes(vec![vote_write(Kind::Notar, 10)]).await.expect("vote");
+    storage.close().await;
+    let (table, meta) = (site.ledger("seals"), site.ledger("meta"));
+    let before = if matches!(site, Site::Sqlite(_)) { 1 } else { 3 };
+    // Some builds made the table without a new version.
+    for older in [format!("DROP TABLE {table};"), String::new()] {
+        site.execute(&format!("{older} UPDATE {meta} SET value = '{before}' WHERE name = 'schema'")).await;
+        let storage = site.open().await;
+        storage.take_lease("test".to_owned()).await.expect("takes the lease");
+        storage.commit_seal(seal(0)).await.expect("seal");
+        let ledger = storage.load_ledger().await.expect("loads");
+        assert_eq!((ledger.votes, ledger.seals), (vec![vote(Kind::Notar, 10)], vec![seal(0)]));
+        storage.close().await;
+    }
+}
+
 async fn p10_the_newest_ends_of_epochs_are_read_and_one_is_written_once(site: Site) {
     let storage = site.ready().await;
-    let seal = |epoch: u64| {
-        let header = Header { epoch, height: 10 * (epoch + 1), ..header(1, 1, Vec::new()) };
-        let cert = cert(Kind::Final, 1);
-        Seal {
-            cert: Cert { statement: Statement { epoch, digest: header.digest(), ..cert.statement }, ..cert },
-            header,
-        }
-    };
     for epoch in [0, 1, 2, 3, 3] {
         storage.commit_seal(seal(epoch)).await.expect("seal");
     }
     let ledger = storage.load_ledger().await.expect("loads");
     assert_eq!(ledger.seals, [seal(1), seal(2), seal(3)]);
+}
+
+async fn p10_another_end_of_an_epoch_is_refused_and_the_first_one_stays(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_seal(seal(1)).await.expect("seal");
+    let mut other = seal(1);
+    other.header.time_ms += 1;
+    other.cert.statement.digest = other.header.digest();
+    assert_eq!(conflict(storage.commit_seal(other).await), Some((1, 1)));
+    let mut by_later_slot = seal(1);
+    by_later_slot.cert.statement.slot += 1;
+    storage.commit_seal(by_later_slot).await.expect("of the same block (E4)");
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, [seal(1)]);
 }
 
 async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {

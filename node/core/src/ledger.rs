@@ -47,6 +47,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 mod receipts;
+mod sets;
 mod stake;
 
 pub use receipts::ReceiptRules;
@@ -66,6 +67,9 @@ pub struct Rules {
     pub receipts: Option<ReceiptRules>,
     /// Who may validate, with what at stake.
     pub staking: staking::Rules,
+    /// Sets of epochs 2, 3, … and the last one for ever: of simulations and tests, for who validates is none of their
+    /// business. Empty on every chain: its state says it (E1).
+    pub scheduled: Vec<Arc<ValidatorSet>>,
 }
 
 impl Rules {
@@ -81,6 +85,7 @@ impl Rules {
                 .as_ref()
                 .map(|terms| ReceiptRules { chain_id: genesis.chain_id.clone(), terms: terms.clone() }),
             staking: staking::Rules::of(genesis),
+            scheduled: Vec::new(),
         }
     }
 }
@@ -195,7 +200,7 @@ pub fn results_root(results: &[TxResult]) -> Hash {
     merkle::root(&leaves)
 }
 
-/// Executes a block on its parent's state: evidence first, then the transactions. Deterministic; header and batches were
+/// Executes a block on its parent's state: the next set where an epoch begins, evidence, then the transactions. Deterministic; header and batches were
 /// verified before.
 ///
 /// # Panics
@@ -208,6 +213,9 @@ pub fn execute<'a>(
 ) -> Executed {
     let terms = parent.terms(rules);
     let mut block = Block { rules, context, terms, accounts: Touched::new(parent) };
+    if let Some(set) = context.set.as_ref().filter(|_| context.is_first && context.epoch > 0) {
+        block.e1_write_next_set(set);
+    }
     for offence in &context.offences {
         block.x5_record(offence);
     }
@@ -896,6 +904,7 @@ mod tests {
             supply: 16,
             receipts: None,
             staking: staking::Rules::default(),
+            scheduled: Vec::new(),
         };
         assert_eq!(rules, expected);
     }

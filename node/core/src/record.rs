@@ -4,6 +4,7 @@
 //! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
 //! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
 //!
+//! validators   1 | epoch u64     1 | list of (key [32] | weight u32)
 //! candidates   2                 2 | list of key [32]                   those of stakes and votes: see `staking`
 //! candidate    3 | key [32]      3 | candidate
 //! ballot       5 | key [32]      5 | list of (motion, epoch u64)
@@ -21,10 +22,11 @@ use crate::codec;
 use crate::evidence::{Class, Evidence, Offence};
 use crate::hash::Hash;
 use crate::key::{Address, PublicKey};
+use crate::params::MAX_VALIDATORS;
 use crate::staking::motion::{Ballot, Terms, Upgrades};
 use crate::staking::{Candidate, MAX_CANDIDATES};
 use crate::supply::Supply;
-use crate::validators::ValidatorSet;
+use crate::validators::{Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -46,6 +48,11 @@ pub enum RecordKey {
         /// Which contradiction.
         class: Class,
     } = 0,
+    /// Who validates an epoch (E1).
+    ValidatorSet {
+        /// Which.
+        epoch: u64,
+    } = 1,
     /// Which candidates there are to look at.
     Candidates = 2,
     /// What is known of a validator's key.
@@ -119,6 +126,12 @@ pub enum Record {
         /// Height of the block whose header has the evidence.
         height: u64,
     } = 0,
+    /// By ascending key (M1).
+    ValidatorSet {
+        /// Keys and weights.
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_VALIDATORS>")]
+        members: Vec<Validator>,
+    } = 1,
     /// Keys of all that are admitted, or have something at stake or unbonding; ascending.
     Candidates {
         /// At most [`MAX_CANDIDATES`].

@@ -209,15 +209,21 @@ impl Planner {
     }
 
     /// Where peers that are ahead have deleted the block after the own one, no block comes, and those that say they keep it
-    /// are no heavier than the faulty: the least height that one of the former keeps.
-    pub fn out_of_reach(&self, now_ms: u64, set: &ValidatorSet) -> Option<u64> {
+    /// are no heavier than the faulty: the least height that one of the former keeps. `index_of` a peer is that in the set.
+    pub fn out_of_reach(
+        &self,
+        now_ms: u64,
+        set: &ValidatorSet,
+        index_of: impl Fn(Index) -> Option<Index>,
+    ) -> Option<u64> {
         let next = self.own + 1;
         let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
         let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
         let (keep, deleted): (Vec<_>, Vec<_>) = answered.partition(|(_, lowest)| *lowest <= next);
         let stands = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= OUT_OF_REACH_MS);
         // Of more weight than that one is honest, and sends the block.
-        let lies = keep.iter().map(|(index, _)| set.weight(*index)).sum::<u64>() <= set.faulty_weight();
+        let kept = keep.iter().filter_map(|(peer, _)| index_of(*peer)).map(|index| set.weight(index)).sum::<u64>();
+        let lies = kept <= set.faulty_weight();
         deleted.into_iter().map(|(_, lowest)| lowest).min().filter(|_| stands && lies)
     }
 
@@ -931,8 +937,8 @@ mod tests {
             planner.on_blocks(peer, nothing(lowest));
             planner.on_status(peer, 1_000);
         }
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS - 1, &set()), None, "not waited long enough");
-        planner.out_of_reach(OUT_OF_REACH_MS, &set())
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS - 1, &set(), Some), None, "not waited long enough");
+        planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some)
     }
 
     #[test]
@@ -951,13 +957,13 @@ mod tests {
         planner.next(0, 10);
         planner.on_blocks(0, nothing(300));
         planner.next(OUT_OF_REACH_MS, 10);
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), Some(300));
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some), Some(300));
         let mut moved = planner.clone();
         moved.next(OUT_OF_REACH_MS, 11);
-        assert_eq!(moved.out_of_reach(OUT_OF_REACH_MS, &set()), None);
+        assert_eq!(moved.out_of_reach(OUT_OF_REACH_MS, &set(), Some), None);
         planner.on_disconnected(0);
         planner.on_status(0, 1_000);
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), None, "it may have another database");
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some), None, "it may have another database");
     }
 
     #[test]

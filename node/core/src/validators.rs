@@ -5,12 +5,14 @@ use crate::hash::{Domain, Hash, hash};
 use crate::key::{Address, PublicKey};
 use crate::params::{MAX_VALIDATORS, MAX_WEIGHT};
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 /// Index of a validator in its set, by ascending key.
 pub type Index = u16;
 
 /// A member of the set.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Validator {
     /// Consensus key; its hash is the address that earns the fees.
     pub key: PublicKey,

@@ -45,14 +45,6 @@ CREATE TABLE ledger.certs (
     PRIMARY KEY (epoch, slot, kind)
 );
 
--- Ends of epochs: boundary block and a Final certificate of it (E5), before the first vote of the next epoch (P10).
-CREATE TABLE ledger.seals (
-    epoch  BIGINT PRIMARY KEY NOT NULL,
-    height BIGINT NOT NULL,
-    digest TEXT NOT NULL,
-    seal   BYTEA NOT NULL
-);
-
 -- Candidates voted for (P3).
 CREATE TABLE ledger.candidates (
     epoch     BIGINT NOT NULL,

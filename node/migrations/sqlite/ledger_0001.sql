@@ -41,14 +41,6 @@ CREATE TABLE certs (
     PRIMARY KEY (epoch, slot, kind)
 ) WITHOUT ROWID;
 
--- Ends of epochs: boundary block and a Final certificate of it (E5), before the first vote of the next epoch (P10).
-CREATE TABLE seals (
-    epoch  INTEGER PRIMARY KEY NOT NULL,
-    height INTEGER NOT NULL,
-    digest TEXT NOT NULL,
-    seal   BLOB NOT NULL
-);
-
 -- Candidates voted for (P3).
 CREATE TABLE candidates (
     epoch     INTEGER NOT NULL,

@@ -408,6 +408,7 @@ pub fn submit_code(error: &SubmitError) -> &'static str {
         SubmitError::Invalid(TransactionError::Receipt(error)) => error.code(),
         SubmitError::InvalidSignature => "INVALID_SIGNATURE",
         SubmitError::Rejected(rejected) => rejected.code(),
+        SubmitError::NotValidator => "NOT_A_VALIDATOR",
         SubmitError::Busy => "BUSY",
         SubmitError::Stopping => "STOPPING",
     }
@@ -433,7 +434,7 @@ fn submit_status(error: &SubmitError) -> StatusCode {
             | Rejected::Expired { .. }
             | Rejected::ExpiryTooFar { .. } => StatusCode::CONFLICT,
         },
-        SubmitError::Busy | SubmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        SubmitError::NotValidator | SubmitError::Busy | SubmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -447,6 +448,7 @@ fn submit_detail(error: &SubmitError) -> Value {
         SubmitError::Rejected(rejected) => rejected.detail(),
         SubmitError::Invalid(TransactionError::NoPayments | TransactionError::NoJob | TransactionError::Receipt(_))
         | SubmitError::InvalidSignature
+        | SubmitError::NotValidator
         | SubmitError::Busy
         | SubmitError::Stopping => json!({}),
     }

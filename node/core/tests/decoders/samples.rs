@@ -16,6 +16,7 @@ use aitbc_core::receipt::{Attestation, AttestedReceipt, Extra, Receipt, Text};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, AccountProof, RecordProof, State};
 use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
+use aitbc_core::validators::Validator;
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -217,6 +218,13 @@ pub fn record_proof(rng: &mut StdRng) -> RecordProof {
     State::from_parts([], records).prove_record(&asked)
 }
 
+/// Proof of the validators of an epoch, alone in its state.
+fn set_proof(rng: &mut StdRng) -> RecordProof {
+    let key = RecordKey::ValidatorSet { epoch: number(rng) };
+    let members = list(rng, 4, |rng| Validator { key: PublicKey(rng.random()), weight: rng.next_u32() });
+    State::from_parts([], [(key.clone(), Record::ValidatorSet { members })]).prove_record(&key)
+}
+
 /// A header without batches.
 pub fn plain_header() -> Header {
     use rand::SeedableRng;
@@ -330,5 +338,6 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
         let proof = State::from_parts([], [(key.clone(), record)]).prove_record(&key);
         out.push((format!("record-{name}"), encode(&proof)));
     }
+    out.push(("record-proof-validators".into(), encode(&set_proof(rng))));
     out
 }

@@ -200,6 +200,10 @@ impl Chain {
             self.next = self.model.staking.next_set(&head.set);
             let decided = self.state.next_set(&self.rules, narrow(head.epoch) + 1, &core_set(&head.set));
             assert_eq!(plain_set(&decided), self.next, "epoch {}", head.epoch);
+            let sets = &mut self.model.staking.sets;
+            sets.insert(head.epoch + 1, self.next.clone());
+            // Evidence is fresh for two epochs, and the last block's set is one of its own.
+            sets.retain(|epoch, _| epoch + 3 > head.epoch);
         }
         let members: Vec<PublicKey> = head.set.keys().copied().collect();
         let skipped = if rng.random_bool(0.3) { rng.random_range(1..4) } else { 0 };

@@ -62,6 +62,8 @@ pub struct Staking {
     pub upgrades: Vec<(u16, u128)>,
     /// Records of offences.
     pub offences: Records,
+    /// Sets that are written down, by epoch.
+    pub sets: BTreeMap<u128, Set>,
 }
 
 impl Staking {
@@ -82,6 +84,7 @@ impl Staking {
             terms: None,
             upgrades: Vec::new(),
             offences: Records::new(),
+            sets: BTreeMap::new(),
         }
     }
 
@@ -251,6 +254,14 @@ impl Staking {
         let mut list = [&[2][..], &(listed.len() as u32).to_le_bytes()].concat();
         listed.iter().for_each(|key| list.extend(key.0));
         records.insert(vec![2], list);
+        for (epoch, set) in &self.sets {
+            let mut bytes = [&[1][..], &(set.len() as u32).to_le_bytes()].concat();
+            for (key, weight) in set {
+                bytes.extend(key.0);
+                bytes.extend(u32::try_from(*weight).expect("a u32").to_le_bytes());
+            }
+            records.insert([&[1][..], &narrow(*epoch)].concat(), bytes);
+        }
         for (key, known) in &self.known {
             let mut bytes = vec![3];
             bytes.extend(known.owner.0);

@@ -113,9 +113,9 @@ impl Chain {
     pub(super) async fn start_with(config: Config) -> Chain {
         let key = SecretKey::from_seed([1; 32]);
         let genesis = genesis(&key);
-        let set = genesis.validator_set().expect("valid set");
-        let identity =
-            Arc::new(Identity { chain: genesis.hash(), set, key: Some(key.public()), genesis: genesis.clone() });
+        let (chain, genesis_set) = (genesis.hash(), Arc::new(genesis.validator_set().expect("valid set")));
+        let sets = Sets::genesis(genesis_set.clone());
+        let identity = Arc::new(Identity { chain, genesis_set, key: Some(key.public()), genesis: genesis.clone() });
         let metrics = Arc::new(Metrics::new().expect("unique names"));
         let dir = tempfile::tempdir().expect("folder");
         let url = format!("sqlite:///{}", dir.path().join("test.db").display());
@@ -124,8 +124,12 @@ impl Chain {
         storage.take_lease("test".into()).await.expect("lease");
         let state = State::from_genesis(&genesis);
         storage.reset_state(state_write(0, &state)).await.expect("genesis state");
-        let (snapshots, chain) =
-            watch::channel(Arc::new(Snapshot { head: genesis_head(&identity, &state), state, parent_state: None }));
+        let (snapshots, chain) = watch::channel(Arc::new(Snapshot {
+            head: genesis_head(&identity, &state),
+            state,
+            parent_state: None,
+            sets,
+        }));
         let ready = NodeStatus { database_ready: true, ..NodeStatus::default() };
         let (status, condition) = watch::channel(Arc::new(ready));
         let (doctor, examined) = watch::channel(Arc::default());
@@ -205,7 +209,7 @@ impl Chain {
         let digest = header.digest();
         let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
-        let sets = Sets { epoch: header.epoch, ..Sets::genesis(Arc::new(self.identity.set.clone())) };
+        let sets = parent.sets.clone();
         let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &sets), &batches);
         let head = BlockSummary {
             height: header.height,
@@ -220,7 +224,7 @@ impl Chain {
         };
         let rows = rows(&header, &batches, &executed);
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
-        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state }));
+        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state, sets }));
         self.pool.on_final(header.height, &executed, &rows);
         self.subscriptions.publish(Topic::NewBlocks, header.height, &head);
         for row in &rows {
@@ -265,7 +269,7 @@ impl Chain {
     }
 
     fn header(&self, parent: &BlockSummary, batches: &[VerifiedBatch]) -> Header {
-        let set_hash = self.identity.set.hash();
+        let set_hash = self.identity.genesis_set.hash();
         let height = parent.height + 1;
         Header {
             version: VERSION,
@@ -288,7 +292,7 @@ impl Chain {
     fn certificate(&self, header: &Header, digest: Hash) -> Cert {
         let statement = Statement { epoch: 0, slot: header.slot, kind: Kind::Final, digest };
         let vote = Vote::sign(statement, &self.chain, 0, &self.key);
-        Cert::collect(statement, &self.identity.set, &[(0, vote.signature)])
+        Cert::collect(statement, &self.identity.genesis_set, &[(0, vote.signature)])
     }
 
     /// A payment of 5 to nobody in particular.

@@ -61,6 +61,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger_and_state.sql"),
     include_str!("../../../migrations/postgres/0002_transactions_in_runs.sql"),
     include_str!("../../../migrations/postgres/0003_records.sql"),
+    include_str!("../../../migrations/postgres/0004_seals.sql"),
 ];
 
 /// An open database.

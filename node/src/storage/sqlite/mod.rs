@@ -48,7 +48,10 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// One for each version of the file's tables, run once each. A script that any database has run is never edited: a change is a new
 /// script. None empties the state any more: a ledger that was pruned cannot rebuild it.
-pub(super) const LEDGER: &[&str] = &[include_str!("../../../migrations/sqlite/ledger_0001.sql")];
+pub(super) const LEDGER: &[&str] = &[
+    include_str!("../../../migrations/sqlite/ledger_0001.sql"),
+    include_str!("../../../migrations/sqlite/ledger_0002.sql"),
+];
 /// As above, of the state's file.
 const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0001.sql"),

@@ -5,10 +5,12 @@ use crate::storage::{BatchWrite, Storage, StorageError};
 use crate::verify::Verifier;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::consensus::input::Input;
+use aitbc_core::epoch::Sets;
 use aitbc_core::hash::Hash;
-use aitbc_core::validators::{Index, ValidatorSet};
+use aitbc_core::key::PublicKey;
+use aitbc_core::validators::Index;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -28,18 +30,17 @@ const MAX_AUTHOR_BYTES: usize = 64 << 20;
 const KEEP_HEIGHTS: u64 = 64;
 
 /// Batches in memory by digest.
-#[derive(Default)]
 pub struct BatchPool {
     inner: Mutex<Inner>,
-    /// Of the next block.
-    epoch: AtomicU64,
+    /// Of the epoch whose blocks are voted for: whose batches are taken.
+    sets: Mutex<Sets>,
 }
 
 #[derive(Default)]
 struct Inner {
     batches: HashMap<Hash, Held>,
-    /// Of batches that are in no final block.
-    author_bytes: HashMap<Index, usize>,
+    /// Of batches that are in no final block, by epoch and author: none is zero.
+    author_bytes: HashMap<(u64, Index), usize>,
     included: Vec<(u64, Hash)>,
 }
 
@@ -50,19 +51,27 @@ struct Held {
 }
 
 impl BatchPool {
+    /// An empty pool of an epoch.
+    pub fn new(sets: Sets) -> BatchPool {
+        BatchPool { inner: Mutex::default(), sets: Mutex::new(sets) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps usable: each change is complete before the lock is dropped.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Epoch of the next block.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
+    /// The author of a batch that a block of this epoch or of the next one may include (V6, E8).
+    fn author(&self, batch: &Batch) -> Result<PublicKey, &'static str> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let near = batch.epoch.saturating_add(1) >= sets.epoch;
+        let set = sets.of(batch.epoch).filter(|_| near).ok_or("epoch")?;
+        set.get(batch.author).map(|author| author.key).ok_or("unknown_author")
     }
 
     /// An epoch has begun (E5).
-    pub fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Relaxed);
+    pub fn enter(&self, sets: Sets) {
+        *self.sets.lock().unwrap_or_else(PoisonError::into_inner) = sets;
     }
 
     /// The batch with this digest.
@@ -77,11 +86,12 @@ impl BatchPool {
             return true;
         }
         let bytes = batch.batch.encoded_len();
-        let held = inner.author_bytes.entry(batch.batch.author).or_default();
-        if *held + bytes > MAX_AUTHOR_BYTES {
+        let author = (batch.batch.epoch, batch.batch.author);
+        let held = inner.author_bytes.get(&author).copied().unwrap_or_default() + bytes;
+        if held > MAX_AUTHOR_BYTES {
             return false;
         }
-        *held += bytes;
+        inner.author_bytes.insert(author, held);
         inner.batches.insert(batch.digest, Held { batch, included: false });
         true
     }
@@ -127,8 +137,12 @@ impl Inner {
     fn release(&mut self, digest: &Hash) {
         let Some(held) = self.batches.get_mut(digest).filter(|held| !held.included) else { return };
         held.included = true;
-        let bytes = self.author_bytes.entry(held.batch.batch.author).or_default();
-        *bytes = bytes.saturating_sub(held.batch.batch.encoded_len());
+        if let Entry::Occupied(mut bytes) = self.author_bytes.entry((held.batch.batch.epoch, held.batch.batch.author)) {
+            *bytes.get_mut() = bytes.get().saturating_sub(held.batch.batch.encoded_len());
+            if *bytes.get() == 0 {
+                bytes.remove();
+            }
+        }
     }
 }
 
@@ -142,7 +156,6 @@ pub struct Batches {
 
 struct Shared {
     chain: Hash,
-    set: Arc<ValidatorSet>,
     pool: Arc<BatchPool>,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
@@ -152,7 +165,6 @@ impl Batches {
     /// Starts the task that stores batches and tells the core.
     pub fn start(
         chain: Hash,
-        set: Arc<ValidatorSet>,
         pool: Arc<BatchPool>,
         verifier: Arc<Verifier>,
         storage: Arc<dyn Storage>,
@@ -161,7 +173,7 @@ impl Batches {
     ) -> Batches {
         let (durable, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(store(waiting, pool.clone(), storage, core, metrics.clone()));
-        let shared = Arc::new(Shared { chain, set, pool, verifier, metrics });
+        let shared = Arc::new(Shared { chain, pool, verifier, metrics });
         let (intake, waiting) = mpsc::channel(INTAKE);
         let batches = Batches { shared, intake, durable };
         let (verifying, verified) = mpsc::channel(VERIFYING);
@@ -218,13 +230,10 @@ impl Batches {
         if shared.pool.get(&digest).is_some() {
             return None;
         }
-        let Some(author) = shared.set.get(batch.author).map(|v| v.key) else {
-            return self.refuse("unknown_author");
+        let author = match shared.pool.author(&batch) {
+            Ok(author) => author,
+            Err(reason) => return self.refuse(reason),
         };
-        // The set is the same in all epochs; one that has not nearly begun is a fault of the author.
-        if batch.epoch > shared.pool.epoch().saturating_add(1) {
-            return self.refuse("epoch");
-        }
         match shared.verifier.verify_batch(&shared.chain, Arc::new(batch), digest, &author).await {
             Ok(batch) => Some(batch),
             Err(cause) => {
@@ -282,6 +291,7 @@ mod tests {
     use crate::verify::Verifier;
     use aitbc_core::batch::{Batch, VerifiedBatch};
     use aitbc_core::consensus::input::Input;
+    use aitbc_core::epoch::Sets;
     use aitbc_core::hash::{Hash, plain};
     use aitbc_core::key::{Address, SecretKey};
     use aitbc_core::transaction::{Action, Payment, Transaction};
@@ -298,9 +308,32 @@ mod tests {
         VerifiedBatch::trusted(batch, digest, &chain)
     }
 
+    fn set(seeds: &[u8]) -> Arc<ValidatorSet> {
+        let member = |seed: &u8| Validator { key: SecretKey::from_seed([*seed; 32]).public(), weight: 1 };
+        Arc::new(ValidatorSet::new(seeds.iter().map(member).collect()).expect("a set"))
+    }
+
+    fn sets() -> Sets {
+        Sets::genesis(set(&[1]))
+    }
+
+    #[test]
+    fn v6_the_author_of_a_batch_is_of_the_set_of_its_own_epoch_which_is_not_over_for_long() {
+        let pool = BatchPool::new(sets());
+        // Validator 1 leaves after epoch 4, 2 and 3 come.
+        let (older, previous, current, next) = (set(&[1]), set(&[1]), set(&[2]), set(&[2, 3]));
+        pool.enter(Sets { epoch: 5, older, previous, current: current.clone(), next: next.clone() });
+        let author = |epoch, author| pool.author(&Batch { epoch, ..(*batch(author, 1, 1).batch).clone() });
+        assert_eq!(author(4, 0), Ok(set(&[1]).members()[0].key));
+        assert_eq!(author(5, 0), Ok(current.members()[0].key));
+        assert_eq!(author(6, 1), Ok(next.members()[1].key));
+        assert_eq!((author(5, 1), author(4, 1)), (Err("unknown_author"), Err("unknown_author")));
+        assert_eq!((author(3, 0), author(7, 0)), (Err("epoch"), Err("epoch")));
+    }
+
     #[test]
     fn an_author_that_holds_too_much_is_refused_until_some_is_final() {
-        let pool = BatchPool::default();
+        let pool = BatchPool::new(sets());
         let size = batch(0, 0, 1_000).batch.encoded_len();
         let fit = (MAX_AUTHOR_BYTES / size) as u64;
         let digests: Vec<Hash> = (0..fit)
@@ -320,7 +353,7 @@ mod tests {
 
     #[test]
     fn an_expired_batch_is_forgotten_and_another_is_not() {
-        let pool = BatchPool::default();
+        let pool = BatchPool::new(sets());
         let one = batch(0, 1, 1);
         pool.insert(one.clone());
         pool.expire(100);
@@ -338,10 +371,10 @@ mod tests {
         let owner = Owner { chain, key: Some(key.public()) };
         let storage = storage::open(&url, owner, metrics.clone()).await.expect("database");
         storage.take_lease("test".into()).await.expect("lease");
-        let set = Arc::new(ValidatorSet::new(vec![Validator { key: key.public(), weight: 1 }]).expect("a set"));
         let verifier = Arc::new(Verifier::new(Some(2), metrics.clone()).expect("threads"));
         let (core, mut inputs) = mpsc::channel(64);
-        let batches = Batches::start(chain, set, Arc::default(), verifier, storage, core, metrics);
+        let pool = Arc::new(BatchPool::new(sets()));
+        let batches = Batches::start(chain, pool, verifier, storage, core, metrics);
         // Long and short in turn, so that a short one is verified before the long one it follows.
         for seq in 0..40 {
             let txs = if seq % 2 == 0 { 1_000 } else { 1 };

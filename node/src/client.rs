@@ -239,7 +239,7 @@ impl Client {
         self.get("/rpc/genesis").await
     }
 
-    /// The validator set.
+    /// The validator set and the candidates.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -211,7 +211,9 @@ impl Config {
             p2p: at(p2p_host.unwrap_or(any), name::P2P_PORT, env::P2P_PORT)?,
             metrics: at(rpc_host.unwrap_or(any), name::METRICS_PORT, env::METRICS_PORT)?,
             admin: at(Ipv4Addr::LOCALHOST.into(), name::ADMIN_PORT, env::ADMIN_PORT)?,
-            consensus_mode: settings.get(name::CONSENSUS_MODE, "poa", |text| (text == "poa").then_some(Mode::Poa))?,
+            consensus_mode: settings.get(name::CONSENSUS_MODE, "poa, pos or hybrid", |text| {
+                Mode::ALL.into_iter().find(|mode| mode.name() == text)
+            })?,
             genesis_file: settings.path(name::GENESIS_FILE)?.unwrap_or_else(|| "genesis.json".into()),
             validator_key_file: settings.path(name::VALIDATOR_KEY_FILE)?,
             first_start_file: settings.path(name::FIRST_START_FILE)?,
@@ -268,7 +270,7 @@ impl Config {
         if let Some(mode) = self.consensus_mode
             && mode != genesis.mode
         {
-            return wrong(name::CONSENSUS_MODE, mode_name(mode).into(), mode_name(genesis.mode).into());
+            return wrong(name::CONSENSUS_MODE, mode.name().into(), genesis.mode.name().into());
         }
         let expected = genesis.parameters.block_time_ms;
         match self.block_time.map(|time| time.as_millis()) {
@@ -293,12 +295,6 @@ impl Config {
             }
         }
         Ok(())
-    }
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Poa => "poa",
     }
 }
 

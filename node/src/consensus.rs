@@ -4,17 +4,19 @@ use crate::batches::{BatchPool, Batches};
 use crate::doctor::Doctor;
 use crate::events;
 use crate::executor::Command;
-use crate::gossip::{GossipEvent, GossipHandle};
+use crate::gossip::{GossipEvent, GossipHandle, Peers};
 use crate::lapse::{Lapse, Lapses};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::signer;
 use crate::storage::Storage;
 use crate::subscriptions::Subscriptions;
 use crate::sync::SyncEvent;
 use crate::view::Identity;
 use aitbc_core::consensus::input::Input;
-use aitbc_core::consensus::output::{Event, Halt, Output, Write};
+use aitbc_core::consensus::output::{Event, Halt, Output};
 use aitbc_core::consensus::{Core, VotingState};
+use aitbc_core::epoch::Sets;
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
@@ -45,10 +47,12 @@ pub struct Consensus {
     pub core: Core,
     /// Fixed facts.
     pub identity: Arc<Identity>,
-    /// Own index.
-    pub index: Index,
+    /// Of the epoch that the outputs being carried out are of; a step may end one.
+    pub sets: Sets,
     /// Consensus key: signs marks (A4).
     pub key: Arc<SecretKey>,
+    /// Its public half.
+    pub own: PublicKey,
     /// Channels to peers.
     pub gossip: GossipHandle,
     /// Incoming batches.
@@ -58,7 +62,7 @@ pub struct Consensus {
     /// Batches in the ledger, to answer requests.
     pub storage: Arc<dyn Storage>,
     /// Votes to sign and store.
-    pub writes: Outbox<Write>,
+    pub writes: Outbox<signer::Job>,
     /// Blocks to execute.
     pub executor: Outbox<Command>,
     /// Block sync.
@@ -84,7 +88,8 @@ impl Consensus {
     pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut gossip: mpsc::Receiver<GossipEvent>) {
         let mut outputs = Vec::new();
         let mut timer = None;
-        self.entered(self.core.epoch());
+        let (sets, roster) = (self.core.sets().clone(), self.core.roster().to_vec());
+        self.entered(sets, &roster);
         self.core.start(self.pulse.now(), &mut outputs);
         self.carry_out(&mut outputs, &mut timer);
         let mut burst = Vec::with_capacity(BURST);
@@ -192,7 +197,8 @@ impl Consensus {
     fn note_evidence(&self, evidence: &Evidence) {
         let class = evidence.class().map_or("none", Class::name);
         self.metrics.evidence.with_label_values(&[class]).inc();
-        let validator = self.identity.set.address(evidence.signer()).map(|address| address.to_string());
+        let set = self.sets.of(evidence.epoch());
+        let validator = set.and_then(|set| set.address(evidence.signer())).map(|address| address.to_string());
         warn!(
             validator,
             class,
@@ -264,7 +270,10 @@ impl Consensus {
     fn carry_out(&mut self, outputs: &mut Vec<Output>, timer: &mut Option<u64>) {
         for output in outputs.drain(..) {
             match output {
-                Output::Persist(write) => self.writes.push(write),
+                Output::Persist(write) => {
+                    let signer = self.index_in(self.sets.epoch).unwrap_or(Index::MAX);
+                    self.writes.push(signer::Job { write, signer });
+                }
                 Output::Execute { digest, candidate } => self.executor.push(Command::Execute { digest, candidate }),
                 Output::Finalized { blocks, cert } => {
                     self.note_final(&blocks, &cert);
@@ -278,7 +287,7 @@ impl Consensus {
                 }
                 Output::Announce { to, batch } => self.announce(to, &batch),
                 Output::Mark { to, asker, mark, seen } => self.send_mark(to, &asker, mark, seen),
-                Output::Entered { sets, .. } => self.entered(sets.epoch),
+                Output::Entered { sets, roster } => self.entered(sets, &roster),
                 Output::Timer(at) => *timer = Some(at),
                 Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
                 Output::Evidence(evidence) => self.note_evidence(&evidence),
@@ -301,7 +310,7 @@ impl Consensus {
     /// twice would cost more than it saves.
     fn announce(&self, to: Index, digest: &aitbc_core::hash::Hash) {
         if let Some(found) = self.pool.get(digest)
-            && found.batch.author == self.index
+            && self.index_in(found.batch.epoch) == Some(found.batch.author)
             && found.batch.encoded_len() <= ANNOUNCE_BYTES
         {
             self.send(to, &Message::Batch(Box::new((*found.batch).clone())));
@@ -325,18 +334,29 @@ impl Consensus {
         });
     }
 
-    /// An epoch has begun (E5); its validators are those of genesis still.
-    fn entered(&self, epoch: u64) {
-        self.pool.set_epoch(epoch);
+    /// An epoch has begun (E5): its validators, and those around it, may connect, and their batches are taken.
+    fn entered(&mut self, sets: Sets, roster: &[PublicKey]) {
+        let (epoch, current) = (sets.epoch, sets.current.clone());
+        self.gossip.follow(Peers::of(roster, &sets));
+        self.pool.enter(sets.clone());
+        self.sets = sets;
+        let own = self.index_in(epoch);
         self.pulse.epoch.store(epoch, Ordering::Relaxed);
         self.metrics.epoch.set(epoch as i64);
-        info!(epoch, "an epoch begins");
+        self.metrics.validators.set(current.len() as i64);
+        self.metrics.validator_weight.set(own.map_or(0, |own| current.weight(own)) as i64);
+        info!(epoch, validators = current.len(), member = own.is_some(), "an epoch begins");
+    }
+
+    /// Own index in the set of an epoch near this one.
+    fn index_in(&self, epoch: u64) -> Option<Index> {
+        self.sets.of(epoch).and_then(|set| set.index_of(&self.own))
     }
 
     /// Whether the others alone make a quorum; else only `recover --assume-clean` ends a quarantine (A5, A9).
     fn can_recover(&self) -> bool {
-        let set = &self.identity.set;
-        set.total_weight() - set.weight(self.index) >= set.quorum()
+        let (set, own) = (&self.sets.current, self.index_in(self.sets.epoch));
+        set.total_weight() - own.map_or(0, |own| set.weight(own)) >= set.quorum()
     }
 
     /// Tells everybody when this validator begins or ceases to vote.
@@ -392,13 +412,13 @@ impl Consensus {
                 }
             }
             Event::Missed { slot, leader, .. } => {
-                let address = self.identity.set.address(*leader).map(|a| a.to_string()).unwrap_or_default();
+                let address = self.sets.current.address(*leader).map(|a| a.to_string()).unwrap_or_default();
                 metrics.missed_slots.with_label_values(&[&address]).inc();
                 debug!(slot, leader = address, "slot passed without a block");
             }
             Event::Dropped { reason } => metrics.consensus_dropped.with_label_values(&[reason]).inc(),
         }
-        events::consensus(&self.subscriptions, &self.identity.set, metrics.height.get() as u64, event);
+        events::consensus(&self.subscriptions, &self.sets.current, metrics.height.get() as u64, event);
     }
 }
 

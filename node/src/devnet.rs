@@ -2,7 +2,7 @@
 
 use crate::shutdown;
 use aitbc_core::env;
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::key::SecretKey;
 use aitbc_core::params::Parameters;
 use aitbc_core::terms::{Coordinator, Terms};
@@ -17,6 +17,8 @@ use tokio::process::{Child, Command};
 
 /// Ports of validator i are the documented ones plus 100·i.
 const PORT_STEP: u16 = 100;
+/// Smallest units that each validator has at stake, in the modes that have stakes.
+const STAKE: u64 = 1_000_000;
 /// Units of the funded account, and of the faucet.
 const FUNDS: u64 = 1_000_000_000_000;
 /// Most units of one faucet request.
@@ -41,6 +43,8 @@ pub struct Options {
     pub port_offset: u16,
     /// Longest pause between blocks in milliseconds.
     pub block_time_ms: u64,
+    /// How validators are chosen; in modes pos and hybrid each begins with a stake.
+    pub mode: Mode,
 }
 
 /// Files of a validator.
@@ -109,14 +113,16 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
         }
         return Ok(genesis);
     }
+    let stake = if options.mode == Mode::Poa { 0 } else { STAKE };
     let genesis = Genesis {
         chain_id: "devnet".into(),
-        mode: Mode::Poa,
-        validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1 }).collect(),
+        mode: options.mode,
+        validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1, stake }).collect(),
         accounts: vec![GenesisAccount { address: account.public().address(), balance: FUNDS }],
         faucet: Some(Faucet { balance: FUNDS, max_amount: FAUCET_MAX }),
         receipts: Some(terms(&options.dir)?),
         parameters: Parameters { block_time_ms: options.block_time_ms, ..Parameters::default() },
+        staking: Staking::default(),
     };
     genesis.check()?;
     // A chain that is being made has no votes yet. Before genesis: what exists is not made again.

@@ -17,12 +17,11 @@ use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::record::{Record, RecordKey};
-use aitbc_core::staking::next_set;
 use aitbc_core::state::State;
 use aitbc_core::state_sync::SNAPSHOT_EVERY;
 use aitbc_core::sync;
@@ -112,6 +111,8 @@ pub struct Executor {
     tip: Hash,
     tip_state: State,
     tip_height: u64,
+    /// Of the epoch of the tip's child.
+    sets: Sets,
 }
 
 impl Executor {
@@ -149,6 +150,7 @@ impl Executor {
             tip: end.head.hash,
             tip_state: end.state.clone(),
             tip_height: end.head.height,
+            sets: end.sets.clone(),
         }
     }
 
@@ -172,11 +174,15 @@ impl Executor {
         }
         if digest == self.tip {
             // Block sync executed it and was faster than this order.
-            let head = &self.chain.borrow().head;
+            let head = self.chain.borrow().head.clone();
             let roots = Roots { state: head.state_root, results: head.results_root };
-            let set = self.set_after(self.tip_height, &self.tip_state);
+            let set = self.epochs().is_boundary(head.height).then(|| self.sets.next.clone());
             let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
             return;
+        }
+        if candidate.header.epoch != self.sets.epoch {
+            // Block sync has ended that epoch; the core hears of it.
+            return info!(%digest, epoch = candidate.header.epoch, "a block of another epoch is not executed any more");
         }
         let Some(state) = self.state_after(&candidate.header.parent) else {
             error!(%digest, parent = %candidate.header.parent, "asked to execute a block whose parent is not executed");
@@ -188,21 +194,24 @@ impl Executor {
         };
         let executed = self.apply(&state, &candidate.header, &batches);
         let roots = Roots { state: executed.state_root, results: executed.results_root };
-        let set = self.set_after(candidate.header.height, &executed.state);
+        let set = self.e1_set_after(candidate.header.height, &executed.state);
         self.done.insert(digest, Done { height: candidate.header.height, batches, executed });
         // Fails only while the node stops.
         let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
     }
 
-    /// **E1** What the state after the last block of an epoch decides.
-    fn set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
-        let epochs = Epochs::by(&self.identity.genesis.parameters);
-        let current = Arc::new(self.identity.set.clone());
-        epochs.is_boundary(height).then(|| next_set(state, epochs.of(height) + 2, &current))
+    fn epochs(&self) -> Epochs {
+        Epochs::by(&self.identity.genesis.parameters)
+    }
+
+    /// **E1** What the state after the last block of this epoch decides: the set of the epoch after the next.
+    fn e1_set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
+        let Sets { epoch, next, .. } = &self.sets;
+        self.epochs().is_boundary(height).then(|| state.elect(&self.rules, epoch.saturating_add(2), next))
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
-        ledger::execute(state, &self.rules, &Context::of(header, &self.identity.set), batches)
+        ledger::execute(state, &self.rules, &Context::of(header, &self.sets), batches)
     }
 
     fn state_after(&self, digest: &Hash) -> Option<State> {
@@ -299,7 +308,7 @@ impl Executor {
         fetched: Option<Vec<BatchWrite>>,
     ) {
         let header = &candidate.header;
-        let summary = summary(&self.identity, digest, header, &done.executed);
+        let summary = summary(&self.sets, digest, header, &done.executed);
         let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
         self.count(&summary, &rows);
         let receipts = receipt_rows(header, &done.batches, &done.executed);
@@ -307,12 +316,15 @@ impl Executor {
         self.pool.included(header.height, batches.iter().copied());
         self.tip = digest;
         self.tip_height = header.height;
+        self.sets = done.executed.state.sets_after(&self.rules, self.epochs(), &self.sets, header.height);
         let parent_state = Some(std::mem::replace(&mut self.tip_state, done.executed.state.clone()));
         if self.tip_height.is_multiple_of(SNAPSHOT_EVERY) {
             self.snapshots.keep(self.tip_height, self.tip_state.clone());
         }
+        let min_fee = done.executed.state.terms(&self.rules).min_fee;
         // Readers first see the state, then hear of it.
-        let snapshot = Snapshot { head: summary.clone(), state: done.executed.state, parent_state };
+        let (state, sets) = (done.executed.state, self.sets.clone());
+        let snapshot = Snapshot { head: summary.clone(), state, parent_state, sets };
         self.chain.send_replace(Arc::new(snapshot));
         events::block_final(&self.subscriptions, &summary);
         events::transactions_final(&self.subscriptions, &rows);
@@ -329,7 +341,8 @@ impl Executor {
             state_root: summary.state_root,
             results_root: summary.results_root,
         };
-        let block = FinalBlock { height: summary.height, results: done.executed.results, changed, rows, batches };
+        let (height, results) = (summary.height, done.executed.results);
+        let block = FinalBlock { height, results, changed, rows, batches, min_fee };
         // Either fails only while the node stops; the ledger of another start has the block by sync.
         let _ = self.outcomes.blocking_send(block);
         if self.commits.blocking_send(job).is_err() {
@@ -362,15 +375,15 @@ pub fn tip(head: &BlockSummary) -> Tip {
     }
 }
 
-/// A block in a few words.
-pub fn summary(identity: &Identity, digest: Hash, header: &Header, executed: &Executed) -> BlockSummary {
+/// A block in a few words; `sets` are those of its epoch.
+fn summary(sets: &Sets, digest: Hash, header: &Header, executed: &Executed) -> BlockSummary {
     BlockSummary {
         height: header.height,
         slot: header.slot,
         hash: digest,
         parent_hash: header.parent,
         time_ms: header.time_ms,
-        proposer: identity.set.address(header.proposer),
+        proposer: sets.current.address(header.proposer),
         tx_count: header.tx_count(),
         state_root: executed.state_root,
         results_root: executed.results_root,
@@ -407,3 +420,6 @@ pub fn receipt_rows(header: &Header, batches: &[VerifiedBatch], executed: &Execu
     };
     (0..).zip(executed.results.iter().zip(txs)).filter_map(row).collect()
 }
+
+#[cfg(test)]
+mod tests;

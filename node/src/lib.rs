@@ -50,5 +50,7 @@ pub mod storage;
 pub mod subscriptions;
 pub mod sync;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 pub mod view;

@@ -19,6 +19,9 @@ pub enum SubmitError {
     /// The pool refuses it.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The own key validates neither in this epoch nor in the next one: nobody would ever see the transaction.
+    #[error("this node is no validator of this epoch: send it to one of those that GET /rpc/validators lists")]
+    NotValidator,
     /// The queue before the verifier is full.
     #[error("the node has more transactions waiting than it can verify")]
     Busy,

@@ -76,6 +76,10 @@ metrics! {
     frontier_slot: gauge "blockchain_frontier_slot";
     /// Epoch whose slots these are; its validators are fixed.
     epoch: gauge "blockchain_epoch";
+    /// How many validators it has.
+    validators: gauge "blockchain_validators";
+    /// The own voting power in it; 0: this node follows.
+    validator_weight: gauge "blockchain_validator_weight";
     /// Slot of the highest Final certificate.
     final_slot: gauge "blockchain_final_slot";
     /// Height of the last block that this validator helped to finalize.

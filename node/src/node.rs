@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
-use crate::gossip::{Gossip, GossipConfig, GossipHandle};
+use crate::gossip::{Gossip, GossipConfig, GossipHandle, Peers};
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::prune::{self, Prune};
@@ -33,7 +33,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::consensus::{Config as CoreConfig, Core};
 use aitbc_core::env::exit;
-use aitbc_core::epoch::{Epochs, Sets};
+use aitbc_core::epoch::Epochs;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
@@ -152,10 +152,9 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     node.await.unwrap_or_else(|cause| Err(NodeError::Start { what: "run the node", cause: cause.to_string() }))
 }
 
-/// The key and what genesis says of it.
+/// The key and the chain.
 struct Own {
     key: Arc<SecretKey>,
-    index: aitbc_core::validators::Index,
     identity: Arc<Identity>,
 }
 
@@ -186,11 +185,12 @@ fn own(config: &Config) -> Result<Own, NodeError> {
         )));
     }
     let set = genesis.validator_set().map_err(|cause| wrong(format!("GENESIS_FILE: {cause}")))?;
-    let index = set
-        .index_of(&key.public())
-        .ok_or_else(|| wrong(format!("{address} is not a validator of genesis: use one of its keys")))?;
-    let identity = Identity { chain: genesis.hash(), genesis, set, key: Some(key.public()) };
-    Ok(Own { key: Arc::new(key), index, identity: Arc::new(identity) })
+    if set.index_of(&key.public()).is_none() {
+        info!(%address, "no validator of genesis: follows the chain until it is one of an epoch");
+    }
+    let (chain, key) = (genesis.hash(), Arc::new(key));
+    let identity = Identity { chain, genesis, genesis_set: Arc::new(set), key: Some(key.public()) };
+    Ok(Own { key, identity: Arc::new(identity) })
 }
 
 /// What everything else stands on: the database with the lease taken, and where the chain goes on.
@@ -358,7 +358,8 @@ async fn run_once(config: &Config, metrics: &Arc<Metrics>, shutdown: &Shutdown) 
 async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<Running, NodeError> {
     let Ground { own, metrics, storage, generation, rules, start } = ground;
     let identity = own.identity.clone();
-    let height = start.snapshot.head.height;
+    let (height, sets) = (start.snapshot.head.height, start.snapshot.sets.clone());
+    let own_key = own.key.public();
 
     let (chain_sender, chain) = watch::channel(Arc::new(start.snapshot));
     let (status_sender, status) = watch::channel(Arc::new(NodeStatus::default()));
@@ -377,13 +378,19 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let (sync_sender, sync_events) = mpsc::channel(sync::QUEUE);
     let subscriptions = Subscriptions::default();
     let pulse = Arc::new(Pulse::default());
-    let pool = Arc::new(BatchPool::default());
+    let pool = Arc::new(BatchPool::new(sets.clone()));
     let snapshots = Arc::new(Snapshots::default());
     // Until the next one that all keep: on an idle chain that takes long.
     if height > 0 {
         snapshots.keep(height, chain.borrow().state.clone());
     }
-    let set = Arc::new(identity.set.clone());
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|cause| NodeError::Start { what: "get randomness from the system", cause: cause.to_string() })?;
+    let (parameters, seed) = (identity.genesis.parameters.clone(), u64::from_le_bytes(seed));
+    let roster = sets.current.members().iter().map(|member| member.key).collect();
+    let core_config = CoreConfig::at(identity.chain, own_key, sets.clone(), roster, parameters, seed);
+    let core = Core::new(core_config, start.recovered, pulse.now());
     let verifier = Verifier::new(None, metrics.clone())
         .map_err(|cause| NodeError::Start { what: "start the verifier's threads", cause: chain_of(&cause) })?;
     let verifier = Arc::new(verifier);
@@ -393,7 +400,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             listen: config.p2p,
             peers: config.peers.clone(),
             chain: identity.chain,
-            set: set.clone(),
+            allowed: Peers::of(core.roster(), &sets),
             key: own.key.clone(),
             generation,
             metrics: metrics.clone(),
@@ -405,7 +412,6 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
 
     let batches = Batches::start(
         identity.chain,
-        set.clone(),
         pool.clone(),
         verifier.clone(),
         storage.clone(),
@@ -415,7 +421,6 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let signer = Signer {
         key: own.key.clone(),
         chain: identity.chain,
-        index: own.index,
         storage: storage.clone(),
         metrics: metrics.clone(),
         failed: failed.clone(),
@@ -461,11 +466,13 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         tokio::spawn(Prune { storage, keep, stored: stored.clone(), metrics }.run());
     }
 
+    let min_fee = chain.borrow().state.terms(&rules).min_fee;
+    let mut pending = Pool::new(rules, Limits { bytes: config.mempool_max_bytes, ..Limits::default() });
+    pending.set_min_fee(min_fee);
     let mempool = mempool::start(
         mempool::Parts {
             chain: identity.chain,
             key: own.key.clone(),
-            index: own.index,
             epochs: Epochs::by(&identity.genesis.parameters),
             generation,
             pulse: pulse.clone(),
@@ -476,14 +483,13 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             subscriptions: subscriptions.clone(),
             metrics: metrics.clone(),
         },
-        Pool::new(rules, Limits { bytes: config.mempool_max_bytes, ..Limits::default() }),
+        pending,
         outcomes,
     );
 
     let heights = Arc::new(Heights::default());
     let sync = Sync {
         identity: identity.clone(),
-        index: own.index,
         chain: chain.clone(),
         storage: storage.clone(),
         gossip: gossip.clone(),
@@ -501,22 +507,13 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     };
     tokio::spawn(sync.run(sync_events));
 
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed)
-        .map_err(|cause| NodeError::Start { what: "get randomness from the system", cause: cause.to_string() })?;
     let (doctor, examined) = Doctor::new(metrics.clone());
-    let parameters = identity.genesis.parameters.clone();
-    // The validators are the same in all epochs.
-    let epoch = Epochs::by(&parameters).after(start.recovered.tip.height);
-    let sets = Sets { epoch, ..Sets::genesis(set.clone()) };
-    let roster = set.members().iter().map(|member| member.key).collect();
-    let own_key = own.key.public();
-    let core_config = CoreConfig::at(identity.chain, own_key, sets, roster, parameters, u64::from_le_bytes(seed));
     let consensus = Consensus {
-        core: Core::new(core_config, start.recovered, pulse.now()),
+        core,
         identity: identity.clone(),
-        index: own.index,
+        sets,
         key: own.key.clone(),
+        own: own_key,
         gossip: gossip.clone(),
         batches,
         pool,
@@ -536,8 +533,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
 
     tokio::spawn(
         StatusTask {
-            identity: identity.clone(),
-            index: own.index,
+            key: own_key,
             chain: chain.clone(),
             storage: storage.clone(),
             gossip: gossip.clone(),

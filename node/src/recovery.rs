@@ -10,7 +10,7 @@ use aitbc_core::batch::VerifiedBatch;
 use aitbc_core::block::{Block, Seal};
 use aitbc_core::codec;
 use aitbc_core::consensus::input::Recovered;
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
@@ -67,6 +67,14 @@ pub enum RecoveryError {
         /// The head.
         head: u64,
     },
+    /// The state does not say who validates (E1).
+    #[error(
+        "the state at height {height} does not hold the validators of its epochs: it is damaged or of another build"
+    )]
+    Sets {
+        /// Applied height.
+        height: u64,
+    },
 }
 
 /// What a start knows besides the database.
@@ -100,7 +108,7 @@ pub async fn recover(
     p10_seal(storage, identity, &mut ledger).await?;
     let memory = a1_memory(storage, ledger.memory.clone(), lease.first_start).await?;
     let head = ledger.head.as_ref().map_or(0, |b| b.candidate.header.height);
-    let mut end = load_state(storage, identity).await?;
+    let mut end = load_state(storage, identity, rules).await?;
     if end.head.height > head {
         // Cannot happen: the state is written after the ledger. It would mean a restored ledger.
         return Err(RecoveryError::Hole { height: end.head.height, head });
@@ -128,7 +136,7 @@ async fn p10_seal(
     identity: &Identity,
     ledger: &mut LedgerSnapshot,
 ) -> Result<(), StorageError> {
-    let epochs = Epochs::by(&identity.genesis.parameters);
+    let epochs = epochs(identity);
     let head = ledger.head.as_ref().map_or(0, |block| block.candidate.header.height);
     let Some(before) = epochs.after(head).checked_sub(1) else { return Ok(()) };
     if ledger.seals.iter().any(|seal| seal.header.epoch == before) {
@@ -233,7 +241,13 @@ async fn named_below(storage: &Arc<dyn Storage>, lowest: u64, head: u64) -> Resu
 }
 
 /// The state as applied, or genesis.
-async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<Snapshot, RecoveryError> {
+async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rules) -> Result<Snapshot, RecoveryError> {
+    let at_genesis = |state: State, root| Snapshot {
+        head: genesis_summary(identity, root),
+        state,
+        parent_state: None,
+        sets: Sets::genesis(identity.genesis_set.clone()),
+    };
     let Some(applied) = applied(storage).await? else {
         let state = State::from_genesis(&identity.genesis);
         let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
@@ -243,7 +257,7 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
         storage
             .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions, receipts })
             .await?;
-        return Ok(Snapshot { head: genesis_summary(identity, state_root), state, parent_state: None });
+        return Ok(at_genesis(state, state_root));
     };
     let state = applied.state();
     let found = state.root();
@@ -251,12 +265,14 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity) -> Result<S
         return Err(RecoveryError::StateRoot { height: applied.height, found, expected: applied.state_root });
     }
     if applied.height == 0 {
-        return Ok(Snapshot { head: genesis_summary(identity, found), state, parent_state: None });
+        return Ok(at_genesis(state, found));
     }
     let stored = storage.block(applied.height).await?;
     let Some(stored) = stored else { return Err(RecoveryError::Hole { height: applied.height, head: 0 }) };
-    let head = stored_summary(identity, &stored, applied.state_root, applied.results_root);
-    Ok(Snapshot { head, state, parent_state: None })
+    let sets = state.sets(rules, epochs(identity), &identity.genesis_set, applied.height);
+    let Some(sets) = sets else { return Err(RecoveryError::Sets { height: applied.height }) };
+    let head = stored_summary(&sets, &stored, applied.state_root, applied.results_root);
+    Ok(Snapshot { head, state, parent_state: None, sets })
 }
 
 /// Executes some blocks beyond `end` and applies them, all in one transaction: of one each, most of the time is commits.
@@ -281,22 +297,28 @@ async fn replay(
         if (header.parent_state_root, header.parent_results_root) != (end.head.state_root, end.head.results_root) {
             return Err(RecoveryError::Diverged { height: end.head.height });
         }
-        let (executed, transactions, receipts) = execute(identity, rules, &end.state, &block);
-        let summary = stored_summary(identity, &stored, executed.state_root, executed.results_root);
+        let (executed, transactions, receipts) = execute(identity, rules, &end, &block);
+        let summary = stored_summary(&end.sets, &stored, executed.state_root, executed.results_root);
+        let sets = executed.state.sets_after(rules, epochs(identity), &end.sets, header.height);
         let accounts = executed.changed.iter().map(|(address, a)| (*address, a.balance, a.nonce)).collect();
         let (height, records) = (header.height, executed.changed_records);
         let (state_root, results_root) = (executed.state_root, executed.results_root);
         folded.add(StateWrite { height, state_root, results_root, accounts, records, transactions, receipts });
-        end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state) };
+        end = Snapshot { head: summary, state: executed.state, parent_state: Some(end.state), sets };
     }
     storage.apply_state(folded.into_write()).await?;
     Ok(end)
 }
 
+fn epochs(identity: &Identity) -> Epochs {
+    Epochs::by(&identity.genesis.parameters)
+}
+
+/// Executes a block on the end of the chain.
 fn execute(
     identity: &Identity,
     rules: &Rules,
-    state: &State,
+    end: &Snapshot,
     block: &Block,
 ) -> (Executed, Vec<TransactionRow>, Vec<ReceiptRow>) {
     let verified: Vec<VerifiedBatch> = block
@@ -306,7 +328,7 @@ fn execute(
         // The ledger holds verified batches only.
         .map(|(b, r)| VerifiedBatch::trusted(Arc::new(b.clone()), r.digest, &identity.chain))
         .collect();
-    let executed = ledger::execute(state, rules, &Context::of(&block.header, &identity.set), &verified);
+    let executed = ledger::execute(&end.state, rules, &Context::of(&block.header, &end.sets), &verified);
     let transactions = transaction_rows(block.header.height, &verified, &executed.results);
     let receipts = receipt_rows(&block.header, &verified, &executed);
     (executed, transactions, receipts)
@@ -352,7 +374,8 @@ fn genesis_summary(identity: &Identity, state_root: Hash) -> BlockSummary {
     }
 }
 
-fn stored_summary(identity: &Identity, stored: &StoredBlock, state_root: Hash, results_root: Hash) -> BlockSummary {
+/// `sets` are those of the block's epoch or of the one after it.
+fn stored_summary(sets: &Sets, stored: &StoredBlock, state_root: Hash, results_root: Hash) -> BlockSummary {
     let header = &stored.candidate.header;
     BlockSummary {
         height: header.height,
@@ -360,9 +383,12 @@ fn stored_summary(identity: &Identity, stored: &StoredBlock, state_root: Hash, r
         hash: stored.digest,
         parent_hash: header.parent,
         time_ms: header.time_ms,
-        proposer: identity.set.address(header.proposer),
+        proposer: sets.of(header.epoch).and_then(|set| set.address(header.proposer)),
         tx_count: header.tx_count(),
         state_root,
         results_root,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,14 @@ use tracing::error;
 
 /// Writes waiting for the database. The core has at most two open a slot and waits for each.
 pub const QUEUE: usize = 256;
+/// A write of the core, with the own index in the set of its epoch.
+pub struct Job {
+    /// What to write.
+    pub write: Write,
+    /// Signs votes; [`Index::MAX`] where the own key is no member, which votes for nothing.
+    pub signer: Index,
+}
+
 /// Writes that share a commit.
 const GROUP: usize = 64;
 
@@ -23,8 +31,6 @@ pub struct Signer {
     pub key: Arc<SecretKey>,
     /// Genesis hash.
     pub chain: Hash,
-    /// Own index in the set.
-    pub index: Index,
     /// Where votes become durable.
     pub storage: Arc<dyn Storage>,
     /// Commit times.
@@ -35,32 +41,32 @@ pub struct Signer {
 
 impl Signer {
     /// Serves writes until the channel closes; answers each with `Durable` or `WriteFailed`.
-    pub async fn run(self, mut writes: mpsc::Receiver<Write>, core: mpsc::Sender<Input>) {
+    pub async fn run(self, mut writes: mpsc::Receiver<Job>, core: mpsc::Sender<Input>) {
         let mut group = Vec::with_capacity(GROUP);
         while writes.recv_many(&mut group, GROUP).await > 0 {
             let mut votes = Vec::new();
             let mut certs = Vec::new();
             let mut memories = Vec::new();
             let mut seals = Vec::new();
-            for write in group.drain(..) {
+            for Job { write, signer } in group.drain(..) {
                 match write.rows {
                     Rows::FinalCert { cert } => certs.push((write.id, cert)),
                     Rows::Seal { seal } => seals.push((write.id, *seal)),
                     Rows::Memory { memory, generation } => memories.push((write.id, memory, generation)),
                     Rows::Notar { statement, candidate } => {
-                        let mut row = self.sign(statement);
+                        let mut row = self.sign(statement, signer);
                         let mut candidate = *candidate;
                         // The own proposal is signed by this very vote (F6); a block proposed again keeps its first signature (E4).
-                        if candidate.header.proposer == self.index && candidate.header.slot == statement.slot {
+                        if candidate.header.proposer == signer && candidate.header.slot == statement.slot {
                             candidate.signature = row.vote.signature;
                         }
                         row.candidate = Some(candidate);
                         votes.push((write.id, row));
                     }
                     Rows::Final { statement, cert } => {
-                        votes.push((write.id, VoteWrite { cert: Some(cert), ..self.sign(statement) }));
+                        votes.push((write.id, VoteWrite { cert: Some(cert), ..self.sign(statement, signer) }));
                     }
-                    Rows::Skip { statement } => votes.push((write.id, self.sign(statement))),
+                    Rows::Skip { statement } => votes.push((write.id, self.sign(statement, signer))),
                 }
             }
             let mut answers = self.commit(votes, certs).await;
@@ -80,8 +86,8 @@ impl Signer {
         }
     }
 
-    fn sign(&self, statement: Statement) -> VoteWrite {
-        let vote = Vote::sign(statement, &self.chain, self.index, &self.key);
+    fn sign(&self, statement: Statement, signer: Index) -> VoteWrite {
+        let vote = Vote::sign(statement, &self.chain, signer, &self.key);
         VoteWrite { vote, candidate: None, cert: None }
     }
 

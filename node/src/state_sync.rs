@@ -13,6 +13,7 @@ use crate::view::Identity;
 use aitbc_core::block::{Candidate, Header};
 use aitbc_core::codec;
 use aitbc_core::consensus::output::Halt;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Signature;
 use aitbc_core::message::{self, Headers, MAX_HEADERS, MAX_MESSAGE_BYTES};
@@ -156,6 +157,10 @@ impl Attempts {
         (self.running, self.bars) = (None, bars);
         self.retry_at = Instant::now() + RETRY;
         self.over = outcome.as_ref().map_or_else(|cause| cause.halt().is_some(), |_| true);
+        if let Err(FetchError::GivenUp(GivenUp::OtherSet)) = outcome {
+            // Nor would any later one be proven.
+            self.lag = None;
+        }
         outcome
     }
 }
@@ -216,6 +221,8 @@ impl FetchError {
 pub struct StateFetch {
     /// Fixed facts.
     pub identity: Arc<Identity>,
+    /// The sets of the epoch of the block after the own last one.
+    pub sets: Sets,
     /// Where it goes.
     pub storage: Arc<dyn Storage>,
     /// Channels to peers.
@@ -239,7 +246,8 @@ impl StateFetch {
         clock: Instant,
     ) -> (Bars, Result<u64, FetchError>) {
         let started = clock.elapsed().as_millis() as u64;
-        let mut plan = StateSync::new(self.identity.chain, self.identity.set.clone(), self.above, bars, started);
+        let known = (self.sets.clone(), Epochs::by(&self.identity.genesis.parameters));
+        let mut plan = StateSync::new(self.identity.chain, known, self.above, bars, started);
         let fetched = self.fetch(&mut plan, answers, &asked, clock).await;
         let bars = plan.into_bars();
         let outcome = match fetched {
@@ -260,7 +268,7 @@ impl StateFetch {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut told = Instant::now();
         loop {
-            plan.on_channels(&self.gossip.connected());
+            plan.on_channels(&self.channels());
             let best = *self.best.borrow();
             for (peer, ask) in plan.next(now(), best)? {
                 debug!(peer, ?ask, "asking for a part of a snapshot");
@@ -278,6 +286,14 @@ impl StateFetch {
                 return Ok(fetched);
             }
         }
+    }
+
+    /// Peers with an open channel, and their weights in the present set; of strangers 0.
+    fn channels(&self) -> Vec<(Index, u64)> {
+        let set = &self.sets.current;
+        let index_of = |peer| set.index_of(&self.gossip.key_of(peer)?);
+        let weight = |peer| index_of(peer).map_or(0, |index| set.weight(index));
+        self.gossip.connected().into_iter().map(|peer| (peer, weight(peer))).collect()
     }
 
     fn tell(&self, plan: &StateSync, told: &mut Instant) {
@@ -485,6 +501,13 @@ mod tests {
         assert_eq!(attempts.due(Instant::now(), 5, 100, None), None);
         assert!(attempts.due(Instant::now() + RETRY, 5, 100, None).is_some());
         assert!(after(Ok(9)).await.0.active(), "the node starts anew");
+    }
+
+    #[tokio::test]
+    async fn where_the_validators_are_others_by_now_no_snapshot_is_looked_for_again() {
+        let (mut attempts, _) = after(Err(GivenUp::OtherSet.into())).await;
+        assert!(!attempts.active(), "blocks are taken");
+        assert_eq!(attempts.due(Instant::now() + 10 * RETRY, 5, 1_000_000, None), None);
     }
 
     #[tokio::test]

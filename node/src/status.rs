@@ -6,12 +6,14 @@ use crate::pulse::Pulse;
 use crate::shutdown::Shutdown;
 use crate::storage::{Storage, StorageError};
 use crate::sync::Heights;
-use crate::view::{Identity, NodeStatus, PeerInfo, Snapshot};
+use crate::view::{NodeStatus, PeerInfo, Snapshot};
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
+use aitbc_core::epoch::Sets;
+use aitbc_core::key::PublicKey;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::credible_height;
-use aitbc_core::validators::Index;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,10 +31,8 @@ const CAUGHT_UP_WITHIN: u64 = 5;
 
 /// What the task looks at.
 pub struct StatusTask {
-    /// Fixed facts.
-    pub identity: Arc<Identity>,
-    /// Own index.
-    pub index: Index,
+    /// Own consensus key.
+    pub key: PublicKey,
     /// Own end of the chain.
     pub chain: watch::Receiver<Arc<Snapshot>>,
     /// Database to ping.
@@ -107,14 +107,16 @@ impl StatusTask {
     }
 
     fn look(&self, database_ready: bool, stopping: bool) -> NodeStatus {
-        let head = self.chain.borrow().head.clone();
-        let peers = self.peers();
+        let snapshot = self.chain.borrow().clone();
+        let (head, sets) = (&snapshot.head, &snapshot.sets);
+        let peers = self.peers(sets);
         let connected = peers.iter().filter(|peer| peer.connected).count();
         self.metrics.network_peers.set(connected as i64);
         self.metrics.runtime_tasks.set(tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64);
-        let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
+        let told = peers.iter().map(|peer| (peer.public_key, peer.height)).chain([(self.key, head.height)]);
+        let told = told.filter_map(|(key, height)| Some((sets.current.index_of(&key)?, height)));
         // By the word of more than the faulty: one liar makes nobody unready.
-        let credible = credible_height(&self.identity.set, told.chain([(self.index, head.height)]));
+        let credible = credible_height(&sets.current, told);
         let best_peer_height = credible.max(head.height);
         let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
         let state_sync = *self.state_sync.borrow();
@@ -150,22 +152,25 @@ impl StatusTask {
         }
     }
 
-    fn peers(&self) -> Vec<PeerInfo> {
+    /// The members of this epoch's set, then who only was one or will be one.
+    fn peers(&self, sets: &Sets) -> Vec<PeerInfo> {
         let connected = self.gossip.connected();
-        let members = self.identity.set.members().iter().enumerate();
-        members
-            .filter(|(index, _)| *index != usize::from(self.index))
-            .map(|(index, member)| {
-                let seen = self.heights.get(index as Index);
-                PeerInfo {
-                    address: member.key.address(),
-                    public_key: member.key,
-                    weight: member.weight,
-                    connected: connected.contains(&(index as Index)),
-                    height: seen.map_or(0, |(height, _)| height),
-                    last_seen_ms: seen.map(|(_, at)| at),
-                }
-            })
-            .collect()
+        let others = sets.previous.members().iter().chain(sets.next.members()).map(|member| member.key);
+        let others: BTreeSet<PublicKey> = others.filter(|key| sets.current.index_of(key).is_none()).collect();
+        let members = sets.current.members().iter().map(|member| (member.key, member.weight));
+        let all = members.chain(others.into_iter().map(|key| (key, 0))).filter(|(key, _)| *key != self.key);
+        let info = |(public_key, weight): (PublicKey, u32)| {
+            let peer = self.gossip.number_of(&public_key);
+            let seen = peer.and_then(|peer| self.heights.get(peer));
+            PeerInfo {
+                address: public_key.address(),
+                public_key,
+                weight,
+                connected: peer.is_some_and(|peer| connected.contains(&peer)),
+                height: seen.map_or(0, |(height, _)| height),
+                last_seen_ms: seen.map(|(_, at)| at),
+            }
+        };
+        all.map(info).collect()
     }
 }

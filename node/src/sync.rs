@@ -18,13 +18,13 @@ use crate::view::{Identity, Snapshot};
 use aitbc_core::block::Header;
 use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::consensus::output::Halt;
-use aitbc_core::consensus::verify::Ed25519;
+use aitbc_core::consensus::verify::{Ed25519, Verify};
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
+use aitbc_core::key::PublicKey;
 use aitbc_core::light::Anchor;
 use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES, Message};
 use aitbc_core::record::RecordKey;
-use aitbc_core::staking::next_set;
 use aitbc_core::state::chunk::CHUNK_BYTES;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::{FinalBlock, Planner, credible_height, reply, verify_blocks};
@@ -154,8 +154,6 @@ impl Heights {
 pub struct Sync {
     /// Fixed facts.
     pub identity: Arc<Identity>,
-    /// Own index.
-    pub index: Index,
     /// Own end of the chain.
     pub chain: watch::Receiver<Arc<Snapshot>>,
     /// For answers.
@@ -212,11 +210,21 @@ struct Fetching {
     runs: mpsc::Sender<Run>,
     /// When it was last said that nobody keeps the next block.
     told_ms: Option<u64>,
+    /// Decides signatures, and the set whose keys it has prepared.
+    verifier: (Arc<ValidatorSet>, Arc<dyn Verify>),
 }
 
 impl Fetching {
-    fn new(front: Anchor, runs: mpsc::Sender<Run>) -> Fetching {
-        Fetching { planner: Planner::new(), started: Instant::now(), front, stage: Stage::Idle, runs, told_ms: None }
+    fn new(front: Anchor, set: &Arc<ValidatorSet>, runs: mpsc::Sender<Run>) -> Fetching {
+        Fetching {
+            planner: Planner::new(),
+            started: Instant::now(),
+            front,
+            stage: Stage::Idle,
+            runs,
+            told_ms: None,
+            verifier: (set.clone(), Arc::new(Ed25519::new(set))),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -265,27 +273,36 @@ impl Fetching {
         }
     }
 
-    /// Begins to verify the answer that continues the front, if it is here and its turn.
-    fn verify_next(&mut self, identity: &Arc<Identity>, verifier: &Arc<Ed25519>) {
+    /// Begins to verify the answer that continues the front, if it is here and its turn. `sets` are those that the executed
+    /// blocks decide: where an epoch ends, the next one waits until its last block is executed (E1).
+    fn verify_next(&mut self, identity: &Arc<Identity>, sets: &Sets) {
         let front = self.front;
-        let idle = matches!(self.stage, Stage::Idle);
+        let epochs = Epochs::by(&identity.genesis.parameters);
+        let idle = matches!(self.stage, Stage::Idle) && epochs.after(front.height) == sets.epoch;
         let Some(answer) = idle.then(|| self.planner.take(front.height)).flatten() else { return };
-        let (identity, verifier, peer) = (identity.clone(), verifier.clone(), answer.peer);
+        let verifier = self.verifier_of(&sets.current);
+        let (identity, sets, peer) = (identity.clone(), sets.clone(), answer.peer);
         let verify = move || {
             let cert = answer.cert.clone();
-            let epochs = Epochs::by(&identity.genesis.parameters);
-            // The validators are the same in all epochs.
-            let sets = Sets { epoch: epochs.after(front.height), ..Sets::genesis(Arc::new(identity.set.clone())) };
             let blocks = verify_blocks(&*verifier, &identity.chain, (&sets, epochs), &front, answer);
             Ok(Run { blocks: blocks.map_err(|cause| cause.to_string())?, cert })
         };
         self.stage = Stage::Verifying(peer, tokio::task::spawn_blocking(verify));
     }
 
+    /// With the keys of a set prepared, as long as it is the same.
+    fn verifier_of(&mut self, set: &Arc<ValidatorSet>) -> Arc<dyn Verify> {
+        let (prepared, verifier) = &mut self.verifier;
+        if prepared != set {
+            (*prepared, *verifier) = (set.clone(), verifier.prepared(set));
+        }
+        verifier.clone()
+    }
+
     /// Says now and then that the peers have deleted what is missing here: nothing but another peer helps.
-    fn tell_out_of_reach(&mut self, set: &ValidatorSet, gauge: &IntGauge) {
+    fn tell_out_of_reach(&mut self, set: &ValidatorSet, index_of: impl Fn(Index) -> Option<Index>, gauge: &IntGauge) {
         let now = self.now_ms();
-        let lowest = self.planner.out_of_reach(now, set);
+        let lowest = self.planner.out_of_reach(now, set, index_of);
         gauge.set(i64::from(lowest.is_some()));
         if self.told_ms.is_some_and(|at| now < at + TELL_EVERY_MS) {
             return;
@@ -312,8 +329,8 @@ impl Sync {
             chain: self.chain.clone(),
         };
         tokio::spawn(apply.run(waiting));
-        let verifier = Arc::new(Ed25519::new(&self.identity.set));
-        let mut fetching = Fetching::new(self.own_end(), runs);
+        let mut fetching = Fetching::new(self.own_end(), &self.sets().current, runs);
+        let mut executed = self.chain.clone();
         let mut attempts = Attempts::new(self.state_sync_lag);
         let (best, _) = watch::channel(0);
         let blocks = Serving::new(ANSWERING, u64::MAX);
@@ -326,6 +343,7 @@ impl Sync {
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },
+                changed = executed.changed() => if changed.is_err() { return },
                 end = attempts.ended() => self.after_attempt(end),
                 _ = look.tick() => self.look(&mut fetching, &mut attempts, &best),
             }
@@ -337,28 +355,38 @@ impl Sync {
             if own.height > fetching.front.height {
                 fetching.front = own;
             }
-            fetching.verify_next(&self.identity, &verifier);
+            fetching.verify_next(&self.identity, &self.sets());
             self.ask(&mut fetching);
         }
     }
 
     fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts, best: &watch::Sender<u64>) {
         let own = self.chain.borrow().head.height;
-        let height = self.best_height(own);
+        let sets = self.sets();
+        let height = self.best_height(&sets.current, own);
         best.send_replace(height);
-        if let Some(above) = attempts.due(Instant::now(), own, height, fetching.planner.deleted(&self.identity.set)) {
+        let deleted = fetching.planner.deleted(&sets.current, |peer| self.index_in(&sets.current, peer));
+        if let Some(above) = attempts.due(Instant::now(), own, height, deleted) {
             let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
             let (best, progress) = (best.subscribe(), self.progress.clone());
-            attempts.begin(StateFetch { identity, storage, gossip, above, best, progress });
+            attempts.begin(StateFetch { identity, sets, storage, gossip, above, best, progress });
         } else if !attempts.active() {
-            fetching.tell_out_of_reach(&self.identity.set, &self.metrics.sync_out_of_reach);
+            let index_of = |peer| self.index_in(&sets.current, peer);
+            fetching.tell_out_of_reach(&sets.current, index_of, &self.metrics.sync_out_of_reach);
         }
     }
 
     /// What more than the faulty say of the chain's height: one liar makes nobody give up blocks.
-    fn best_height(&self, own: u64) -> u64 {
-        let told = (0..self.identity.set.len() as Index).filter_map(|peer| Some((peer, self.heights.get(peer)?.0)));
-        credible_height(&self.identity.set, told.chain([(self.index, own)]))
+    fn best_height(&self, set: &ValidatorSet, own: u64) -> u64 {
+        let of_peer = |key: &PublicKey| Some(self.heights.get(self.gossip.number_of(key)?)?.0);
+        let of_key = |key: &PublicKey| if self.identity.key == Some(*key) { Some(own) } else { of_peer(key) };
+        let told = (0..).zip(set.members()).filter_map(|(index, member)| Some((index, of_key(&member.key)?)));
+        credible_height(set, told)
+    }
+
+    /// Index of a peer in a set.
+    fn index_in(&self, set: &ValidatorSet, peer: Index) -> Option<Index> {
+        set.index_of(&self.gossip.key_of(peer)?)
     }
 
     fn after_attempt(&self, end: Result<u64, FetchError>) {
@@ -375,6 +403,11 @@ impl Sync {
                 self.halted.send_replace(halt);
             }
         }
+    }
+
+    /// Of the epoch of the next block to execute.
+    fn sets(&self) -> Sets {
+        self.chain.borrow().sets.clone()
     }
 
     fn own_end(&self) -> Anchor {
@@ -538,11 +571,7 @@ impl Apply {
         let snapshot = self.chain.borrow();
         let ends =
             epochs.is_boundary(header.height) && tip.digest == header.digest() && snapshot.head.hash == tip.digest;
-        let current = Arc::new(self.identity.set.clone());
-        ends.then(|| {
-            let set = next_set(&snapshot.state, epochs.of(header.height) + 2, &current);
-            Box::new(Boundary { header, set })
-        })
+        ends.then(|| Box::new(Boundary { header, set: snapshot.sets.next.clone() }))
     }
 
     async fn apply(&self, run: Run) -> Result<(), ApplyError> {
@@ -550,8 +579,10 @@ impl Apply {
         let batches = run.blocks.iter().flat_map(|block| &block.batches);
         let included = batches.map(|b| (b.digest, b.batch.expiry_height)).collect();
         let evidence = run.blocks.iter().map(|block| &block.header.evidence);
+        // All blocks of a run are of one epoch, and not executed yet.
+        let sets = self.chain.borrow().sets.clone();
         let nullifiers =
-            evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, |_| Some(&self.identity.set))).collect();
+            evidence.flat_map(|evidence| RecordKey::nullifiers(evidence, |epoch| sets.of(epoch).cloned())).collect();
         let last = run.blocks.last().map(|block| block.header.clone());
         let (reply, done) = oneshot::channel();
         let command = Command::Sync { blocks: run.blocks, cert: run.cert.clone(), reply };
@@ -572,23 +603,4 @@ async fn room(stored: &mut watch::Receiver<u64>, unapplied: &mut watch::Receiver
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    #[test]
-    fn fetched_blocks_wait_for_the_ledger_and_for_the_state() {
-        let ((ledger, mut stored), (state, mut unapplied)) = (watch::channel(4), watch::channel(0));
-        let mut waits = || room(&mut stored, &mut unapplied, 5).now_or_never();
-        assert_eq!(waits(), None, "block 5 is not in the ledger");
-        ledger.send_replace(5);
-        assert_eq!(waits(), Some(true));
-        state.send_replace(MAX_LAG_ROWS + 1);
-        assert_eq!(waits(), None, "too much state is not applied");
-        state.send_replace(MAX_LAG_ROWS);
-        assert_eq!(waits(), Some(true));
-        state.send_replace(MAX_LAG_ROWS + 1);
-        drop(state);
-        assert_eq!(waits(), Some(false), "the node is stopping");
-    }
-}
+mod tests;

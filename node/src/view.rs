@@ -3,7 +3,9 @@
 use crate::doctor::Examined;
 use crate::pulse::Pulse;
 use crate::storage::Storage;
+use aitbc_core::block::Header;
 use aitbc_core::consensus::VotingState;
+use aitbc_core::epoch::Sets;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
@@ -48,6 +50,35 @@ pub struct Snapshot {
     /// State after its parent, to which its header commits: what can be proven to who trusts certificates only (L3).
     /// `None` for genesis, and from a start to the next block, as the database keeps the newest state only.
     pub parent_state: Option<State>,
+    /// The sets of the next block's epoch, as the state has them (E1).
+    pub sets: Sets,
+}
+
+/// Whose names can be told of a block, however old: of the epochs around the last block, of those at genesis, and of others
+/// whose set is one of these.
+#[derive(Clone)]
+pub struct KnownSets {
+    sets: Sets,
+    genesis: Arc<ValidatorSet>,
+}
+
+impl KnownSets {
+    /// The set of an epoch.
+    pub fn of_epoch(&self, epoch: u64) -> Option<&Arc<ValidatorSet>> {
+        if epoch < 2 { Some(&self.genesis) } else { self.sets.of(epoch) }
+    }
+
+    /// The set of a header's epoch: its header holds the hash.
+    pub fn of_header(&self, header: &Header) -> Option<&Arc<ValidatorSet>> {
+        let Sets { older, previous, current, next, .. } = &self.sets;
+        let same = |set: &&Arc<ValidatorSet>| set.hash() == header.set_hash;
+        self.of_epoch(header.epoch).or_else(|| [current, &self.genesis, previous, next, older].into_iter().find(same))
+    }
+
+    /// The set of an epoch that a header names: its own or one just before.
+    pub fn of_epoch_in(&self, header: &Header, epoch: u64) -> Option<&Arc<ValidatorSet>> {
+        if epoch == header.epoch { self.of_header(header) } else { self.of_epoch(epoch) }
+    }
 }
 
 /// A peer as `/rpc/peers` shows it.
@@ -57,7 +88,7 @@ pub struct PeerInfo {
     pub address: Address,
     /// Its key.
     pub public_key: PublicKey,
-    /// Voting power.
+    /// Voting power; 0: it has none in this epoch.
     pub weight: u32,
     /// Whether a channel is open.
     pub connected: bool,
@@ -90,7 +121,7 @@ pub struct NodeStatus {
     pub frontier: u64,
     /// s*.
     pub final_slot: u64,
-    /// All validators but this one.
+    /// All validators but this one, of this epoch and of those before and after it.
     pub peers: Vec<PeerInfo>,
 }
 
@@ -100,8 +131,8 @@ pub struct Identity {
     pub genesis: Genesis,
     /// Its hash.
     pub chain: Hash,
-    /// Validators.
-    pub set: ValidatorSet,
+    /// Validators of epochs 0 and 1; those of later ones stand in the state ([`Snapshot::sets`]).
+    pub genesis_set: Arc<ValidatorSet>,
     /// Own consensus key; `None` without one.
     pub key: Option<PublicKey>,
 }
@@ -127,6 +158,11 @@ impl View {
     /// The last final block and its state.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.chain.borrow().clone()
+    }
+
+    /// Who can be named in old blocks.
+    pub fn known_sets(&self) -> KnownSets {
+        KnownSets { sets: self.snapshot().sets.clone(), genesis: self.identity.genesis_set.clone() }
     }
 
     /// The node's condition now.

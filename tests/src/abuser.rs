@@ -6,7 +6,7 @@ use crate::wait;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::SecretKey;
 use aitbc_core::validators::{Validator, ValidatorSet};
-use aitbc_node::gossip::{Gossip, GossipConfig, GossipEvent, GossipHandle};
+use aitbc_node::gossip::{Gossip, GossipConfig, GossipEvent, GossipHandle, Peers};
 use aitbc_node::metrics::Metrics;
 use anyhow::{Context, Result, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -103,7 +103,7 @@ impl Liar {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             peers: vec![format!("127.0.0.1:{port}")],
             chain,
-            set: Arc::new(ValidatorSet::new(members)?),
+            allowed: Peers::of_set(&ValidatorSet::new(members)?),
             key: Arc::new(key),
             generation: u32::MAX,
             metrics: Arc::new(Metrics::new()?),

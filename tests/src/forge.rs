@@ -4,7 +4,7 @@ use crate::localnet::Localnet;
 use crate::wallet::Wallet;
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
-use aitbc_core::epoch::Epochs;
+use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey, Signature};
 use aitbc_core::ledger::{self, Executed, Rules};
@@ -111,7 +111,8 @@ impl Database {
         let storage = storage::open(&node.database_url, owner, Arc::new(Metrics::new()?)).await?;
         let generation = storage.take_lease("forge".into()).await?;
         let lease = Lease { generation, first_start: true };
-        let identity = Identity { genesis: net.genesis.clone(), chain: net.chain, key: Some(member.key), set };
+        let (genesis, key, genesis_set) = (net.genesis.clone(), Some(member.key), Arc::new(set.clone()));
+        let identity = Identity { genesis, chain: net.chain, key, genesis_set };
         let start = recover(&storage, &identity, &Rules::of(&net.genesis), lease).await?;
         ensure!(start.snapshot.head.height == 0, "the database of validator {index} is not empty");
         Ok(Database { storage })
@@ -140,7 +141,7 @@ struct Chunk {
 struct Forger {
     plan: Plan,
     chain: Hash,
-    set: ValidatorSet,
+    set: Arc<ValidatorSet>,
     epochs: Epochs,
     /// In the order of the set.
     keys: Vec<SecretKey>,
@@ -170,7 +171,7 @@ impl Forger {
         Ok(Forger {
             plan,
             chain: net.chain,
-            set,
+            set: Arc::new(set),
             epochs: Epochs::by(&net.genesis.parameters),
             keys,
             signers,
@@ -235,7 +236,8 @@ impl Forger {
             batches: batches.iter().map(|b| b.batch.reference(b.digest)).collect(),
             evidence: Vec::new(),
         };
-        let context = ledger::Context::of(&header, &self.set);
+        // It is the same in all epochs.
+        let context = ledger::Context::of(&header, &Sets { epoch, ..Sets::genesis(self.set.clone()) });
         let executed = ledger::execute(&self.state, &self.rules, &context, &batches);
         let rows = transaction_rows(height, &batches, &executed.results);
         let digest = header.digest();

@@ -12,7 +12,7 @@ use crate::subscriber::Subscriber;
 use crate::vote_archive::VoteArchive;
 use crate::wait;
 use crate::wallet::Wallet;
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::params::Parameters;
@@ -424,11 +424,12 @@ fn genesis(shape: &Shape, keys: &[SecretKey], wallets: &[Wallet]) -> Genesis {
     Genesis {
         chain_id: "localnet".into(),
         mode: Mode::Poa,
-        validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1 }).collect(),
+        validators: keys.iter().map(|k| GenesisValidator { public_key: k.public(), weight: 1, stake: 0 }).collect(),
         accounts: wallets.iter().map(|w| GenesisAccount { address: w.address(), balance: FUNDS }).collect(),
         faucet: Some(Faucet { balance: FUNDS, max_amount: 1_000 }),
         receipts: None,
         parameters: shape.parameters.clone(),
+        staking: Staking::default(),
     }
 }
 

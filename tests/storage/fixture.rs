@@ -7,6 +7,7 @@ use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
 use aitbc_core::receipt::{Receipt, Text};
 use aitbc_core::record::{Record, RecordChange, RecordKey};
+use aitbc_core::supply::Supply;
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use aitbc_node::metrics::Metrics;
@@ -240,7 +241,7 @@ pub fn receipt_records(n: u64) -> Vec<RecordChange> {
         Some(Record::Escrow { client: address(1), provider, amount, timeout_height: n })
     };
     vec![
-        (RecordKey::Supply, Some(Record::Supply { minted: n, burnt: n })),
+        (RecordKey::Supply, Some(Record::Supply(Supply { minted: n, burnt: n }))),
         (RecordKey::Receipt { nullifier: plain(b"receipt") }, Some(receipt)),
         (RecordKey::ReceiptCap { provider: None }, cap()),
         (RecordKey::ReceiptCap { provider: Some(address(3)) }, cap()),

@@ -184,8 +184,8 @@ async fn s3_a_snapshot_is_fenced_and_never_takes_the_ledger_back(site: Site) {
 fn identity() -> Identity {
     let text = format!(r#"{{"chain_id":"t","mode":"poa","validators":[{{"public_key":"{}"}}]}}"#, key().public());
     let genesis = Genesis::from_json(&text).expect("valid");
-    let set = genesis.validator_set().expect("valid");
-    Identity { genesis, chain: chain(), set, key: Some(key().public()) }
+    let genesis_set = Arc::new(genesis.validator_set().expect("valid"));
+    Identity { genesis, chain: chain(), genesis_set, key: Some(key().public()) }
 }
 
 async fn start(site: &Site) -> Result<(Start, Arc<dyn Storage>), RecoveryError> {

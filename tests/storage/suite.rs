@@ -39,6 +39,7 @@ on_both_databases! {
     p9_no_vote_at_or_below_the_floor,
     p9_a_floor_of_a_later_epoch_covers_the_votes_of_earlier_ones,
     p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_older_ones_are_deleted,
+    p10_another_end_of_an_epoch_is_refused_and_the_first_one_stays,
     p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate,
     one_conflicting_vote_sinks_its_own_call_only,
     votes_of_one_call_are_all_there_or_none,
@@ -325,6 +326,19 @@ async fn p10_ends_of_epochs_are_read_from_three_below_the_last_block_on_and_olde
     assert_eq!(storage.load_ledger().await.expect("loads").seals, wanted);
     let rows = format!("SELECT count(*) FROM {}", site.ledger("seals"));
     assert_eq!(site.number(&rows).await, 7, "those of epochs 0 and 1 are gone, that of 2 stays");
+}
+
+async fn p10_another_end_of_an_epoch_is_refused_and_the_first_one_stays(site: Site) {
+    let storage = site.ready().await;
+    storage.commit_seal(seal(1)).await.expect("seal");
+    let mut other = seal(1);
+    other.header.time_ms += 1;
+    other.cert.statement.digest = other.header.digest();
+    assert_eq!(conflict(storage.commit_seal(other).await), Some((1, 1)));
+    let mut by_later_slot = seal(1);
+    by_later_slot.cert.statement.slot += 1;
+    storage.commit_seal(by_later_slot).await.expect("of the same block (E4)");
+    assert_eq!(storage.load_ledger().await.expect("loads").seals, [seal(1)]);
 }
 
 async fn p9_pruning_keeps_what_is_above_the_slot_and_the_highest_final_certificate(site: Site) {

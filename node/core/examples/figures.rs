@@ -51,7 +51,7 @@ fn chain() -> Hash {
 }
 
 fn rules() -> Rules {
-    Rules { chain: chain(), min_fee: 1, faucet: None, receipts: None }
+    Rules { chain: chain(), min_fee: 1, ..Rules::default() }
 }
 
 fn transfer(sender: u64, nonce: u64, fee: u64, to: u64) -> SignedTransaction {

@@ -1,12 +1,13 @@
 //! Signed transactions as JSON: what clients send and read (design.md §4, compat.md).
 //!
 //! ```text
-//! {"type": "TRANSFER" | "TRANSFER_MANY" | "FAUCET" | "RECEIPT_CLAIM" | "ESCROW_LOCK" | "ESCROW_RELEASE" | "ESCROW_REFUND",
+//! {"type": "TRANSFER" | "TRANSFER_MANY" | "FAUCET" | "RECEIPT_CLAIM" | "ESCROW_LOCK" | "ESCROW_RELEASE" | "ESCROW_REFUND"
+//!        | "BOND" | "UNBOND" | "ACTIVATE" | "UNJAIL" | "AUTHORITY_VOTE",
 //!  "genesis_hash": "0x…", "public_key": "…", "sender": "ait1…",
 //!  "nonce": 0, "fee": 1, "expiry_height": 100,
 //!  "payload": {"recipient": "ait1…", "amount": 5} | {"payments": [{"recipient": "ait1…", "amount": 5}]}
 //!           | {"receipt": {…}, "attestations": […]} | {"job_id": "…", "provider": "ait1…", "amount": 5, "timeout_height": 900}
-//!           | {"job_id": "…"},
+//!           | {"job_id": "…"} | those of `staking`,
 //!  "signature": "…"}
 //! {"transaction": "0x<borsh of the signed transaction>"}
 //! ```
@@ -29,13 +30,15 @@ use std::fmt;
 use std::str::FromStr;
 
 pub mod receipt;
+mod staking;
 
 /// Greatest number in JSON that every language reads exactly.
 const MAX_NUMBER: u64 = MAX_SUPPLY;
 /// Characters of a wrong value that a message repeats.
 const SHOWN: usize = 80;
 
-const TYPES: &str = "TRANSFER, TRANSFER_MANY, FAUCET, RECEIPT_CLAIM, ESCROW_LOCK, ESCROW_RELEASE or ESCROW_REFUND";
+const TYPES: &str = "TRANSFER, TRANSFER_MANY, FAUCET, RECEIPT_CLAIM, ESCROW_LOCK, ESCROW_RELEASE, ESCROW_REFUND, BOND, UNBOND, \
+                     ACTIVATE, UNJAIL or AUTHORITY_VOTE";
 const RECIPIENT: [&str; 2] = ["recipient", "to"];
 const SENDER: [&str; 2] = ["sender", "from"];
 const SIGNATURE: [&str; 2] = ["signature", "sig"];
@@ -272,6 +275,11 @@ pub fn type_name(action: &Action) -> &'static str {
         Action::LockEscrow(_) => "ESCROW_LOCK",
         Action::ReleaseEscrow(_) => "ESCROW_RELEASE",
         Action::RefundEscrow { .. } => "ESCROW_REFUND",
+        Action::Bond(_) => "BOND",
+        Action::Unbond(_) => "UNBOND",
+        Action::Activate { .. } => "ACTIVATE",
+        Action::Unjail => "UNJAIL",
+        Action::AuthorityVote(_) => "AUTHORITY_VOTE",
     }
 }
 
@@ -294,6 +302,10 @@ pub fn payload(action: &Action) -> Value {
         Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => receipt::attested_value(receipt),
         Action::LockEscrow(lock) => receipt::lock_value(lock),
         Action::RefundEscrow { job_id } => json!({ "job_id": job_id.as_str() }),
+        Action::Bond(stake) | Action::Unbond(stake) => staking::stake_value(stake),
+        Action::Activate { owner } => json!({ "owner": owner }),
+        Action::Unjail => json!({}),
+        Action::AuthorityVote(motion) => staking::motion_value(motion),
     }
 }
 
@@ -324,6 +336,11 @@ fn action(top: &Object<'_>) -> Result<Action, JsonError> {
         "ESCROW_LOCK" => Ok(Action::LockEscrow(receipt::lock(&only_payload(top)?)?)),
         "ESCROW_RELEASE" => Ok(Action::ReleaseEscrow(Box::new(receipt::read(&only_payload(top)?)?))),
         "ESCROW_REFUND" => Ok(Action::RefundEscrow { job_id: receipt::refund(&only_payload(top)?)? }),
+        "BOND" => Ok(Action::Bond(staking::stake(&only_payload(top)?)?)),
+        "UNBOND" => Ok(Action::Unbond(staking::stake(&only_payload(top)?)?)),
+        "ACTIVATE" => Ok(Action::Activate { owner: staking::owner(&only_payload(top)?)? }),
+        "UNJAIL" => no_payload(top).map(|()| Action::Unjail),
+        "AUTHORITY_VOTE" => Ok(Action::AuthorityVote(staking::motion(&only_payload(top)?)?)),
         _ => Err(top.wrong("type", given.map_or_else(nothing, shown), format!("{TYPES} expected"))),
     }
 }
@@ -343,10 +360,18 @@ fn payment_action(name: &str, top: &Object<'_>) -> Result<Action, JsonError> {
 
 /// The payload of a type whose fields are read there only.
 fn only_payload<'a>(top: &Object<'a>) -> Result<Object<'a>, JsonError> {
-    for name in PAYLOAD_FIELDS {
-        refuse_field(&[top], name, "this type has its fields in payload only")?;
-    }
+    nothing_beside_payload(top)?;
     top.inner("payload")
+}
+
+/// Of a type without fields, whose payload may be left out.
+fn no_payload(top: &Object<'_>) -> Result<(), JsonError> {
+    nothing_beside_payload(top)?;
+    top.get("payload").map_or(Ok(()), |value| Object::new("payload", value)?.allow_only(&[]))
+}
+
+fn nothing_beside_payload(top: &Object<'_>) -> Result<(), JsonError> {
+    PAYLOAD_FIELDS.iter().try_for_each(|name| refuse_field(&[top], name, "this type has its fields in payload only"))
 }
 
 /// The payment in the payload, or beside it.

@@ -24,7 +24,7 @@ pub struct PublicKey(pub [u8; 32]);
 pub struct Signature(pub [u8; 64]);
 
 /// First 20 bytes of SHA-256(public key). Text form: bech32 `ait1…`; `0x` and 40 hex digits is read as the same bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub struct Address(pub [u8; 20]);
 
 /// A secret key. Never printed; zeroed when dropped.
@@ -82,6 +82,11 @@ impl PublicKey {
     pub fn has_full_order(&self) -> bool {
         ed25519_dalek::VerifyingKey::from_bytes(&self.0)
             .is_ok_and(|key| !key.is_weak() && key.to_edwards().is_torsion_free())
+    }
+
+    /// True iff it is of small order, so that everybody can make signatures that are valid for it.
+    pub fn is_everybodys(&self) -> bool {
+        ed25519_dalek::VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.is_weak())
     }
 
     /// True iff `signature` over `message` is valid by ZIP-215.
@@ -268,10 +273,11 @@ mod tests {
         of_nobody.0[0] = 1;
         for weak in everybodys {
             assert!(weak.verifies(b"yes", &of_nobody) && weak.verifies(b"no", &of_nobody), "{weak}");
-            assert!(!weak.has_full_order(), "{weak}");
+            assert!(!weak.has_full_order() && weak.is_everybodys(), "{weak}");
         }
         let no_point = PublicKey(starting(2));
         assert!(!no_point.verifies(b"yes", &of_nobody) && !no_point.has_full_order());
+        assert!(!no_point.is_everybodys() && !key().public().is_everybodys());
         assert!((0..=255).all(|seed| SecretKey::from_seed([seed; 32]).public().has_full_order()));
     }
 

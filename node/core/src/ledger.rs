@@ -13,12 +13,13 @@
 //! | `Faucet`: does genesis have one? | `FAUCET_DISABLED` | no |
 //! | `Faucet`: amount ≤ its most? | `FAUCET_LIMIT` | no |
 //! | `Faucet`: has it that much? | `FAUCET_EMPTY` | no |
+//! | receipts and escrows: see [`receipts`]; stakes and votes: see [`stake`] | one of their codes | **yes** |
 //! | then it happens | `OK` | yes |
 //!
-//! Receipts and escrows: see `ledger/receipts.rs`.
-//!
-//! Fees go to the proposer after the last transaction, so it cannot spend in a block what it earns in it. Only receipts
-//! create units: after every block balances and what is locked add up to genesis and what the record `Supply` says.
+//! Fees go to the proposer after the last transaction, so it cannot spend in a block what it earns in it, nor its share in
+//! the block reward. Only receipts and that reward create units, only offences destroy some: after every block, all balances
+//! and all that is at stake, unbonding or locked for jobs add up to genesis' supply, plus what was minted and minus what
+//! was burnt (record `Supply`).
 //!
 //! A transaction can be in two batches, sealed by two validators. At most one of its results has an effect, because that
 //! one uses up its nonce; whoever keeps results by id must let that one stand over the others.
@@ -26,26 +27,33 @@
 use crate::batch::VerifiedBatch;
 use crate::block::Header;
 use crate::codec;
+use crate::epoch::Sets;
 use crate::evidence::Offence;
 use crate::genesis::{Genesis, faucet_address};
 use crate::hash::Hash;
-use crate::key::Address;
+use crate::key::{Address, PublicKey};
 use crate::merkle;
 use crate::params::MAX_SUPPLY;
 use crate::record::{Record, RecordChange, RecordKey};
+pub use crate::result_code::ResultCode;
+use crate::staking::{self, MAX_COUNTED_SKIPS, motion::Terms};
 use crate::state::{Account, State};
+use crate::supply::Supply;
 use crate::transaction::{Action, Payment, Transaction};
-use crate::validators::ValidatorSet;
+use crate::validators::{Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 mod receipts;
+mod sets;
+mod stake;
 
 pub use receipts::ReceiptRules;
 
 /// What every validator must apply alike; from genesis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Genesis hash: the chain that transactions are signed for.
     pub chain: Hash,
@@ -53,8 +61,15 @@ pub struct Rules {
     pub min_fee: u64,
     /// Most units of one `Faucet` transaction; `None`: there is no faucet.
     pub faucet: Option<u64>,
+    /// Smallest units at height 0, those at stake among them.
+    pub supply: u64,
     /// Terms of receipts; `None`: they are worth nothing.
     pub receipts: Option<ReceiptRules>,
+    /// Who may validate, with what at stake.
+    pub staking: staking::Rules,
+    /// Sets of epochs 2, 3, … and the last one for ever: of simulations and tests, for who validates is none of their
+    /// business. Empty on every chain: its state says it (E1).
+    pub scheduled: Vec<Arc<ValidatorSet>>,
 }
 
 impl Rules {
@@ -64,244 +79,24 @@ impl Rules {
             chain: genesis.hash(),
             min_fee: genesis.parameters.min_fee,
             faucet: genesis.faucet.as_ref().map(|faucet| faucet.max_amount),
-            receipts: genesis.receipts.as_ref().map(|terms| ReceiptRules {
-                chain_id: genesis.chain_id.clone(),
-                genesis_supply: genesis.supply().unwrap_or(MAX_SUPPLY),
-                terms: terms.clone(),
-            }),
+            supply: genesis.supply().unwrap_or(MAX_SUPPLY),
+            receipts: genesis
+                .receipts
+                .as_ref()
+                .map(|terms| ReceiptRules { chain_id: genesis.chain_id.clone(), terms: terms.clone() }),
+            staking: staking::Rules::of(genesis),
+            scheduled: Vec::new(),
         }
     }
 }
 
 impl State {
-    /// The state at height 0: the accounts of genesis and the faucet's.
+    /// The state at height 0: the accounts of genesis and the faucet's, and its validators as candidates.
     pub fn from_genesis(genesis: &Genesis) -> State {
         let accounts = genesis.accounts.iter().map(|a| (a.address, a.balance));
         let faucet = genesis.faucet.iter().map(|f| (faucet_address(), f.balance));
-        State::from_accounts(accounts.chain(faucet).map(|(address, balance)| (address, Account { balance, nonce: 0 })))
-    }
-}
-
-/// What came of a transaction in a block. Number and name are stable: they are hashed, stored and sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u16)]
-pub enum ResultCode {
-    /// It happened.
-    Ok = 0,
-    /// Height over the expiry height.
-    Expired = 1,
-    /// The nonce is used.
-    NonceTooLow = 2,
-    /// A transaction before it is missing: it may succeed later.
-    NonceTooHigh = 3,
-    /// Fee under the least.
-    FeeTooLow = 4,
-    /// Balance under the fee.
-    FeeNotCovered = 5,
-    /// Balance covers the fee, not the amounts: only the fee was taken.
-    InsufficientBalance = 6,
-    /// Genesis has no faucet.
-    FaucetDisabled = 7,
-    /// More than the faucet gives at once.
-    FaucetLimit = 8,
-    /// The faucet has not that much left.
-    FaucetEmpty = 9,
-    /// Genesis has no terms of receipts.
-    ReceiptsDisabled = 64,
-    /// The receipt names another chain.
-    ReceiptWrongChain = 65,
-    /// An attestation is by a key that genesis does not name.
-    UnknownCoordinator = 66,
-    /// Fewer attestations than genesis wants.
-    TooFewAttestations = 67,
-    /// Completed too long ago.
-    ReceiptExpired = 68,
-    /// It minted already.
-    ReceiptClaimed = 69,
-    /// More units than there may be.
-    SupplyExhausted = 70,
-    /// More than all may mint in an epoch.
-    EpochCapReached = 71,
-    /// More than a provider may mint in an epoch.
-    ProviderCapReached = 72,
-    /// Completed in a future that no clock's error explains.
-    ReceiptFromFuture = 73,
-    /// The timeout has passed, or is too far ahead.
-    EscrowTimeoutOutOfRange = 80,
-    /// Something is locked for the job already.
-    EscrowExists = 81,
-    /// Nothing is locked for the job.
-    EscrowNotFound = 82,
-    /// The job was paid.
-    EscrowPaid = 83,
-    /// Too late to be released.
-    EscrowTimedOut = 84,
-    /// Too early to be refunded.
-    EscrowNotTimedOut = 85,
-    /// The client named another provider.
-    EscrowOtherProvider = 86,
-}
-
-impl ResultCode {
-    /// All, in the order of their numbers.
-    pub const ALL: [ResultCode; 27] = [
-        ResultCode::Ok,
-        ResultCode::Expired,
-        ResultCode::NonceTooLow,
-        ResultCode::NonceTooHigh,
-        ResultCode::FeeTooLow,
-        ResultCode::FeeNotCovered,
-        ResultCode::InsufficientBalance,
-        ResultCode::FaucetDisabled,
-        ResultCode::FaucetLimit,
-        ResultCode::FaucetEmpty,
-        ResultCode::ReceiptsDisabled,
-        ResultCode::ReceiptWrongChain,
-        ResultCode::UnknownCoordinator,
-        ResultCode::TooFewAttestations,
-        ResultCode::ReceiptExpired,
-        ResultCode::ReceiptClaimed,
-        ResultCode::SupplyExhausted,
-        ResultCode::EpochCapReached,
-        ResultCode::ProviderCapReached,
-        ResultCode::ReceiptFromFuture,
-        ResultCode::EscrowTimeoutOutOfRange,
-        ResultCode::EscrowExists,
-        ResultCode::EscrowNotFound,
-        ResultCode::EscrowPaid,
-        ResultCode::EscrowTimedOut,
-        ResultCode::EscrowNotTimedOut,
-        ResultCode::EscrowOtherProvider,
-    ];
-
-    /// Stable number.
-    pub fn number(self) -> u16 {
-        self as u16
-    }
-
-    /// Code of a number.
-    pub fn from_number(number: u16) -> Option<ResultCode> {
-        ResultCode::ALL.into_iter().find(|code| code.number() == number)
-    }
-
-    /// Stable name for people, metrics and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            ResultCode::Ok => "OK",
-            ResultCode::Expired => "EXPIRED",
-            ResultCode::NonceTooLow => "NONCE_TOO_LOW",
-            ResultCode::NonceTooHigh => "NONCE_TOO_HIGH",
-            ResultCode::FeeTooLow => "FEE_TOO_LOW",
-            ResultCode::FeeNotCovered => "FEE_NOT_COVERED",
-            ResultCode::InsufficientBalance => "INSUFFICIENT_BALANCE",
-            ResultCode::FaucetDisabled => "FAUCET_DISABLED",
-            ResultCode::FaucetLimit => "FAUCET_LIMIT",
-            ResultCode::FaucetEmpty => "FAUCET_EMPTY",
-            ResultCode::ReceiptsDisabled => "RECEIPTS_DISABLED",
-            ResultCode::ReceiptWrongChain => "RECEIPT_WRONG_CHAIN",
-            ResultCode::UnknownCoordinator => "UNKNOWN_COORDINATOR",
-            ResultCode::TooFewAttestations => "TOO_FEW_ATTESTATIONS",
-            ResultCode::ReceiptExpired => "RECEIPT_EXPIRED",
-            ResultCode::ReceiptClaimed => "RECEIPT_CLAIMED",
-            ResultCode::SupplyExhausted => "SUPPLY_EXHAUSTED",
-            ResultCode::EpochCapReached => "EPOCH_CAP_REACHED",
-            ResultCode::ProviderCapReached => "PROVIDER_CAP_REACHED",
-            ResultCode::ReceiptFromFuture => "RECEIPT_FROM_FUTURE",
-            ResultCode::EscrowTimeoutOutOfRange => "ESCROW_TIMEOUT_OUT_OF_RANGE",
-            ResultCode::EscrowExists => "ESCROW_EXISTS",
-            ResultCode::EscrowNotFound => "ESCROW_NOT_FOUND",
-            ResultCode::EscrowPaid => "ESCROW_PAID",
-            ResultCode::EscrowTimedOut => "ESCROW_TIMED_OUT",
-            ResultCode::EscrowNotTimedOut => "ESCROW_NOT_TIMED_OUT",
-            ResultCode::EscrowOtherProvider => "ESCROW_OTHER_PROVIDER",
-        }
-    }
-
-    /// What happened and what the sender can do, for answers to clients.
-    pub fn explanation(self) -> &'static str {
-        match self {
-            ResultCode::Ok => "the transaction took effect",
-            ResultCode::Expired => "it came into a block after its expiry_height; sign it again with a later one",
-            ResultCode::NonceTooLow => {
-                "another transaction of the sender used this nonce; read the account's nonce and sign again"
-            }
-            ResultCode::NonceTooHigh => {
-                "a transaction with a lower nonce is missing; it is tried again once that one is in"
-            }
-            ResultCode::FeeTooLow => "the fee is under the chain's least fee; sign it again with a higher one",
-            ResultCode::FeeNotCovered => "the sender's balance does not cover the fee; fund it and sign again",
-            ResultCode::InsufficientBalance => {
-                "the balance covered the fee but not the amounts; the fee was taken and the nonce used"
-            }
-            ResultCode::FaucetDisabled => "this chain has no faucet; ask an account holder for units",
-            ResultCode::FaucetLimit => "more was asked than the faucet gives at once; ask for less",
-            ResultCode::FaucetEmpty => "the faucet does not hold that much any more; ask for less",
-            ResultCode::ReceiptsDisabled => "this chain has no terms of receipts in its genesis; claim on one that has",
-            ResultCode::ReceiptWrongChain => "the receipt's chain_id is another chain's; claim it there",
-            ResultCode::UnknownCoordinator => {
-                "an attestation is by a key that is no coordinator of genesis; leave it out or get one of a coordinator"
-            }
-            ResultCode::TooFewAttestations => {
-                "fewer coordinators than genesis wants attest the receipt, its provider not counted; get more attestations"
-            }
-            ResultCode::ReceiptExpired => "the work was completed longer ago than genesis allows; nothing can be done",
-            ResultCode::ReceiptClaimed => {
-                "a receipt of this provider with this receipt_id has minted already; each does once"
-            }
-            ResultCode::SupplyExhausted => {
-                "it would mint more than the greatest supply there may be; nothing can be done"
-            }
-            ResultCode::EpochCapReached => {
-                "receipts have minted what they may in this epoch; send it in the next one, or ask for smaller receipts"
-            }
-            ResultCode::ProviderCapReached => {
-                "the provider has minted what it may in this epoch; send it in the next one, or ask for smaller receipts"
-            }
-            ResultCode::ReceiptFromFuture => {
-                "completed_at is over a minute ahead of the block's time; send it then, or sign it anew with seconds"
-            }
-            ResultCode::EscrowTimeoutOutOfRange => {
-                "timeout_height must be above the block's height and at most 100,000,000 ahead; lock with another one"
-            }
-            ResultCode::EscrowExists => {
-                "the sender has something locked for this job already; wait for its end or use another job_id"
-            }
-            ResultCode::EscrowNotFound => "nothing is locked for this client and job_id; it was never, or was refunded",
-            ResultCode::EscrowPaid => "the job of this client was paid already; each is once",
-            ResultCode::EscrowTimedOut => "the timeout has passed, so only the client can have the units back",
-            ResultCode::EscrowNotTimedOut => "a receipt can still release it; ask for the refund after timeout_height",
-            ResultCode::EscrowOtherProvider => "the client locked the units for another provider than the receipt's",
-        }
-    }
-
-    /// False where a pool should try the transaction again: only a nonce that is too high comes right by itself.
-    pub fn is_final(self) -> bool {
-        self != ResultCode::NonceTooHigh
-    }
-
-    /// True where the fee was taken and the nonce used: of all results of one id, at most one.
-    pub fn had_effect(self) -> bool {
-        matches!(self, ResultCode::Ok | ResultCode::InsufficientBalance) || self.is_of_receipts()
-    }
-
-    /// True for what receipts and escrows end with: their signatures were verified, so the fee is due.
-    fn is_of_receipts(self) -> bool {
-        (64..96).contains(&self.number())
-    }
-}
-
-impl BorshSerialize for ResultCode {
-    fn serialize<W: borsh::io::Write>(&self, writer: &mut W) -> borsh::io::Result<()> {
-        self.number().serialize(writer)
-    }
-}
-
-impl BorshDeserialize for ResultCode {
-    fn deserialize_reader<R: borsh::io::Read>(reader: &mut R) -> borsh::io::Result<Self> {
-        let number = u16::deserialize_reader(reader)?;
-        ResultCode::from_number(number).ok_or_else(|| {
-            borsh::io::Error::new(borsh::io::ErrorKind::InvalidData, format!("{number} is no result code"))
-        })
+        let accounts = accounts.chain(faucet).map(|(address, balance)| (address, Account { balance, nonce: 0 }));
+        State::from_parts(accounts, stake::records_of(genesis))
     }
 }
 
@@ -321,32 +116,62 @@ pub struct TxResult {
 }
 
 /// What a header says that execution depends on, beside its batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    /// Epoch of the block, by which caps of receipts begin anew.
+    /// Epoch of the block.
     pub epoch: u64,
     /// Height of the block.
     pub height: u64,
+    /// Whether it is the first block of its epoch.
+    pub is_first: bool,
+    /// Its time, in milliseconds since 1970.
+    pub time_ms: u64,
     /// Who earns the fees.
     pub proposer: Address,
+    /// The epoch's set; `None`: it has nobody.
+    pub set: Option<Arc<ValidatorSet>>,
+    /// Consensus key of the proposer; `None` where it is no member.
+    pub leader: Option<PublicKey>,
+    /// Who should have led the slots skipped before this one, of the last [`MAX_COUNTED_SKIPS`].
+    pub missed: Vec<PublicKey>,
     /// What its evidence proves (X5).
     pub offences: Vec<Offence>,
-    /// Its time in milliseconds since 1970, by which receipts expire.
-    pub time_ms: u64,
 }
 
 impl Context {
-    /// Of a header that passed V1 and V7, whose epoch has this set. A proposer outside the set, which no such header has, is
-    /// the zero address.
-    pub fn of(header: &Header, set: &ValidatorSet) -> Context {
-        let proposer = set.address(header.proposer).unwrap_or(Address([0; 20]));
-        let offences = header.evidence.iter().filter_map(|evidence| evidence.offence(set)).collect();
-        Context { epoch: header.epoch, height: header.height, proposer, offences, time_ms: header.time_ms }
+    /// Of a header that passed V1 and V7, with the sets of its epoch. A proposer outside the set, which no such header has,
+    /// is the zero address. Evidence is judged by the set of its own epoch (X1).
+    pub fn of(header: &Header, sets: &Sets) -> Context {
+        let Header { epoch, slot, parent_slot, .. } = *header;
+        let set = &sets.current;
+        let first_counted = parent_slot.saturating_add(1).max(slot.saturating_sub(MAX_COUNTED_SKIPS));
+        let leader_of = |slot| set.get(set.leader(epoch, slot)).map(|member| member.key);
+        Context {
+            epoch,
+            height: header.height,
+            // Slot 0 is the floor: the last block of the epoch before (M4).
+            is_first: parent_slot == 0,
+            time_ms: header.time_ms,
+            proposer: set.address(header.proposer).unwrap_or_default(),
+            set: Some(set.clone()),
+            leader: set.get(header.proposer).map(|member| member.key),
+            missed: (first_counted..slot).filter_map(leader_of).collect(),
+            offences: header.evidence.iter().filter_map(|e| e.offence(sets.of(e.epoch())?)).collect(),
+        }
     }
 
-    /// Of a block of epoch 0 at time 0 that has nothing but transactions.
+    /// Members of the set, by ascending key.
+    fn members(&self) -> &[Validator] {
+        self.set.as_ref().map_or(&[], |set| set.members())
+    }
+
+    fn is_member(&self, key: &PublicKey) -> bool {
+        self.set.as_ref().is_some_and(|set| set.index_of(key).is_some())
+    }
+
+    /// Of a block at time 0 that has nothing but transactions.
     pub fn plain(height: u64, proposer: Address) -> Context {
-        Context { epoch: 0, height, proposer, offences: Vec::new(), time_ms: 0 }
+        Context { height, proposer, ..Context::default() }
     }
 }
 
@@ -375,7 +200,7 @@ pub fn results_root(results: &[TxResult]) -> Hash {
     merkle::root(&leaves)
 }
 
-/// Executes a block on its parent's state: evidence first, then the transactions. Deterministic; header and batches were
+/// Executes a block on its parent's state: the next set where an epoch begins, evidence, then the transactions. Deterministic; header and batches were
 /// verified before.
 ///
 /// # Panics
@@ -386,11 +211,15 @@ pub fn execute<'a>(
     context: &Context,
     batches: impl IntoIterator<Item = &'a VerifiedBatch>,
 ) -> Executed {
-    let (epoch, height, time_ms) = (context.epoch, context.height, context.time_ms);
-    let mut block = Block { rules, epoch, height, time_ms, accounts: Touched::new(parent) };
+    let terms = parent.terms(rules);
+    let mut block = Block { rules, context, terms, accounts: Touched::new(parent) };
+    if let Some(set) = context.set.as_ref().filter(|_| context.is_first && context.epoch > 0) {
+        block.e1_write_next_set(set);
+    }
     for offence in &context.offences {
         block.x5_record(offence);
     }
+    block.begin();
     let (mut results, mut fees) = (Vec::new(), 0);
     for verified in batches {
         results.reserve(verified.ids.len());
@@ -402,9 +231,9 @@ pub fn execute<'a>(
         }
     }
     if fees > 0 {
-        let proposer = block.accounts.slot(context.proposer);
-        block.accounts.credit(proposer, fees);
+        block.credit(context.proposer, fees);
     }
+    block.reward();
     let (changed, changed_records) = block.accounts.into_changed();
     let mut state = parent.clone();
     state.set_many(&changed);
@@ -418,9 +247,7 @@ pub fn execute<'a>(
 fn sum(a: u64, b: u64) -> u64 {
     match a.checked_add(b) {
         Some(sum) => sum,
-        None => {
-            unreachable!("balances {a} and {b}: genesis bounds the supply, and receipts mint within the same bound")
-        }
+        None => unreachable!("balances {a} and {b}: the supply is bounded"),
     }
 }
 
@@ -481,9 +308,9 @@ impl<'a> Touched<'a> {
 
 struct Block<'a> {
     rules: &'a Rules,
-    epoch: u64,
-    height: u64,
-    time_ms: u64,
+    context: &'a Context,
+    /// As they were after the parent: a change is from the next block on.
+    terms: Terms,
     accounts: Touched<'a>,
 }
 
@@ -494,13 +321,13 @@ impl Block<'_> {
         if self.accounts.record(&key).is_some() {
             return;
         }
-        let record = Record::Evidence { slot: offence.slot, height: self.height };
+        let record = Record::Evidence { slot: offence.slot, height: self.context.height };
         self.accounts.set_record(key, Some(record));
-        // X7: what it costs the validator is taken here, exactly once per nullifier.
+        self.punish(offence);
     }
 
     fn apply(&mut self, tx: &Transaction) -> ResultCode {
-        if self.height > tx.expiry_height {
+        if self.context.height > tx.expiry_height {
             return ResultCode::Expired;
         }
         let sender = self.accounts.slot(tx.sender.address());
@@ -511,7 +338,7 @@ impl Block<'_> {
         if tx.nonce > account.nonce {
             return ResultCode::NonceTooHigh;
         }
-        if tx.fee < self.rules.min_fee && !matches!(tx.action, Action::Faucet(_)) {
+        if tx.fee < self.terms.min_fee && !matches!(tx.action, Action::Faucet(_)) {
             return ResultCode::FeeTooLow;
         }
         let Some(after_fee) = account.balance.checked_sub(tx.fee) else { return ResultCode::FeeNotCovered };
@@ -525,6 +352,11 @@ impl Block<'_> {
             Action::RefundEscrow { job_id } => {
                 self.charged(sender, after_fee, |block| block.refund(tx.sender.address(), job_id))
             }
+            Action::Bond(_)
+            | Action::Unbond(_)
+            | Action::Activate { .. }
+            | Action::Unjail
+            | Action::AuthorityVote(_) => self.charged(sender, after_fee, |block| block.stake(sender, tx)),
         }
     }
 
@@ -551,10 +383,27 @@ impl Block<'_> {
         };
         account.balance = rest;
         for payment in payments {
-            let to = self.accounts.slot(payment.to);
-            self.accounts.credit(to, payment.amount);
+            self.credit(payment.to, payment.amount);
         }
         ResultCode::Ok
+    }
+
+    fn credit(&mut self, to: Address, amount: u64) {
+        let slot = self.accounts.slot(to);
+        self.accounts.credit(slot, amount);
+    }
+
+    /// What was minted and burnt, as the block so far leaves it.
+    fn supply(&self) -> Supply {
+        match self.accounts.record(&RecordKey::Supply) {
+            Some(Record::Supply(supply)) => *supply,
+            _ => Supply::default(),
+        }
+    }
+
+    fn set_supply(&mut self, supply: Supply) {
+        let record = (supply != Supply::default()).then_some(Record::Supply(supply));
+        self.accounts.set_record(RecordKey::Supply, record);
     }
 
     /// Units out of the faucet's account. A refused request costs nothing, so that asking an empty faucet is harmless.
@@ -570,8 +419,7 @@ impl Block<'_> {
         let account = self.accounts.get(sender);
         account.balance = after_fee;
         account.nonce = sum(account.nonce, 1);
-        let to = self.accounts.slot(payment.to);
-        self.accounts.credit(to, payment.amount);
+        self.credit(payment.to, payment.amount);
         ResultCode::Ok
     }
 }
@@ -600,7 +448,7 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), ..Rules::default() }
     }
 
     fn tx(sender: u8, nonce: u64, fee: u64, action: Action) -> Transaction {
@@ -793,11 +641,12 @@ mod tests {
         let expected = [(Class::Notars, 5), (Class::Batches, 7)].map(|(class, slot)| {
             (RecordKey::Evidence { key: key(3), epoch: 1, class }, Some(Record::Evidence { slot, height: HEIGHT }))
         });
-        assert_eq!(executed.changed_records, expected);
+        let is_evidence = |(key, _): &&RecordChange| matches!(key, RecordKey::Evidence { .. });
+        assert_eq!(executed.changed_records.iter().filter(is_evidence).cloned().collect::<Vec<_>>(), expected);
         for (key, record) in &expected {
             assert_eq!(executed.state.record(key), record.as_ref());
         }
-        assert_eq!(executed.state.len(), start().len() + 3, "two records and the proposer");
+        assert_eq!(executed.state.len(), start().len() + 4, "two records, the candidate and the proposer");
     }
 
     #[test]
@@ -810,7 +659,8 @@ mod tests {
             [Offence { epoch: 2, ..offence(Class::Finals, 5) }, Offence { key: key(4), ..offence(Class::Finals, 5) }]
         {
             let third = execute(&first.state, &rules(), &guilty(HEIGHT + 1, vec![other]), []);
-            assert_eq!(third.changed_records.len(), 1, "{other:?}");
+            let key = RecordKey::nullifier(&other);
+            assert!(first.state.record(&key).is_none() && third.state.record(&key).is_some(), "{other:?}");
         }
         let twice = vec![offence(Class::Finals, 5), offence(Class::Finals, 6)];
         let at_once = execute(&start(), &rules(), &guilty(HEIGHT, twice), []);
@@ -831,6 +681,23 @@ mod tests {
             (7, "FAUCET_DISABLED"),
             (8, "FAUCET_LIMIT"),
             (9, "FAUCET_EMPTY"),
+            (10, "BOND_TOO_SMALL"),
+            (11, "UNBOND_TOO_MUCH"),
+            (12, "UNBONDINGS_FULL"),
+            (13, "NOT_OWNER"),
+            (14, "NOT_ACTIVATED"),
+            (15, "ALREADY_ACTIVE"),
+            (16, "NOT_JAILED"),
+            (17, "STILL_JAILED"),
+            (18, "NOT_ADMITTED"),
+            (19, "STAKING_DISABLED"),
+            (20, "NOT_AN_AUTHORITY"),
+            (21, "ALREADY_VOTED"),
+            (22, "VOTES_FULL"),
+            (23, "MOTION_POINTLESS"),
+            (24, "PARAMETER_OUT_OF_RANGE"),
+            (25, "UPGRADE_OUT_OF_RANGE"),
+            (26, "CANDIDATES_FULL"),
             (64, "RECEIPTS_DISABLED"),
             (65, "RECEIPT_WRONG_CHAIN"),
             (66, "UNKNOWN_COORDINATOR"),
@@ -853,8 +720,8 @@ mod tests {
         for code in ResultCode::ALL {
             assert_eq!(codec::decode::<ResultCode>(&codec::encode(&code)).expect("own bytes"), code);
         }
-        assert!(codec::decode::<ResultCode>(&[10, 0]).is_err());
-        assert_eq!(ResultCode::from_number(10), None);
+        assert!(codec::decode::<ResultCode>(&[27, 0]).is_err());
+        assert_eq!(ResultCode::from_number(27), None);
     }
 
     #[test]
@@ -1001,8 +868,9 @@ mod tests {
                 assert_eq!(got.values().map(|a| a.0).sum::<u64>(), supply, "seed {seed}");
             }
         }
-        let payments = ResultCode::ALL.into_iter().filter(|code| !code.is_of_receipts());
-        assert_eq!(seen, payments.collect(), "every result must come up");
+        let payments: std::collections::BTreeSet<_> =
+            ResultCode::ALL.into_iter().filter(|code| *code <= ResultCode::FaucetEmpty).collect();
+        assert_eq!(seen, payments, "every result of a payment must come up");
     }
 
     /// `changed` names each account that differs, once, with its last value.
@@ -1027,8 +895,18 @@ mod tests {
         );
         let genesis = Genesis::from_json(&text).expect("valid");
         let state = State::from_genesis(&genesis);
-        assert_eq!((state.len(), holds(&state, 1)), (2, (7, 0)));
+        assert_eq!((state.iter().count(), holds(&state, 1)), (2, (7, 0)));
         assert_eq!(state.account(&faucet_address()).balance, 9);
-        assert_eq!(Rules::of(&genesis), Rules { chain: genesis.hash(), min_fee: 1, faucet: Some(3), receipts: None });
+        let rules = Rules::of(&genesis);
+        let expected = Rules {
+            chain: genesis.hash(),
+            min_fee: 1,
+            faucet: Some(3),
+            supply: 16,
+            receipts: None,
+            staking: staking::Rules::default(),
+            scheduled: Vec::new(),
+        };
+        assert_eq!(rules, expected);
     }
 }

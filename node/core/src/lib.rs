@@ -46,13 +46,17 @@ pub mod evidence;
 pub mod block;
 
 // What transactions do, and where they wait.
+pub mod result_code;
+
+pub mod supply;
+
+pub mod staking;
+
 pub mod record;
 
 pub mod state;
 
 pub mod ledger;
-
-pub mod staking;
 
 pub mod mempool;
 

@@ -11,6 +11,7 @@ use crate::batch::{Batch, BatchHead, BatchRef};
 use crate::block::{Header, VERSION};
 use crate::codec;
 use crate::consensus::input::Tip;
+use crate::epoch::Sets;
 use crate::hash::Hash;
 use crate::key::{PublicKey, Signature};
 use crate::ledger::TxResult;
@@ -132,13 +133,13 @@ pub fn names(cert: &Cert, header: &Header, digest: &Hash) -> bool {
     kind == Kind::Final && epoch == header.epoch && slot >= header.slot && named == *digest
 }
 
-/// That a batch is the one which the header names at `index`; gives its digest and its author's key. Signatures are left
-/// to the caller.
+/// That a batch is the one which the header names at `index`; gives its digest and its author's key, by the sets of the
+/// header's epoch (V6, E8). Signatures are left to the caller.
 ///
 /// # Errors
 /// Says what the header names and what was found.
 pub fn named<'a>(
-    set: &'a ValidatorSet,
+    sets: &'a Sets,
     header: &Header,
     index: usize,
     batch: &Batch,
@@ -150,8 +151,8 @@ pub fn named<'a>(
         let expected = expected.map_or_else(|| format!("{} batches", header.batches.len()), described);
         return Err(wrong(expected, described(&found)));
     }
-    let author = set.get(batch.author).map(|author| (digest, &author.key));
-    author.ok_or_else(|| wrong("one of a validator of the set".to_owned(), described(&found)))
+    let author = sets.of_batch(batch.epoch).and_then(|set| set.get(batch.author)).map(|author| (digest, &author.key));
+    author.ok_or_else(|| wrong("one of a validator of its epoch".to_owned(), described(&found)))
 }
 
 fn described(reference: &BatchRef) -> String {

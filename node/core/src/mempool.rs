@@ -428,6 +428,11 @@ impl Mempool {
         &self.rules
     }
 
+    /// Another least fee from now on, as authorities changed it; what is pending stays until its result.
+    pub fn set_min_fee(&mut self, min_fee: u64) {
+        self.rules.min_fee = min_fee;
+    }
+
     /// What it holds and dropped.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -803,7 +808,7 @@ mod tests {
     const RICH: Account = Account { balance: 1_000_000, nonce: 0 };
 
     fn rules() -> Rules {
-        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), receipts: None }
+        Rules { chain: plain(b"chain"), min_fee: 2, faucet: Some(50), ..Rules::default() }
     }
 
     fn verified(transaction: Transaction) -> VerifiedTx {
@@ -901,7 +906,7 @@ mod tests {
             provider_epoch_cap: 2,
             expiry_seconds: 1,
         };
-        let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 0, terms };
+        let receipts = ReceiptRules { chain_id: "devnet".into(), terms };
         let with_terms = Rules { receipts: Some(receipts), ..rules() };
         let code = |rules: &Rules, action| {
             let mut pool = Mempool::new(rules.clone(), Limits::default());

@@ -67,6 +67,8 @@ pub const MAX_RECEIPT_EXPIRY: u64 = 315_360_000;
 pub const MAX_RECEIPT_AHEAD: u64 = 60;
 /// How far ahead an escrow may time out, in heights: a slip of a digit must not lock units up for ever.
 pub const MAX_ESCROW_AHEAD: u64 = 100_000_000;
+/// Longest unbonding time, in milliseconds: a year.
+pub const MAX_UNBONDING_MS: u64 = 365 * 86_400_000;
 /// Accounts a genesis may endow.
 pub const MAX_GENESIS_ACCOUNTS: usize = 1_024;
 

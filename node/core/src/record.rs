@@ -4,6 +4,12 @@
 //! key   = tag u8 | fields        evidence: 0 | key [32] | epoch u64 | class u8     (borsh, little-endian)
 //! value = tag u8 | fields        evidence: 0 | slot u64 | height u64
 //!
+//! validators   1 | epoch u64     1 | list of (key [32] | weight u32)
+//! candidates   2                 2 | list of key [32]                   those of stakes and votes: see `staking`
+//! candidate    3 | key [32]      3 | candidate
+//! ballot       5 | key [32]      5 | list of (motion, epoch u64)
+//! terms        6                 6 | min_fee u64 | min_stake u64 | max_validators u16 | unbonding_ms u64
+//! upgrades     7                 7 | list of (version u16, height u64)
 //! supply       8                 8 | minted u64 | burnt u64
 //! receipt      16 | hash [32]    16 | digest [32] | height u64 | minted u64
 //! receipt cap  17 | provider?    17 | epoch u64 | minted u64            provider?: 0, or 1 | address [20]
@@ -12,10 +18,15 @@
 //!
 //! A tag is never given to another kind; a kind's key and value have the same one. Lists in values have a cap.
 
+use crate::codec;
 use crate::evidence::{Class, Evidence, Offence};
 use crate::hash::Hash;
 use crate::key::{Address, PublicKey};
-use crate::validators::ValidatorSet;
+use crate::params::MAX_VALIDATORS;
+use crate::staking::motion::{Ballot, Terms, Upgrades};
+use crate::staking::{Candidate, MAX_CANDIDATES};
+use crate::supply::Supply;
+use crate::validators::{Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +60,27 @@ pub enum RecordKey {
         /// Which contradiction.
         class: Class,
     } = 0,
+    /// Who validates an epoch (E1).
+    ValidatorSet {
+        /// Which.
+        epoch: u64,
+    } = 1,
+    /// Which candidates there are to look at.
+    Candidates = 2,
+    /// What is known of a validator's key.
+    Candidate {
+        /// The consensus key.
+        key: PublicKey,
+    } = 3,
+    /// The votes of an authority.
+    Ballot {
+        /// Its consensus key.
+        voter: PublicKey,
+    } = 5,
+    /// What authorities have changed.
+    Terms = 6,
+    /// The upgrades they have scheduled.
+    Upgrades = 7,
     /// What was minted and burnt since genesis.
     Supply = 8,
     /// A receipt that minted: there once, it mints never again.
@@ -106,13 +138,28 @@ pub enum Record {
         /// Height of the block whose header has the evidence.
         height: u64,
     } = 0,
-    /// Smallest units; those of genesis and minted less burnt are all there are.
-    Supply {
-        /// Made since genesis.
-        minted: u64,
-        /// Destroyed since genesis.
-        burnt: u64,
-    } = 8,
+    /// By ascending key (M1).
+    ValidatorSet {
+        /// Keys and weights.
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_VALIDATORS>")]
+        members: Vec<Validator>,
+    } = 1,
+    /// Keys of all that are admitted, or have something at stake or unbonding; ascending.
+    Candidates {
+        /// At most [`MAX_CANDIDATES`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_CANDIDATES>")]
+        keys: Vec<PublicKey>,
+    } = 2,
+    /// Of one of them, or of a key that has only activated.
+    Candidate(Candidate) = 3,
+    /// Votes in flight.
+    Ballot(Ballot) = 5,
+    /// Absent: they are those of genesis.
+    Terms(Terms) = 6,
+    /// Absent: there are none.
+    Upgrades(Upgrades) = 7,
+    /// Smallest units; those of genesis and minted less burnt are all there are. Absent: nothing was.
+    Supply(Supply) = 8,
     /// A receipt that minted.
     Receipt {
         /// SHA-256 of its canonical form.

@@ -1,15 +1,19 @@
 //! State sync: which pieces of a snapshot to ask of whom, and what proves them (protocol.md S3). Pure; times come in.
 //!
 //! ```text
-//! offers ─→ height h ─→ headers h − 1,999 … h + 1, under a Final certificate ─→ chunks of the state after block h ─→ Snapshot
-//!   of all peers          any peer; their batches may not come again (V6)         all peers that offer h, at once
+//! offers ─→ height h ─→ hand-overs ─→ headers h − 1,999 … h + 1, under a Final certificate ─→ chunks of the state after block h
+//!   of all peers          any peer      any peer; their batches may not come again (V6)         all peers that offer h, at once
 //! ```
-//! Trusted are genesis and its set only: the certificate makes the headers final, header h + 1 has the root of the state
-//! after block h, and each chunk proves itself against that root.
+//! Trusted are the sets that the own blocks decide, at first those of genesis. From them a hand-over leads to each next epoch: the
+//! final last header of an epoch names the set after it (L2). Only where that is the same set still, for nobody sends the bytes of
+//! another yet: [`GivenUp::OtherSet`]. No epoch is stepped over, or validators that left long ago could sign a chain of their own.
+//! The certificate makes the headers final, header h + 1 has the root of the state after block h, and each chunk proves itself
+//! against that root.
 
 use crate::block::Header;
+use crate::epoch::{Epochs, Sets};
 use crate::hash::Hash;
-use crate::light::{Client, LightError};
+use crate::light::{Client, LightError, equal};
 use crate::message::{Headers, MAX_SNAPSHOTS, Message, Snapshot};
 use crate::params::MAX_EXPIRY_AHEAD;
 use crate::state::ProvenLeaf;
@@ -37,6 +41,8 @@ const MAX_PATIENCE: u32 = 4;
 const GRACE_MS: u64 = 10_000;
 /// What a header adds to this time where less is left, in milliseconds.
 const HEADER_MS: u64 = 10;
+/// What a hand-over adds: they come one after the other.
+const HANDOVER_MS: u64 = 1_000;
 /// What a chunk adds: whoever sends half a MiB each time must send 128 KiB a second.
 const CHUNK_MS: u64 = 4_000;
 /// How long a snapshot that did not come is not chosen again, in milliseconds.
@@ -109,7 +115,8 @@ pub struct FinalHeader {
 /// All that a node needs to go on from a height without the blocks below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// The last [`MAX_EXPIRY_AHEAD`] final headers up to this height, or all: none of their batches may come again (V6).
+    /// The last [`MAX_EXPIRY_AHEAD`] final headers up to this height, or all that the own ledger may lack: none of their batches
+    /// may come again (V6).
     pub headers: Vec<FinalHeader>,
     /// Root of the state after the last one.
     pub state_root: Hash,
@@ -135,6 +142,11 @@ pub enum GivenUp {
     /// None of the chosen ones came.
     #[error("{MAX_CHOICES} snapshots were chosen, and none came fast enough, or before it was too old")]
     NoneCame,
+    /// Other validators than those known here decide by now: nothing proves their blocks. No later attempt ends otherwise.
+    #[error(
+        "the validators have changed since the own last block: their snapshots cannot be verified, only blocks be taken"
+    )]
+    OtherSet,
 }
 
 /// What an attempt has learned for those after it.
@@ -164,6 +176,8 @@ pub struct Progress {
 #[derive(Clone, Debug, Default)]
 struct Peer {
     connected: bool,
+    /// Its weight in the set that decides by the own blocks.
+    weight: u64,
     /// Snapshots it has; `None`: it has not said.
     offers: Option<Vec<u64>>,
     asked: Option<Ask>,
@@ -204,7 +218,9 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct StateSync {
     chain: Hash,
-    set: ValidatorSet,
+    trust: Trust,
+    /// A hand-over names a set that nobody knows here.
+    other_set: bool,
     /// Snapshots at or below this height are of no use.
     above: u64,
     /// What more than the faulty say of the chain's height.
@@ -218,6 +234,49 @@ pub struct StateSync {
     bars: Bars,
 }
 
+/// Whose certificates are believed.
+#[derive(Clone, Debug)]
+struct Trust {
+    epochs: Epochs,
+    /// Those that the own blocks decide.
+    own: Sets,
+    /// The newest epoch whose set is known. From the one after the own on, all have the same.
+    newest: u64,
+}
+
+impl Trust {
+    fn new(epochs: Epochs, own: Sets) -> Trust {
+        Trust { epochs, newest: own.epoch.saturating_add(1), own }
+    }
+
+    fn set_of(&self, epoch: u64) -> Option<&ValidatorSet> {
+        let handed_over = epoch > self.own.epoch && epoch <= self.newest;
+        if handed_over { Some(&*self.own.next) } else { self.own.of(epoch).map(|set| &**set) }
+    }
+
+    /// Height of the header that names the set after the newest known, where that is needed for headers from `first` on.
+    fn handover(&self, first: u64) -> Option<u64> {
+        (self.epochs.of(first) > self.newest).then(|| self.epochs.last(self.newest))
+    }
+
+    /// First of the headers that are needed below a snapshot: a batch of an earlier one has expired, or it is of an epoch that ended
+    /// before those whose sets are known, and so in the own ledger.
+    fn first_header(&self, height: u64) -> u64 {
+        let oldest = self.own.epoch.saturating_sub(2);
+        let known = oldest.checked_sub(1).map_or(0, |before| self.epochs.last(before));
+        first_header(height).max(known.saturating_add(1))
+    }
+
+    /// **L2** Goes on with the epoch after the client's, whose last header is final.
+    fn enter_next(&mut self, client: &mut Client) -> Result<(), LightError> {
+        let next = client.epoch().saturating_add(1);
+        // Beyond those known the same again, unless the header says otherwise.
+        client.enter_epoch(self.set_of(next).unwrap_or(&self.own.next).clone())?;
+        self.newest = self.newest.max(next);
+        Ok(())
+    }
+}
+
 /// A time that moves on by what came, but is at most [`GRACE_MS`] away.
 fn later(due_ms: u64, by_ms: u64, now_ms: u64) -> u64 {
     due_ms.saturating_add(by_ms).min(now_ms + GRACE_MS)
@@ -229,10 +288,12 @@ fn first_header(height: u64) -> u64 {
 }
 
 impl StateSync {
-    /// Begins to look for a snapshot above a height. Times are of one clock for all attempts.
-    pub fn new(chain: Hash, set: ValidatorSet, above: u64, bars: Bars, now_ms: u64) -> StateSync {
-        let (peers, phase) = (BTreeMap::new(), Phase::Offers { since: now_ms });
-        StateSync { chain, set, above, best: 0, peers, phase, due_ms: now_ms, choices: 0, turns: 0, bars }
+    /// Begins to look for a snapshot above a height, by the sets that the own blocks decide. Times are of one clock for all
+    /// attempts.
+    pub fn new(chain: Hash, (sets, epochs): (Sets, Epochs), above: u64, bars: Bars, now_ms: u64) -> StateSync {
+        let (trust, peers, phase) = (Trust::new(epochs, sets), BTreeMap::new(), Phase::Offers { since: now_ms });
+        let (other_set, best, due_ms, choices, turns) = (false, 0, now_ms, 0, 0);
+        StateSync { chain, trust, other_set, above, best, peers, phase, due_ms, choices, turns, bars }
     }
 
     /// What the next attempt begins with.
@@ -240,16 +301,18 @@ impl StateSync {
         self.bars
     }
 
-    /// To whom a channel is open now: what others were asked is asked elsewhere.
-    pub fn on_channels(&mut self, open: &[Index]) {
+    /// To whom a channel is open now, with the peer's weight in the set that decides by the own blocks: what others were asked is
+    /// asked elsewhere. A number is the same key's in all attempts.
+    pub fn on_channels(&mut self, open: &[(Index, u64)]) {
         for (index, peer) in &mut self.peers {
-            if peer.connected && !open.contains(index) {
+            if peer.connected && !open.iter().any(|(number, _)| number == index) {
                 (peer.connected, peer.asked, peer.offers) = (false, None, None);
             }
         }
-        for index in open {
+        for (index, weight) in open {
             let barred = self.bars.wrong.contains(index);
-            self.peers.entry(*index).or_insert(Peer { barred, ..Peer::default() }).connected = true;
+            let peer = self.peers.entry(*index).or_insert(Peer { barred, ..Peer::default() });
+            (peer.connected, peer.weight) = (true, *weight);
         }
     }
 
@@ -280,12 +343,32 @@ impl StateSync {
             state.rest_until = now_ms + TIMEOUT_MS;
             return Ok(());
         }
-        let taken = follow(&self.chain, &self.set, client.as_ref(), reply);
-        let (next, taken) = taken.inspect_err(|_| {
-            state.barred = true;
-            self.bars.wrong.insert(peer);
-        })?;
+        let handover = self.trust.handover(self.trust.first_header(*height)) == Some(from);
+        let mut taken = follow(&self.chain, &mut self.trust, client.as_ref(), reply);
+        if handover {
+            taken = taken.and_then(|(mut client, _)| {
+                self.trust.enter_next(&mut client)?;
+                Ok((client, Vec::new()))
+            });
+        }
+        let (next, taken) = match taken {
+            Ok(taken) => taken,
+            // Final it is, so its sender is not to blame.
+            Err(LightError::Set { .. }) => {
+                self.other_set = true;
+                return Ok(());
+            }
+            Err(wrong) => {
+                state.barred = true;
+                self.bars.wrong.insert(peer);
+                return Err(wrong);
+            }
+        };
         state.failures = state.failures.saturating_sub(1);
+        if handover {
+            self.due_ms = later(self.due_ms, HANDOVER_MS, now_ms);
+            return Ok(());
+        }
         *client = Some(next);
         self.due_ms = later(self.due_ms, HEADER_MS.saturating_mul(taken.len() as u64), now_ms);
         headers.extend(taken);
@@ -346,6 +429,9 @@ impl StateSync {
     /// # Errors
     /// Where there is nothing to be had.
     pub fn next(&mut self, now_ms: u64, best: u64) -> Result<Vec<(Index, Ask)>, GivenUp> {
+        if self.other_set {
+            return Err(GivenUp::OtherSet);
+        }
         self.best = best;
         self.time_out(now_ms);
         self.check_choice(now_ms);
@@ -431,7 +517,7 @@ impl StateSync {
     fn best_offer(&self, now_ms: u64) -> Option<u64> {
         let mut offered: BTreeMap<u64, u64> = BTreeMap::new();
         for (index, peer) in self.peers.iter().filter(|(_, peer)| peer.able()) {
-            let weight = if self.bars.slow.contains(index) { 0 } else { self.set.weight(*index) };
+            let weight = if self.bars.slow.contains(index) { 0 } else { peer.weight };
             for height in peer.offers.iter().flatten() {
                 *offered.entry(*height).or_default() += weight;
             }
@@ -450,10 +536,11 @@ impl StateSync {
         match &self.phase {
             Phase::Offers { .. } => Some((self.idle(now_ms, |peer| peer.offers.is_none())?, Ask::Offers)),
             Phase::Headers { height, client, .. } => {
-                let from =
-                    client.as_ref().map_or(first_header(*height), |client| client.head().height.saturating_add(1));
+                let first = self.trust.first_header(*height);
+                let from = client.as_ref().map_or(first, |client| client.head().height.saturating_add(1));
                 let count = u32::try_from(height.saturating_add(2).saturating_sub(from)).unwrap_or(u32::MAX);
-                let ask = Ask::Headers { from, count };
+                let handover = self.trust.handover(first).map(|from| Ask::Headers { from, count: 1 });
+                let ask = handover.unwrap_or(Ask::Headers { from, count });
                 if asked(&ask) { None } else { Some((self.idle(now_ms, |_| true)?, ask)) }
             }
             Phase::Chunks { fetched, parts, .. } => {
@@ -494,20 +581,27 @@ impl Peer {
 /// The headers of a reply, each of which must follow from the one before it, up to the certified last one (L1).
 fn follow(
     chain: &Hash,
-    set: &ValidatorSet,
+    trust: &mut Trust,
     client: Option<&Client>,
     reply: Headers,
 ) -> Result<(Client, Vec<FinalHeader>), LightError> {
     let Headers { headers, cert } = reply;
-    let first = headers.first().map(|first| Client::before(*chain, set.clone(), first));
-    // The caller saw that there is one.
-    let mut client = client.cloned().or(first).ok_or(LightError::NotFinal { height: 0 })?;
+    // The caller saw that there is one, and asked for none of an epoch whose set is not known.
+    let first = headers.first().ok_or(LightError::NotFinal { height: 0 })?;
+    let mut client = match (client, trust.set_of(trust.epochs.of(first.height))) {
+        (Some(client), _) => client.clone(),
+        (None, Some(set)) => {
+            equal(first.height, "epoch", trust.epochs.of(first.height), first.epoch)?;
+            Client::before(*chain, set.clone(), first)
+        }
+        (None, None) => return Err(LightError::NotFinal { height: first.height }),
+    };
     let (last, mut taken) = (headers.len().saturating_sub(1), Vec::with_capacity(headers.len()));
     for (index, header) in headers.into_iter().enumerate() {
         let cert = cert.clone().filter(|_| index == last);
         if header.epoch > client.epoch() {
-            // Refused unless the last header is the certified end of its epoch, and names this set for the next one.
-            client.enter_epoch(set.clone())?;
+            // Refused unless the last header is the certified end of its epoch, and names the set known for the next one.
+            trust.enter_next(&mut client)?;
         }
         let digest = client.advance(&header, cert.as_ref())?;
         taken.push(FinalHeader { digest, header, cert });
@@ -567,6 +661,7 @@ mod tests {
     use crate::vote::Kind;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
+    use std::sync::Arc;
 
     /// Height of the snapshot in these tests.
     const HEIGHT: u64 = 30;
@@ -616,14 +711,24 @@ mod tests {
         }
     }
 
+    /// What a node without a block knows.
+    fn at_genesis(epoch_blocks: u64) -> (Sets, Epochs) {
+        (Sets::genesis(Arc::new(set())), Epochs::new(epoch_blocks))
+    }
+
+    /// Channels to peers, the first of whom are the members.
+    fn open(peers: impl IntoIterator<Item = Index>) -> Vec<(Index, u64)> {
+        peers.into_iter().map(|peer| (peer, set().weight(peer))).collect()
+    }
+
     fn started(peers: Index) -> StateSync {
         anew(peers, Bars::default(), 0)
     }
 
     /// An attempt after others.
     fn anew(peers: Index, bars: Bars, now_ms: u64) -> StateSync {
-        let mut sync = StateSync::new(chain(), set(), 10, bars, now_ms);
-        sync.on_channels(&(0..peers).collect::<Vec<_>>());
+        let mut sync = StateSync::new(chain(), at_genesis(1_000), 10, bars, now_ms);
+        sync.on_channels(&open(0..peers));
         sync
     }
 
@@ -680,10 +785,8 @@ mod tests {
         let mut twice = started(2);
         told(&mut twice, 0, BEST, &[&[20, 20], &[30]]);
         assert_eq!(chosen(&mut twice, 0, BEST), 30, "said twice it is no heavier");
-        let member = |(key, weight): (&crate::key::SecretKey, u32)| Validator { key: key.public(), weight };
-        let members = keys().iter().zip([3, 1, 1, 1]).map(member).collect();
-        let mut heavy = StateSync::new(chain(), ValidatorSet::new(members).expect("valid"), 10, Bars::default(), 0);
-        heavy.on_channels(&[0, 1, 2]);
+        let mut heavy = StateSync::new(chain(), at_genesis(1_000), 10, Bars::default(), 0);
+        heavy.on_channels(&[(0, 3), (1, 1), (2, 1)]);
         told(&mut heavy, 0, BEST, &[&[20], &[30], &[30]]);
         assert_eq!(chosen(&mut heavy, 0, BEST), 20, "weight counts, not the number of peers");
     }
@@ -785,7 +888,7 @@ mod tests {
         };
         assert!(!offers(&mut begun()));
         let mut left = begun();
-        left.on_channels(&[0]);
+        left.on_channels(&open([0]));
         assert!(offers(&mut left));
         let mut lied = begun();
         lied.on_chunk(0, 1, None);
@@ -881,7 +984,7 @@ mod tests {
             change(&mut headers);
             sync.on_headers(0, 0, headers).expect_err("it was changed");
             assert_eq!(sync.next(0, BEST).expect("another peer")[0].0, 1);
-            sync.on_channels(&[0]);
+            sync.on_channels(&open([0]));
             assert_eq!(sync.next(0, BEST), Ok(Vec::new()), "the liar is asked no more");
         };
         refused(&|reply| reply.cert = None);
@@ -951,13 +1054,129 @@ mod tests {
         assert_eq!(found, Err(LightError::NotFinal { height: LAST }), "a boundary block that is not final itself");
     }
 
+    /// Blocks in an epoch of a long chain, and its last height.
+    const EPOCH: u64 = 1_000;
+    const LAST: u64 = 5_003;
+
+    /// Headers 1 ..= [`LAST`] by the same validators; `change` may do what it likes to each before the next one names it.
+    fn long_chain(change: impl Fn(&mut Header)) -> Vec<Header> {
+        let (epochs, set, first) = (Epochs::new(EPOCH), set(), block(&genesis()).header);
+        let mut headers: Vec<Header> = Vec::new();
+        for height in 1..=LAST {
+            let (epoch, slot) = (epochs.of(height), (height - 1) % EPOCH + 1);
+            let (parent, parent_slot) = headers
+                .last()
+                .map_or((chain(), 0), |parent| (parent.digest(), epochs.parent_slot(parent.height, parent.slot)));
+            let (time_ms, proposer) = (10 * height, set.leader(epoch, slot));
+            let mut header = Header { epoch, slot, height, parent, parent_slot, time_ms, proposer, ..first.clone() };
+            change(&mut header);
+            headers.push(header);
+        }
+        headers
+    }
+
+    /// What an honest peer answers.
+    fn long_reply(headers: &[Header], from: u64) -> Headers {
+        let certified = |header: &Header| Epochs::new(EPOCH).is_boundary(header.height) || header.height == LAST;
+        let found = headers.iter().skip(from as usize - 1).take(EPOCH as usize);
+        let found = found.map(|h| (h.clone(), certified(h).then(|| cert(h, Kind::Final, &[0, 1, 3]))));
+        reply_headers(from, found.collect())
+    }
+
+    /// A peer, and a snapshot of height 5,000.
+    fn long_sync(known: (Sets, Epochs)) -> StateSync {
+        let mut sync = StateSync::new(chain(), known, 10, Bars::default(), 0);
+        sync.on_channels(&open([0]));
+        told(&mut sync, 0, LAST, &[&[5_000]]);
+        sync
+    }
+
+    /// What is asked for, answered by `reply`, until that is refused or no headers are wanted any more.
+    fn walk(sync: &mut StateSync, reply: impl Fn(u64) -> Headers) -> (Vec<(u64, u32)>, Result<(), LightError>) {
+        let mut asked = Vec::new();
+        while let Ok(asks) = sync.next(0, LAST) {
+            let [(0, Ask::Headers { from, count })] = asks[..] else { break };
+            asked.push((from, count));
+            if let Err(wrong) = sync.on_headers(0, 0, reply(from)) {
+                return (asked, Err(wrong));
+            }
+        }
+        (asked, Ok(()))
+    }
+
+    #[test]
+    fn l2_hand_overs_lead_from_the_epochs_that_are_known_to_that_of_a_snapshot_and_none_is_left_out() {
+        let headers = long_chain(|_| {});
+        let mut sync = long_sync(at_genesis(EPOCH));
+        let (asked, found) = walk(&mut sync, |from| long_reply(&headers, from));
+        assert_eq!((sync.progress().phase, found), ("chunks", Ok(())));
+        // Epochs 0 and 1 have the set of genesis; 3,001 is the first of the last 2,000 headers.
+        assert_eq!(asked, [(2_000, 1), (3_000, 1), (3_001, 2_001), (4_001, 1_001), (5_001, 1)]);
+        let later = Sets { epoch: 2, ..at_genesis(EPOCH).0 };
+        let (asked, _) = walk(&mut long_sync((later, Epochs::new(EPOCH))), |from| long_reply(&headers, from));
+        assert_eq!(asked[0].0, 3_001, "the own blocks decide the sets of epochs up to 3");
+    }
+
+    #[test]
+    fn l2_a_hand_over_that_no_certificate_makes_final_is_refused_and_leads_nowhere() {
+        let headers = long_chain(|_| {});
+        let light = |from| {
+            let mut reply = long_reply(&headers, from);
+            reply.cert = reply.headers.last().map(|last| cert(last, Kind::Final, &[0, 1]));
+            reply
+        };
+        let mut sync = long_sync(at_genesis(EPOCH));
+        let (asked, found) = walk(&mut sync, light);
+        assert!(matches!(found, Err(LightError::Cert { height: 2_000, .. })), "{found:?}");
+        assert_eq!((asked, sync.trust.newest), (vec![(2_000, 1)], 1));
+        assert!(sync.into_bars().wrong.contains(&0));
+    }
+
+    #[test]
+    fn s3_where_other_validators_decide_by_now_nobody_is_barred_and_no_snapshot_taken() {
+        for end in [2_000, 3_000, 4_000, 5_000] {
+            let headers = long_chain(|header| {
+                if header.height == end {
+                    header.next_set_hash = plain(b"others");
+                }
+            });
+            let mut sync = long_sync(at_genesis(EPOCH));
+            let (asked, found) = walk(&mut sync, |from| long_reply(&headers, from));
+            assert_eq!(found, Ok(()), "final all the same");
+            assert!(asked.iter().all(|(from, _)| *from <= end + 1), "{asked:?}");
+            assert_eq!(sync.next(0, LAST), Err(GivenUp::OtherSet), "a new set after {end}");
+            assert!(sync.into_bars().wrong.is_empty());
+        }
+    }
+
+    /// Whoever validated long ago has nothing to lose: its signatures prove nothing of later epochs.
+    #[test]
+    fn s3_old_validators_cannot_sign_a_later_epoch() {
+        let headers = long_chain(|_| {});
+        let members = keys()[..3].iter().map(|key| Validator { key: key.public(), weight: 1 }).collect();
+        let others = Arc::new(ValidatorSet::new(members).expect("valid"));
+        let own = Sets { epoch: 2, current: others.clone(), next: others, ..at_genesis(EPOCH).0 };
+        let mut sync = long_sync((own, Epochs::new(EPOCH)));
+        let (asked, found) = walk(&mut sync, |from| long_reply(&headers, from));
+        assert_eq!(asked, [(3_001, 2_001)]);
+        assert!(matches!(&found, Err(LightError::Link(link)) if link.field == "set_hash"), "{found:?}");
+    }
+
+    #[test]
+    fn s3_no_headers_are_asked_for_of_epochs_whose_sets_are_forgotten() {
+        let own = |epoch| Trust::new(Epochs::new(10), Sets { epoch, ..at_genesis(10).0 });
+        assert_eq!(own(300).first_header(3_050), 2_981, "of epoch 298, two before the own");
+        assert_eq!((own(2).first_header(25), own(1).first_header(25)), (1, 1));
+        assert_eq!(own(100).first_header(5_000), 3_001);
+    }
+
     #[test]
     fn s3_a_peer_without_the_headers_is_not_asked_first_again() {
         let mut sync = offered(2);
         sync.next(0, BEST).expect("a snapshot");
         sync.on_headers(0, 0, Headers::default()).expect("no lie");
         assert_eq!(sync.next(0, BEST).expect("another")[0].0, 1);
-        sync.on_channels(&[0]);
+        sync.on_channels(&open([0]));
         assert_eq!(sync.next(TIMEOUT_MS - 1, BEST), Ok(Vec::new()), "nor at once");
         assert_eq!(sync.next(TIMEOUT_MS, BEST).expect("it may have them now")[0].0, 0);
     }
@@ -996,7 +1215,7 @@ mod tests {
         let again = sync.next(TIMEOUT_MS, BEST).expect("chunks");
         assert_eq!(again, asks, "there is nobody else");
         assert_eq!(sync.next(3 * TIMEOUT_MS - 1, BEST), Ok(Vec::new()), "but it has longer now");
-        sync.on_channels(&[0, 1]);
+        sync.on_channels(&open([0, 1]));
         sync.on_offers(1, vec![HEIGHT]);
         assert_eq!(sync.next(3 * TIMEOUT_MS, BEST).expect("chunks")[0].0, 1);
     }

@@ -209,20 +209,27 @@ impl Planner {
     }
 
     /// Where peers that are ahead have deleted the block after the own one, no block comes, and those that say they keep it
-    /// are no heavier than the faulty: the least height that one of the former keeps.
-    pub fn out_of_reach(&self, now_ms: u64, set: &ValidatorSet) -> Option<u64> {
+    /// are no heavier than the faulty: the least height that one of the former keeps. `index_of` a peer is that in the set.
+    pub fn out_of_reach(
+        &self,
+        now_ms: u64,
+        set: &ValidatorSet,
+        index_of: impl Fn(Index) -> Option<Index>,
+    ) -> Option<u64> {
         let [keep, deleted] = self.answered();
         let stands = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= OUT_OF_REACH_MS);
         // Of more weight than that one is honest, and sends the block.
-        let lies = keep.iter().map(|(index, _)| set.weight(*index)).sum::<u64>() <= set.faulty_weight();
+        let kept = keep.iter().filter_map(|(peer, _)| index_of(*peer)).map(|index| set.weight(index)).sum::<u64>();
+        let lies = kept <= set.faulty_weight();
         deleted.into_iter().map(|(_, lowest)| lowest).min().filter(|_| stands && lies)
     }
 
     /// The next block, where peers heavier than the faulty have deleted it: nobody gives up blocks by the word of the faulty
-    /// alone.
-    pub fn deleted(&self, set: &ValidatorSet) -> Option<Deleted> {
+    /// alone. `index_of` a peer is that in the set.
+    pub fn deleted(&self, set: &ValidatorSet, index_of: impl Fn(Index) -> Option<Index>) -> Option<Deleted> {
         let [keep, deleted] = self.answered();
-        let weight: u64 = deleted.iter().map(|(index, _)| set.weight(*index)).sum();
+        let members = deleted.iter().filter_map(|(peer, _)| index_of(*peer));
+        let weight: u64 = members.map(|index| set.weight(index)).sum();
         (weight > set.faulty_weight()).then_some(Deleted { height: self.own + 1, kept: !keep.is_empty() })
     }
 
@@ -993,8 +1000,8 @@ pub(crate) mod tests {
             planner.on_blocks(peer, nothing(lowest));
             planner.on_status(peer, 1_000);
         }
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS - 1, &set()), None, "not waited long enough");
-        planner.out_of_reach(OUT_OF_REACH_MS, &set())
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS - 1, &set(), Some), None, "not waited long enough");
+        planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some)
     }
 
     #[test]
@@ -1016,7 +1023,7 @@ pub(crate) mod tests {
                 planner.on_blocks(peer, nothing(lowest));
                 planner.on_status(peer, 1_000);
             }
-            planner.deleted(&set())
+            planner.deleted(&set(), Some)
         };
         let gone = |height| Some(Deleted { height, kept: false });
         assert_eq!(deleted(&[Some(300), Some(u64::MAX)]), gone(1));
@@ -1033,9 +1040,9 @@ pub(crate) mod tests {
         let mut left = planner(&[1_000, 1_000]);
         left.next(0, 10);
         (0..2).for_each(|peer| left.on_blocks(peer, nothing(300)));
-        assert_eq!(left.deleted(&set()), gone(11));
+        assert_eq!(left.deleted(&set(), Some), gone(11));
         left.on_disconnected(1);
-        assert_eq!(left.deleted(&set()), None, "what one that left has said does not count");
+        assert_eq!(left.deleted(&set(), Some), None, "what one that left has said does not count");
     }
 
     #[test]
@@ -1044,13 +1051,13 @@ pub(crate) mod tests {
         planner.next(0, 10);
         planner.on_blocks(0, nothing(300));
         planner.next(OUT_OF_REACH_MS, 10);
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), Some(300));
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some), Some(300));
         let mut moved = planner.clone();
         moved.next(OUT_OF_REACH_MS, 11);
-        assert_eq!(moved.out_of_reach(OUT_OF_REACH_MS, &set()), None);
+        assert_eq!(moved.out_of_reach(OUT_OF_REACH_MS, &set(), Some), None);
         planner.on_disconnected(0);
         planner.on_status(0, 1_000);
-        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set()), None, "it may have another database");
+        assert_eq!(planner.out_of_reach(OUT_OF_REACH_MS, &set(), Some), None, "it may have another database");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::key::{Address, PublicKey, SecretKey, Signature};
 use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
 use crate::receipt::{AttestedReceipt, Endorsement, Name, ReceiptError};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Prefix of a transaction's sign bytes.
 const PREFIX: [u8; 16] = hash::sign_prefix("aitbc/tx/v1");
@@ -32,6 +34,68 @@ pub struct Lock {
     pub timeout_height: u64,
 }
 
+/// A part of a validator's stake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Stake {
+    /// The validator's consensus key.
+    pub validator: PublicKey,
+    /// Smallest units, 1 ..= [`MAX_SUPPLY`].
+    pub amount: u64,
+}
+
+/// What authorities can change of the chain's terms, within bounds (docs/staking.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Term {
+    /// Least fee of a transaction, in smallest units.
+    MinFee,
+    /// Least stake of a validator, in smallest units.
+    MinStake,
+    /// Most validators in a set.
+    MaxValidators,
+    /// How long unbonding takes beyond the epochs, in milliseconds of block time.
+    UnbondingMs,
+}
+
+impl Term {
+    /// All, in the order of their tags.
+    pub const ALL: [Term; 4] = [Term::MinFee, Term::MinStake, Term::MaxValidators, Term::UnbondingMs];
+
+    /// Stable name in JSON and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Term::MinFee => "min_fee",
+            Term::MinStake => "min_stake",
+            Term::MaxValidators => "max_validators",
+            Term::UnbondingMs => "unbonding_ms",
+        }
+    }
+}
+
+/// What is voted for. The borsh tag is the position: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Motion {
+    /// A validator may come in; also one that was removed for double signing.
+    Admit(PublicKey),
+    /// A validator has to go.
+    Remove(PublicKey),
+    /// A term changes, from the next block on.
+    SetTerm {
+        /// Which.
+        term: Term,
+        /// To what.
+        value: u64,
+    },
+    /// From a height on, blocks are of another version (V1).
+    ScheduleUpgrade {
+        /// The one after the last scheduled.
+        version: u16,
+        /// First height of the version.
+        height: u64,
+    },
+}
+
 /// What a transaction does. Tags are for ever.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
@@ -47,6 +111,19 @@ pub enum Action {
     } = 1,
     /// Takes units out of the faucet's account, where genesis enables it. Needs no fee.
     Faucet(Payment) = 2,
+    /// Puts units at stake for a validator. The sender is the owner that it named.
+    Bond(Stake) = 3,
+    /// Asks for units at stake back, which come after the unbonding time. The sender is the owner.
+    Unbond(Stake) = 4,
+    /// The sender, a validator's key, is ready (E2).
+    Activate {
+        /// Whose its stake is.
+        owner: Address,
+    } = 5,
+    /// The sender, a jailed validator's key, is ready again.
+    Unjail = 6,
+    /// The sender, a validator of the present epoch, is for a motion.
+    AuthorityVote(Motion) = 7,
     /// Mints what a receipt earns. Anybody may send it: the receipt says who earns.
     ClaimReceipt(Box<AttestedReceipt>) = 16,
     /// Locks units of the sender for a job.
@@ -112,6 +189,9 @@ pub enum TransactionError {
     /// A job without a name.
     #[error("job_id is empty, 1 to 64 characters allowed")]
     NoJob,
+    /// An `Activate` by a key of small order, which everybody could vote with.
+    #[error("key {0} is of small order, so everybody could sign for it: no validator can have it")]
+    EverybodysKey(PublicKey),
     /// The receipt in it.
     #[error("receipt: {0}")]
     Receipt(#[from] ReceiptError),
@@ -161,9 +241,15 @@ impl Transaction {
             Action::Transfer(payment) => Some(payment.amount),
             Action::TransferMany { payments } => payments.iter().try_fold(0u64, |sum, p| sum.checked_add(p.amount)),
             Action::LockEscrow(lock) => Some(lock.amount),
-            Action::Faucet(_) | Action::ClaimReceipt(_) | Action::ReleaseEscrow(_) | Action::RefundEscrow { .. } => {
-                Some(0)
-            }
+            Action::Bond(stake) => Some(stake.amount),
+            Action::Faucet(_)
+            | Action::Unbond(_)
+            | Action::Activate { .. }
+            | Action::Unjail
+            | Action::AuthorityVote(_)
+            | Action::ClaimReceipt(_)
+            | Action::ReleaseEscrow(_)
+            | Action::RefundEscrow { .. } => Some(0),
         }
     }
 
@@ -178,6 +264,13 @@ impl Transaction {
             Action::TransferMany { payments } => {
                 payments.iter().try_for_each(|payment| check_amount(payment.amount))?
             }
+            Action::Bond(stake) | Action::Unbond(stake) => check_amount(stake.amount)?,
+            // No set holds a key that has not activated (E2), so this is the way in of all that genesis does not name. What is of
+            // no small order has an owner: the one who signed this.
+            Action::Activate { .. } if self.sender.is_everybodys() => {
+                return Err(TransactionError::EverybodysKey(self.sender));
+            }
+            Action::Activate { .. } | Action::Unjail | Action::AuthorityVote(_) => {}
             Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => receipt.check()?,
             Action::LockEscrow(lock) => {
                 check_job(&lock.job_id)?;
@@ -266,6 +359,60 @@ mod tests {
         assert_eq!(transfer(MAX_SUPPLY, 0).check(), Ok(()));
         assert_eq!(transfer(MAX_SUPPLY, 1).check(), Err(TransactionError::TotalOutOfRange));
         assert_eq!(transfer(1, u64::MAX).check(), Err(TransactionError::TotalOutOfRange));
+    }
+
+    #[test]
+    fn a_stake_of_nothing_is_refused_and_bonding_costs_what_it_locks() {
+        let validator = SecretKey::from_seed([2; 32]).public();
+        let with = |action| Transaction { action, ..transfer(1, 3) };
+        for amount in [0, MAX_SUPPLY + 1] {
+            for action in [Action::Bond(Stake { validator, amount }), Action::Unbond(Stake { validator, amount })] {
+                assert_eq!(with(action).check(), Err(TransactionError::AmountOutOfRange { found: amount }));
+            }
+        }
+        assert_eq!(with(Action::Bond(Stake { validator, amount: 7 })).amount(), Some(7));
+        assert_eq!(with(Action::Unbond(Stake { validator, amount: 7 })).amount(), Some(0));
+        let over = Action::Bond(Stake { validator, amount: MAX_SUPPLY - 2 });
+        assert_eq!(with(over).check(), Err(TransactionError::TotalOutOfRange));
+        assert_eq!(with(Action::Unjail).check(), Ok(()));
+    }
+
+    #[test]
+    fn e2_a_key_that_everybody_can_sign_for_never_becomes_a_validators() {
+        let chain = hash::plain(b"one");
+        let activate =
+            |sender| Transaction { sender, action: Action::Activate { owner: Address([9; 20]) }, ..transfer(1, 3) };
+        let mut by_nobody = Signature([0; 64]);
+        by_nobody.0[0] = 1;
+        let forged = SignedTransaction { transaction: activate(PublicKey([0; 32])), signature: by_nobody };
+        assert!(forged.verifies(&chain), "its signature is valid");
+        assert_eq!(forged.check(), Err(TransactionError::EverybodysKey(PublicKey([0; 32]))));
+        assert_eq!(activate(SecretKey::from_seed([1; 32]).public()).check(), Ok(()));
+    }
+
+    #[test]
+    fn tags_of_actions_and_motions_are_stable() {
+        let (key, to) = (SecretKey::from_seed([2; 32]).public(), Address([9; 20]));
+        let (payment, stake) = (Payment { to, amount: 1 }, Stake { validator: key, amount: 1 });
+        let actions = [
+            Action::Transfer(payment.clone()),
+            Action::TransferMany { payments: vec![payment.clone()] },
+            Action::Faucet(payment),
+            Action::Bond(stake),
+            Action::Unbond(stake),
+            Action::Activate { owner: to },
+            Action::Unjail,
+            Action::AuthorityVote(Motion::Admit(key)),
+        ];
+        assert_eq!(actions.map(|action| codec::encode(&action)[0]), [0, 1, 2, 3, 4, 5, 6, 7]);
+        let motions = [
+            Motion::Admit(key),
+            Motion::Remove(key),
+            Motion::SetTerm { term: Term::MinFee, value: 1 },
+            Motion::ScheduleUpgrade { version: 2, height: 1 },
+        ];
+        assert_eq!(motions.map(|motion| codec::encode(&motion)[0]), [0, 1, 2, 3]);
+        assert_eq!(Term::ALL.map(|term| codec::encode(&term)[0]), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -5,12 +5,15 @@ use crate::hash::{Domain, Hash, hash};
 use crate::key::{Address, PublicKey};
 use crate::params::{MAX_VALIDATORS, MAX_WEIGHT};
 use borsh::{BorshDeserialize, BorshSerialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Index of a validator in its set, by ascending key.
 pub type Index = u16;
 
 /// A member of the set.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Validator {
     /// Consensus key; its hash is the address that earns the fees.
     pub key: PublicKey,
@@ -147,6 +150,33 @@ impl ValidatorSet {
     }
 }
 
+/// Weight of a stake, 1 ..= [`MAX_WEIGHT`] (M1).
+pub fn weight_of_stake(stake: u64, unit: u64) -> u32 {
+    u32::try_from(stake / unit.max(1)).unwrap_or(MAX_WEIGHT).clamp(1, MAX_WEIGHT)
+}
+
+/// Lowers weights so that each is below a third of their sum, W: no one validator can stop the chain alone (E2). Fewer than
+/// four cannot all be below a third, and stay as they are.
+pub fn cap_weights(weights: &mut [u32]) {
+    if weights.len() < 4 {
+        return;
+    }
+    // Σ min(w, c) − 3c is concave in c, zero at 0 and above it at 1: the greatest c for which it is above zero is the cap.
+    let fits = |cap: u32| weights.iter().map(|w| u64::from((*w).min(cap))).sum::<u64>() > 3 * u64::from(cap);
+    let (mut low, mut high) = (1, weights.iter().copied().max().unwrap_or(1));
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    for weight in weights {
+        *weight = (*weight).min(low);
+    }
+}
+
 /// Seats of each member: 1 if weights are equal, else max(1, round(8·n·w/W)) in integers (M6).
 fn seats(members: &[Validator], total: u64) -> Vec<i64> {
     let n = members.len() as u64;
@@ -215,6 +245,35 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), 100);
+    }
+
+    #[test]
+    fn e2_no_weight_reaches_a_third_where_four_or_more_have_one() {
+        let capped = |weights: &[u32]| {
+            let mut out = weights.to_vec();
+            cap_weights(&mut out);
+            out
+        };
+        assert_eq!(capped(&[1_000_000, 1, 1]), [1_000_000, 1, 1]);
+        assert_eq!(capped(&[1_000_000, 1, 1, 1]), [1, 1, 1, 1]);
+        assert_eq!(capped(&[100, 10, 10, 10, 10]), [19, 10, 10, 10, 10]);
+        assert_eq!(capped(&[5, 5, 5, 5]), [5, 5, 5, 5]);
+        assert_eq!(capped(&[MAX_WEIGHT; 100]), [MAX_WEIGHT; 100]);
+        let mut seed = 1u64;
+        for _ in 0..2_000 {
+            let mut weights = Vec::new();
+            for _ in 0..4 + seed % 9 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                weights.push(1 + (seed >> (33 + seed % 30)) as u32 % MAX_WEIGHT);
+            }
+            let out = capped(&weights);
+            let (total, most) =
+                (out.iter().map(|w| u64::from(*w)).sum::<u64>(), u64::from(*out.iter().max().expect("some")));
+            assert!(3 * most < total, "{weights:?}");
+            // As little as possible is taken: one more would be too much, or nothing was taken.
+            let more: u64 = weights.iter().map(|w| u64::from(*w).min(most + 1)).sum();
+            assert!(out == weights || 3 * (most + 1) >= more, "{weights:?}");
+        }
     }
 
     #[test]

@@ -17,5 +17,7 @@ pub mod network;
 pub mod random;
 /// A whole run of a seed, with its verdict.
 pub mod run;
+/// A ledger in which stakes and votes decide who validates.
+pub mod stakes;
 /// Nodes, events, time.
 pub mod world;

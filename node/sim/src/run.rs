@@ -4,7 +4,9 @@ use crate::adversary::Adversary;
 use crate::network::Network;
 use crate::random::Random;
 use crate::world::{Plan, World};
+use aitbc_core::genesis::Mode;
 use aitbc_core::params::Parameters;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// After the heal the first block must be final within this (protocol.md §10.9), or ...
@@ -34,6 +36,8 @@ pub struct Wanted {
     pub tell: bool,
     /// Epochs of a few blocks, with sets that change: members join and leave, or only their weights change, by the seed.
     pub epochs: bool,
+    /// Epochs of a few blocks, in which stakes, votes, offences and absence decide who validates, in a mode by the seed.
+    pub stakes: bool,
 }
 
 /// What goes wrong besides network and crashes.
@@ -126,6 +130,8 @@ pub struct Verdict {
     /// Starts on a ledger whose votes were of later epochs than its next block, and by how many epochs at most.
     pub starts_behind: u64,
     pub worst_lag: u64,
+    /// How often something happened to validators, and where in an epoch: "jail at" its end.
+    pub happened: BTreeMap<String, u64>,
 }
 
 /// Runs it to its end. A checker that fails ends it, and is the verdict.
@@ -137,6 +143,9 @@ pub fn run(wanted: &Wanted) -> Verdict {
     let mut plan = plan(wanted, scenario, &mut random);
     if wanted.epochs {
         shorten_epochs(&mut plan, &mut Random::new(wanted.seed ^ 0xe90c));
+    }
+    if wanted.stakes {
+        stake(&mut plan, &mut Random::new(wanted.seed ^ 0x57ae));
     }
     let (nodes, heal_at) = (plan.weights.len(), plan.network.heal_at);
     let honest = plan.byzantine.is_none() && plan.clock_off.is_none();
@@ -177,6 +186,7 @@ pub fn run(wanted: &Wanted) -> Verdict {
         rebuilt_seals: world.rebuilt_seals(),
         starts_behind: world.starts_behind,
         worst_lag: world.worst_lag,
+        happened: world.stakes.map(|stakes| stakes.happened).unwrap_or_default(),
         story: std::mem::take(&mut world.story),
     }
 }
@@ -246,6 +256,19 @@ fn shorten_epochs(plan: &mut Plan, random: &mut Random) {
     plan.network.widen(plan.weights.len());
 }
 
+/// Epochs of 1 to 8 blocks in which everybody bonds, votes, leaves and comes back as it likes, with two identities that are no
+/// members at first. Who lies has the lowest key, so that its index is the same whoever else is in.
+fn stake(plan: &mut Plan, random: &mut Random) {
+    plan.stakes = Some(random.choose(&Mode::ALL));
+    plan.parameters.epoch_blocks = random.choose(&[1, 2, 3, 5, 5, 8]);
+    plan.boundary_crashes = random.choose(&[0, 20, 50]);
+    plan.byzantine = plan.byzantine.map(|(_, adversary)| (0, adversary));
+    (plan.leads_often, plan.amnesic, plan.schedule) = (false, None, Vec::new());
+    let members = plan.weights.iter().filter(|weight| **weight > 0).count();
+    plan.weights = [vec![1; members], vec![0, 0]].concat();
+    plan.network.widen(plan.weights.len());
+}
+
 /// Weights of four members or more, drawn from so many.
 fn some_of(all: usize, random: &mut Random) -> Vec<u32> {
     let mut weights: Vec<u32> = (0..all).map(|_| random.below(3) as u32).collect();
@@ -296,6 +319,7 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         batch_every: 20,
         schedule: Vec::new(),
         boundary_crashes: 0,
+        stakes: None,
         amnesic: Some((who + 1) % n as u16).filter(|_| scenario == Scenario::Amnesia),
         stalls: if scenario == Scenario::Lag { 10 } else { random.choose(&[0, 1, 5, 20]) },
         weights,

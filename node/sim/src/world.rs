@@ -5,6 +5,7 @@ use crate::checkers::{Egress, Pace, Safety};
 use crate::disk::{Disk, Signer, roots, sign};
 use crate::network::{Network, bytes_of};
 use crate::random::Random;
+use crate::stakes::Stakes;
 use aitbc_core::batch::Batch;
 use aitbc_core::block::{Candidate, Header, Reproposal};
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
@@ -13,6 +14,7 @@ use aitbc_core::consensus::verify::Verify;
 use aitbc_core::consensus::{Config, Core};
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::evidence::{Class, Evidence};
+use aitbc_core::genesis::Mode;
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::light::Client;
@@ -68,6 +70,9 @@ pub struct Plan {
     pub boundary_crashes: u64,
     /// Percent of writes of final blocks that hold up all later ones for long, while there is chaos: votes have another lane.
     pub stalls: u64,
+    /// Blocks decide who validates, in this mode, after those that have a weight; each weighs as the chain says. Of liars, only
+    /// identity 0 keeps its index.
+    pub stakes: Option<Mode>,
 }
 
 impl Plan {
@@ -141,7 +146,7 @@ enum Event {
 }
 
 /// The name of an identity.
-fn key_of(identity: Index) -> PublicKey {
+pub fn key_of(identity: Index) -> PublicKey {
     PublicKey([identity as u8 + 1; 32])
 }
 
@@ -171,8 +176,9 @@ pub struct World {
     order: u64,
     events: BTreeMap<(u64, u64), Event>,
     nodes: Vec<Node>,
-    /// By epoch, as far as they were asked for.
+    /// By epoch, as far as they were asked for; where blocks decide, as far as these are final.
     sets: BTreeMap<u64, Arc<ValidatorSet>>,
+    pub stakes: Option<Stakes>,
     pub epochs: Epochs,
     chain: Hash,
     pub safety: Safety,
@@ -257,6 +263,7 @@ impl World {
         let nodes = (0..processes as Index).map(|i| node(clock(i))).collect();
         let (epochs, chain) = (Epochs::by(&plan.parameters), hash::plain(b"simulated chain"));
         let safety = Safety::new(chain, epochs, plan.byzantine.iter().map(|(who, _)| *who).collect());
+        let stakes = plan.stakes.map(|mode| Stakes::new(chain, mode, &plan.weights, &plan.parameters, &mut random));
         let mut world = World {
             random,
             now: 0,
@@ -265,6 +272,7 @@ impl World {
             nodes,
             sets: BTreeMap::new(),
             epochs,
+            stakes,
             chain,
             safety,
             pace: Pace::default(),
@@ -289,6 +297,9 @@ impl World {
             bases: Vec::new(),
             plan,
         };
+        if let Some(sets) = world.stakes.as_ref().map(|stakes| stakes.sets_after(&chain).clone()) {
+            world.note_sets(&sets);
+        }
         for node in 0..processes as Index {
             let at = world.random.below(20);
             world.at(at, Event::Start { node });
@@ -326,13 +337,26 @@ impl World {
         self.at(self.now, Event::Start { node });
     }
 
-    /// The set of an epoch.
+    /// The set of an epoch. Where blocks decide and have not yet, which only a liar asks about, that of genesis.
     pub fn set_of(&mut self, epoch: u64) -> Arc<ValidatorSet> {
-        let plan = &self.plan;
-        self.sets.entry(epoch).or_insert_with(|| Arc::new(plan.set(epoch))).clone()
+        let (plan, sets) = (&self.plan, &mut self.sets);
+        match &self.stakes {
+            None => sets.entry(epoch).or_insert_with(|| Arc::new(plan.set(epoch))).clone(),
+            Some(_) => sets.get(&epoch).unwrap_or(&sets[&0]).clone(),
+        }
+    }
+
+    /// E1: everybody's sets of an epoch are the same.
+    fn note_sets(&mut self, sets: &Sets) {
+        let epochs = sets.epoch.saturating_sub(2)..=sets.epoch + 1;
+        for (epoch, set) in epochs.filter_map(|epoch| Some((epoch, sets.of(epoch)?))) {
+            let known = self.sets.entry(epoch).or_insert_with(|| set.clone());
+            assert_eq!(known, set, "E1: another set of epoch {epoch}");
+        }
     }
 
     fn sets_of(&mut self, epoch: u64) -> Sets {
+        assert!(self.stakes.is_none() || self.sets.contains_key(&(epoch + 1)), "the set of {} is undecided", epoch + 1);
         let (previous, current) = (self.set_of(epoch.saturating_sub(1)), self.set_of(epoch));
         let (older, next) = (self.set_of(epoch.saturating_sub(2)), self.set_of(epoch + 1));
         Sets { epoch, older, previous, current, next }
@@ -353,8 +377,11 @@ impl World {
         let (epoch, author) = (core?.epoch(), core?.member()?);
         let seq = self.next_seq;
         self.next_seq += 1;
-        let expiry_height = self.ledger_height(identity) + EXPIRY;
-        let txs = vec![transaction(identity, seq, expiry_height)];
+        let (expiry_height, tip) = (self.ledger_height(identity) + EXPIRY, self.head(identity).digest);
+        let txs = match &self.stakes {
+            None => vec![transaction(identity, seq, expiry_height)],
+            Some(stakes) => (0..2).map(|_| stakes.transaction(&tip, expiry_height, &mut self.random)).collect(),
+        };
         let mut batch = Batch { epoch, author, seq, expiry_height, txs, signature: Signature([0; 64]) };
         let digest = batch.digest();
         batch.signature = sign(identity, &Batch::sign_bytes(&self.chain, &digest));
@@ -563,9 +590,10 @@ impl World {
             ..Config::at(self.chain, key, sets, roster, parameters, seed)
         };
         let (now, epochs) = (self.clock(node), self.epochs);
-        let plan = &self.plan;
+        let (plan, known) = (&self.plan, &self.sets);
+        let set_of = |epoch| known.get(&epoch).cloned().unwrap_or_else(|| Arc::new(plan.set(epoch)));
         let state = &mut self.nodes[usize::from(node)];
-        let recovered = state.disk.recover(self.chain, epochs, |epoch| Arc::new(plan.set(epoch)));
+        let recovered = state.disk.recover(self.chain, epochs, set_of);
         assert_eq!(recovered.lacks_seal(epochs), None, "P10: validator {node} starts without the Seal of its floor");
         state.began_at = state.disk.height();
         let newest = recovered.votes.iter().map(|vote| vote.statement.epoch).max().unwrap_or(0);
@@ -686,8 +714,8 @@ impl World {
                     self.at(at, Event::Tick { node, life, at });
                 }
                 Output::Evidence(evidence) => {
-                    // A liar has the same index in every set.
-                    let accused = evidence.signer();
+                    let accused = self.set_of(evidence.epoch()).get(evidence.signer()).map(|m| identity_of(&m.key));
+                    let accused = accused.expect("a core accuses members");
                     let guilty = self.liar(accused).is_some_and(Adversary::votes_twice);
                     assert!(guilty || self.liar(node).is_some(), "validator {node} accuses an honest one: {accused}");
                     self.evidence += 1;
@@ -709,6 +737,9 @@ impl World {
                     assert!(self.liar(self.identity(node)).is_some(), "validator {node} halts: {halt:?}");
                 }
                 Output::Entered { sets, .. } => {
+                    if self.liar(self.identity(node)).is_none() {
+                        self.note_sets(&sets);
+                    }
                     self.tell(|| format!("validator {node} enters epoch {}", sets.epoch));
                 }
                 Output::Event(event) => {
@@ -825,8 +856,14 @@ impl World {
     }
 
     /// E1: what the state after the last block of an epoch decides.
-    fn set_after(&mut self, height: u64) -> Option<Arc<ValidatorSet>> {
-        self.epochs.is_boundary(height).then(|| self.set_of(self.epochs.of(height) + 2))
+    fn set_after(&mut self, node: Index, digest: Hash, header: &Header) -> Option<Arc<ValidatorSet>> {
+        let decided = self.stakes.as_mut().map(|stakes| {
+            let held = &self.nodes[usize::from(node)].disk.batches;
+            stakes.execute(digest, header, header.batches.iter().map(|batch| held[&batch.digest].clone()));
+            stakes.sets_after(&digest).next.clone()
+        });
+        let boundary = self.epochs.is_boundary(header.height);
+        boundary.then(|| decided.unwrap_or_else(|| self.set_of(header.epoch + 2)))
     }
 
     fn execute(&mut self, node: Index, digest: Hash, candidate: &Candidate) {
@@ -835,7 +872,7 @@ impl World {
             assert!(state.disk.batches.contains_key(&batch.digest), "asked to execute without its batches");
         }
         let (life, pause) = (state.life, self.random.between(0, 3));
-        let set = self.set_after(candidate.header.height);
+        let set = self.set_after(node, digest, &candidate.header);
         self.at(self.now + pause, Event::Executed { node, life, digest, set });
     }
 
@@ -848,12 +885,16 @@ impl World {
     }
 
     fn note_final(&mut self, node: Index, candidate: &Candidate, digest: Hash) {
+        if let Some(sets) = self.stakes.as_ref().map(|stakes| stakes.sets_after(&digest).clone()) {
+            self.note_sets(&sets);
+        }
         if self.liar(self.identity(node)).is_some() {
             return;
         }
         let header = &candidate.header;
         if header.height > self.safety.height() {
             self.pace.grew.push(self.now);
+            self.stakes.iter_mut().for_each(|stakes| stakes.note_final(&digest, header.height));
             let (height, slot, batches) = (header.height, header.slot, header.batches.len());
             let leader = header.proposer;
             self.tell(|| format!("height {height} is final: slot {slot} of validator {leader}, {batches} batches"));
@@ -1080,7 +1121,10 @@ impl World {
 /// What fills a batch: nobody executes it, and block sync looks at its shape only.
 fn transaction(author: Index, nonce: u64, expiry_height: u64) -> SignedTransaction {
     let action = Action::Transfer(Payment { to: Address([9; 20]), amount: 1 });
-    let transaction = Transaction { sender: PublicKey([author as u8 + 1; 32]), nonce, fee: 1, expiry_height, action };
+    unsigned(Transaction { sender: key_of(author), nonce, fee: 1, expiry_height, action })
+}
+
+pub fn unsigned(transaction: Transaction) -> SignedTransaction {
     SignedTransaction { transaction, signature: Signature([0; 64]) }
 }
 

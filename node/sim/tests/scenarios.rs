@@ -57,6 +57,7 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         schedule: Vec::new(),
         boundary_crashes: 0,
         stalls: 0,
+        stakes: None,
     }
 }
 
@@ -303,6 +304,7 @@ fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_com
             chaos_ms: None,
             tell: false,
             epochs: false,
+            stakes: false,
         };
         let verdict = run(&wanted);
         assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario amnesia");

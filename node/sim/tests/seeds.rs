@@ -14,7 +14,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn wanted(seed: u64) -> Wanted {
     let chaos_ms = Some(number("SIM_CHAOS_MS", 0)).filter(|ms| *ms > 0);
     let scenario = std::env::var("SIM_SCENARIO").ok().and_then(|name| Scenario::from_name(&name));
-    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false }
+    Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms, tell: false, epochs: false, stakes: false }
 }
 
 /// The same with epochs of a few blocks, and sets that change. Scenarios that are run by name only are drawn too.
@@ -32,6 +32,11 @@ fn with_epochs(seed: u64) -> Wanted {
         _ => None,
     };
     Wanted { scenario: wanted.scenario.or(named), epochs: true, slots: 40, ..wanted }
+}
+
+/// Epochs of a few blocks in which stakes, votes, offences and absence decide who validates.
+fn with_stakes(seed: u64) -> Wanted {
+    Wanted { stakes: true, slots: 40, ..wanted(seed) }
 }
 
 /// What many runs come to.
@@ -52,6 +57,7 @@ struct Sums {
     rebuilt_seals: u64,
     starts_behind: u64,
     worst_lag: u64,
+    happened: BTreeMap<String, u64>,
     failures: Vec<String>,
 }
 
@@ -60,11 +66,12 @@ impl Sums {
         let seed = wanted.seed;
         let Verdict { scenario, nodes, .. } = &verdict;
         let failure = verdict.violation.as_ref().map(|violation| {
-            let Wanted { scenario: chosen, chaos_ms, epochs, .. } = wanted;
+            let Wanted { scenario: chosen, chaos_ms, epochs, stakes, .. } = wanted;
             let mut replay = format!("aitbc-node sim --seed {seed}");
             chosen.iter().for_each(|chosen| replay += &format!(" --scenario {}", chosen.name()));
             chaos_ms.iter().for_each(|ms| replay += &format!(" --chaos-ms {ms}"));
             replay += if *epochs { " --epochs" } else { "" };
+            replay += if *stakes { " --stakes" } else { "" };
             format!("seed {seed}, {scenario}, {nodes} validators: {violation}\n    replay: {replay}")
         });
         Sums {
@@ -84,11 +91,13 @@ impl Sums {
             rebuilt_seals: verdict.rebuilt_seals,
             starts_behind: verdict.starts_behind,
             worst_lag: verdict.worst_lag,
+            happened: verdict.happened,
         }
     }
 
     fn merge(&mut self, other: Sums) {
         other.runs.into_iter().for_each(|(name, runs)| *self.runs.entry(name).or_default() += runs);
+        other.happened.into_iter().for_each(|(name, times)| *self.happened.entry(name).or_default() += times);
         self.votes += other.votes;
         self.blocks += other.blocks;
         self.crashes += other.crashes;
@@ -123,6 +132,19 @@ fn no_seed_with_short_epochs_violates_anything() {
     assert!(seeds < 1_000 || sums.reproposals > 0, "no last block of an epoch was ever proposed again");
     assert!(seeds < 1_000 || sums.rebuilt_seals > 0, "no start ever found the last block of an epoch without its Seal");
     assert!(seeds < 1_000 || sums.worst_lag >= 4, "no start ever found its blocks four epochs behind its votes");
+}
+
+/// E1, E2, X7: whatever decides who validates, everybody goes by the same sets, and the chain goes on.
+#[test]
+fn no_seed_in_which_stakes_and_votes_decide_who_validates_violates_anything() {
+    let seeds = number("SIM_STAKE_SEEDS", number("SIM_SEEDS", 10_000).div_ceil(5));
+    let sums = run_seeds(seeds, with_stakes);
+    println!("{} epochs, {} re-proposals, {:?}", sums.epochs, sums.reproposals, sums.happened);
+    let everywhere = ["bond", "unbond", "slash", "admit", "remove", "jail", "unjail"];
+    let everywhere = everywhere.iter().flat_map(|what| ["before", "at", "after"].map(|at| format!("{what} {at}")));
+    let at_the_end = ["join", "leave", "weight"].map(|what| format!("{what} at"));
+    let missing: Vec<_> = everywhere.chain(at_the_end).filter(|name| !sums.happened.contains_key(name)).collect();
+    assert!(seeds < 500 || missing.is_empty(), "never happened: {missing:?}");
 }
 
 /// All of them, and that nothing was violated.

@@ -14,6 +14,8 @@ use crate::storage::StorageError;
 use crate::verify::Verifier;
 use aitbc_core::batch::{Batch, BatchError, VerifiedBatch};
 use aitbc_core::block::Header;
+use aitbc_core::epoch::{Epochs, Sets};
+use aitbc_core::evidence::EvidenceError;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
@@ -132,12 +134,18 @@ struct Execution {
     rules: Rules,
     state: State,
     roots: (Hash, Hash),
+    /// Of the epoch of the next block, as the state decides them (E1).
+    sets: Sets,
 }
 
 /// An audit under way.
 struct Audit {
     chain: Hash,
+    epochs: Epochs,
     client: light::Client,
+    /// Of the client's epoch. Without execution those that are not known are taken to be the same: where they are not, the
+    /// next header's `set_hash` says so.
+    sets: Sets,
     verifier: Verifier,
     execution: Option<Execution>,
     proofs: Proofs,
@@ -164,9 +172,20 @@ pub async fn run(
     source: &Source,
     genesis: &Genesis,
     plan: &Plan,
+    progress: impl FnMut(&Report, u64),
+) -> Result<Report, AuditError> {
+    run_by(source, genesis, Rules::of(genesis), plan, progress).await
+}
+
+/// The same by given rules.
+async fn run_by(
+    source: &Source,
+    genesis: &Genesis,
+    rules: Rules,
+    plan: &Plan,
     mut progress: impl FnMut(&Report, u64),
 ) -> Result<Report, AuditError> {
-    let mut audit = begin(source, genesis, plan).await?;
+    let mut audit = begin(source, genesis, rules, plan).await?;
     let (first, head) = (audit.report.from, source.head().await?);
     let to = plan.to.unwrap_or(head).max(audit.proofs.highest());
     if to > head || (plan.to.is_some() && to < first) {
@@ -184,16 +203,18 @@ pub async fn run(
 }
 
 /// What is trusted first, and all that must be read before the chain goes on.
-async fn begin(source: &Source, genesis: &Genesis, plan: &Plan) -> Result<Audit, AuditError> {
-    let chain = genesis.hash();
+async fn begin(source: &Source, genesis: &Genesis, rules: Rules, plan: &Plan) -> Result<Audit, AuditError> {
+    let (chain, epochs) = (genesis.hash(), Epochs::by(&genesis.parameters));
     let client = client(source, genesis, plan.start).await?;
+    let sets = Sets { epoch: client.epoch(), ..Sets::genesis(Arc::new(client.set().clone())) };
     let verifier = Metrics::new().map_err(|cause| cause.to_string());
     let verifier = verifier.and_then(|m| Verifier::new(None, Arc::new(m)).map_err(|cause| cause.to_string()));
     let verifier = verifier.map_err(|cause| AuditError::Wrong(format!("no threads to verify with: {cause}")))?;
-    let execution = (client.head().height == 0).then(|| Execution::genesis(genesis));
+    let execution = (client.head().height == 0).then(|| Execution::genesis(genesis, rules, sets.clone()));
     let report = Report::new(client.head(), execution.is_some());
     let proofs = Proofs::ask(source, plan, report.from).await?;
-    Ok(Audit { chain, client, verifier, execution, proofs, complete_from: None, convicted: BTreeMap::new(), report })
+    let (complete_from, convicted) = (None, BTreeMap::new());
+    Ok(Audit { chain, epochs, client, sets, verifier, execution, proofs, complete_from, convicted, report })
 }
 
 async fn client(source: &Source, genesis: &Genesis, start: Start) -> Result<light::Client, AuditError> {
@@ -218,9 +239,9 @@ async fn client(source: &Source, genesis: &Genesis, start: Start) -> Result<ligh
 }
 
 impl Execution {
-    fn genesis(genesis: &Genesis) -> Execution {
+    fn genesis(genesis: &Genesis, rules: Rules, sets: Sets) -> Execution {
         let state = State::from_genesis(genesis);
-        Execution { rules: Rules::of(genesis), roots: (state.root(), Hash::ZERO), state }
+        Execution { rules, roots: (state.root(), Hash::ZERO), state, sets }
     }
 }
 
@@ -248,14 +269,24 @@ impl Report {
 impl Audit {
     /// Checks some blocks, in their order: what is wrong with an earlier one is told first.
     async fn take(&mut self, chunk: Chunk) -> Result<(), AuditError> {
-        let (mut linked, mut wrong) = (Vec::new(), chunk.wrong);
-        for item in chunk.items {
+        let mut items = chunk.items.into_iter().peekable();
+        while items.peek().is_some() {
+            self.take_of_epoch(&mut items).await?;
+        }
+        chunk.wrong.map_or(Ok(()), Err)
+    }
+
+    /// Those up to the end of an epoch: the headers of the next one are checked by what executing these decides (E1).
+    async fn take_of_epoch(&mut self, items: &mut impl Iterator<Item = Item>) -> Result<(), AuditError> {
+        let (mut linked, mut wrong) = (Vec::new(), None);
+        for item in items {
+            let ends = self.epochs.is_boundary(item.header.height);
             match self.link(item) {
                 Ok(block) => linked.push(block),
-                Err(error) => {
-                    wrong = Some(error);
-                    break;
-                }
+                Err(error) => wrong = Some(error),
+            }
+            if ends || wrong.is_some() {
+                break;
             }
         }
         let verified = join_all(linked.iter().map(|block| verify(&self.verifier, &self.chain, block))).await;
@@ -271,10 +302,9 @@ impl Audit {
     /// Header, certificate, and which batches belong to it.
     fn link(&mut self, item: Item) -> Result<Linked, AuditError> {
         let Item { header, leader, cert, batches } = item;
-        // L2: the last header of the epoch before names the next set, which no transaction changes yet (E1).
+        equal(header.height, "epoch", self.epochs.of(header.height), header.epoch)?;
         if header.epoch == self.client.epoch().saturating_add(1) {
-            let set = self.client.set().clone();
-            self.client.enter_epoch(set)?;
+            self.enter_epoch()?;
         }
         let digest = self.client.advance(&header, cert.as_ref())?;
         if let Some(signature) = leader {
@@ -300,7 +330,7 @@ impl Audit {
             equal(header.height, "number of batches", header.batches.len(), batches.len())?;
         }
         let named = |(index, batch): (usize, Batch)| {
-            let (digest, author) = light::named(self.client.set(), &header, index, &batch)?;
+            let (digest, author) = light::named(&self.sets, &header, index, &batch)?;
             Ok((Arc::new(batch), digest, *author))
         };
         let batches = batches.into_iter().enumerate().map(named).collect::<Result<_, LinkError>>()?;
@@ -308,12 +338,23 @@ impl Audit {
         Ok(Linked { header, batches, whole })
     }
 
+    /// **L2** The last header of the epoch before names the next set; which it is says the own execution, or else it must be
+    /// the one that is known.
+    fn enter_epoch(&mut self) -> Result<(), AuditError> {
+        let executed = self.execution.as_ref().map(|execution| &execution.sets);
+        let known = executed.filter(|sets| sets.epoch == self.client.epoch().saturating_add(1));
+        self.sets = known.cloned().unwrap_or_else(|| self.sets.advance(self.sets.next.clone()));
+        Ok(self.client.enter_epoch((*self.sets.current).clone())?)
+    }
+
     /// V7: each piece proves what it says by its own signatures, and says it once on the chain (X4).
     fn check_evidence(&mut self, header: &Header) -> Result<(), AuditError> {
         for (index, evidence) in header.evidence.iter().enumerate() {
             let wrong =
                 |cause: String| AuditError::Wrong(format!("block {}: evidence {index}: {cause}", header.height));
-            let offence = evidence.verify(&self.chain, self.client.set(), header.epoch);
+            let stale = EvidenceError::Stale { found: evidence.epoch(), current: header.epoch };
+            let set = self.sets.of(evidence.epoch()).ok_or(stale);
+            let offence = set.and_then(|set| evidence.verify(&self.chain, set, header.epoch));
             let nullifier = RecordKey::nullifier(&offence.map_err(|cause| wrong(cause.to_string()))?);
             if let Some(before) = self.convicted.insert(nullifier, header.height) {
                 return Err(wrong(format!("it is in block {before} already")));
@@ -342,9 +383,11 @@ impl Audit {
         };
         equal(header.height, "parent_state_root", execution.roots.0, header.parent_state_root)?;
         equal(header.height, "parent_results_root", execution.roots.1, header.parent_results_root)?;
-        let context = Context::of(header, self.client.set());
-        let done = ledger::execute(&execution.state, &execution.rules, &context, batches);
-        (execution.state, execution.roots) = (done.state, (done.state_root, done.results_root));
+        let Execution { rules, state, roots, sets } = execution;
+        equal(header.height, "next_set_hash", sets.next.hash(), header.next_set_hash)?;
+        let done = ledger::execute(state, rules, &Context::of(header, sets), batches);
+        *sets = done.state.sets_after(rules, self.epochs, sets, header.height);
+        (*state, *roots) = (done.state, (done.state_root, done.results_root));
         self.proofs.executed(header.height, done.state_root);
         self.report.executed_to = Some(header.height);
         Ok(())
@@ -385,3 +428,6 @@ async fn verify(verifier: &Verifier, chain: &Hash, block: &Linked) -> Result<Vec
     };
     try_join_all(block.batches.iter().enumerate().map(one)).await
 }
+
+#[cfg(test)]
+mod tests;

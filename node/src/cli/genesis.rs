@@ -2,8 +2,9 @@
 
 use super::{Format, output};
 use crate::config::duration;
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
+use aitbc_core::key::PublicKey;
 use aitbc_core::params::Parameters;
 use aitbc_core::terms::Terms;
 use anyhow::{Context, Result, bail};
@@ -36,9 +37,12 @@ pub(super) struct Build {
     /// Name of the chain.
     #[arg(long)]
     chain_id: String,
-    /// A validator: PUBLIC_KEY or PUBLIC_KEY:WEIGHT; once for each.
+    /// How validators are chosen: poa, pos or hybrid.
+    #[arg(long, default_value = "poa", value_parser = mode)]
+    mode: Mode,
+    /// A validator: PUBLIC_KEY or PUBLIC_KEY:WEIGHT, in modes pos and hybrid PUBLIC_KEY:STAKE; once for each.
     #[arg(long = "validator", required = true, value_parser = validator)]
-    validators: Vec<GenesisValidator>,
+    validators: Vec<(PublicKey, Option<u64>)>,
     /// An endowed account: ADDRESS=BALANCE; once for each.
     #[arg(long = "account", value_parser = account)]
     accounts: Vec<GenesisAccount>,
@@ -57,6 +61,15 @@ pub(super) struct Build {
     /// Least fee of a transaction.
     #[arg(long)]
     min_fee: Option<u64>,
+    /// Least stake of a validator.
+    #[arg(long)]
+    min_stake: Option<u64>,
+    /// Stake for each unit of voting power.
+    #[arg(long)]
+    unit: Option<u64>,
+    /// Smallest units made by each block.
+    #[arg(long)]
+    block_reward: Option<u64>,
     /// File to write, must not be there; without it, the genesis goes to standard output.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -68,13 +81,25 @@ fn pair<A: FromStr, B: FromStr>(text: &str, separator: char, form: &str) -> Resu
     parts.ok_or_else(|| format!("{form} expected"))
 }
 
-fn validator(text: &str) -> Result<GenesisValidator, String> {
-    let form = "PUBLIC_KEY (64 hex digits) or PUBLIC_KEY:WEIGHT";
+fn validator(text: &str) -> Result<(PublicKey, Option<u64>), String> {
+    let form = "PUBLIC_KEY (64 hex digits), PUBLIC_KEY:WEIGHT or PUBLIC_KEY:STAKE";
     if text.contains(':') {
-        return pair(text, ':', form).map(|(public_key, weight)| GenesisValidator { public_key, weight });
+        return pair(text, ':', form).map(|(public_key, power)| (public_key, Some(power)));
     }
-    let public_key = text.parse().map_err(|_| format!("{form} expected"))?;
-    Ok(GenesisValidator { public_key, weight: 1 })
+    Ok((text.parse().map_err(|_| format!("{form} expected"))?, None))
+}
+
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
+    Mode::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| "poa, pos or hybrid expected".to_owned())
+}
+
+/// A validator with its weight or stake, as the mode has it.
+fn with_power(mode: Mode, (public_key, power): (PublicKey, Option<u64>)) -> Result<GenesisValidator> {
+    if mode != Mode::Poa {
+        return Ok(GenesisValidator { public_key, weight: 1, stake: power.unwrap_or(0) });
+    }
+    let weight = u32::try_from(power.unwrap_or(1)).with_context(|| format!("weight of validator {public_key}"))?;
+    Ok(GenesisValidator { public_key, weight, stake: 0 })
 }
 
 fn account(text: &str) -> Result<GenesisAccount, String> {
@@ -101,7 +126,9 @@ struct Shown<'a> {
     supply: Option<u64>,
     quorum: u64,
     total_weight: u64,
+    mode: Mode,
     parameters: &'a Parameters,
+    staking: &'a Staking,
     validators: &'a [GenesisValidator],
     accounts: &'a [GenesisAccount],
     faucet: &'a Option<Faucet>,
@@ -121,10 +148,17 @@ fn build(build: Build) -> Result<()> {
         Some(time) => u64::try_from(time.as_millis()).context("--block-time")?,
         None => defaults.block_time_ms,
     };
+    let staking = Staking::default();
+    let staking = Staking {
+        min_stake: build.min_stake.unwrap_or(staking.min_stake),
+        unit: build.unit.unwrap_or(staking.unit),
+        block_reward: build.block_reward.unwrap_or(staking.block_reward),
+        ..staking
+    };
     let genesis = Genesis {
         chain_id: build.chain_id,
-        mode: Mode::Poa,
-        validators: build.validators,
+        mode: build.mode,
+        validators: build.validators.into_iter().map(|given| with_power(build.mode, given)).collect::<Result<_>>()?,
         accounts: build.accounts,
         faucet: build.faucet,
         receipts: build.receipts.as_deref().map(terms).transpose()?,
@@ -134,6 +168,7 @@ fn build(build: Build) -> Result<()> {
             epoch_blocks: build.epoch_blocks.unwrap_or(defaults.epoch_blocks),
             ..defaults
         },
+        staking,
     };
     genesis.check()?;
     let Some(path) = build.out else {
@@ -166,7 +201,9 @@ fn verify(path: &Path, hash: Option<Hash>, format: Format) -> Result<()> {
         supply: genesis.supply(),
         quorum: set.quorum(),
         total_weight: set.total_weight(),
+        mode: genesis.mode,
         parameters: &genesis.parameters,
+        staking: &genesis.staking,
         validators: &genesis.validators,
         accounts: &genesis.accounts,
         faucet: &genesis.faucet,

@@ -76,8 +76,10 @@ enum Question {
         #[arg(value_parser = super::tx::name)]
         job: Name,
     },
-    /// The validator set.
+    /// The validator set, candidates for the next ones, and the terms.
     Validators,
+    /// How many units there are, were made and unmade.
+    Supply,
     /// The other validators, as this node sees them.
     Peers,
     /// Why there is no block: who or what is waited for, since when.
@@ -92,8 +94,6 @@ enum Question {
     Sync,
     /// Genesis and its hash.
     Genesis,
-    /// How many units there are.
-    Supply,
 }
 
 pub(super) async fn run(args: Args, format: Format) -> Result<()> {

@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Epochs of a few blocks, with validators that come and go.
     #[arg(long)]
     epochs: bool,
+    /// Epochs of a few blocks, in which stakes, votes, offences and absence decide who validates.
+    #[arg(long, conflicts_with = "epochs")]
+    stakes: bool,
 }
 
 /// Prints the story and the verdict.
@@ -37,8 +40,8 @@ pub(super) fn run(args: Args) -> Result<()> {
         Scenario::from_name(&name).with_context(|| format!("no scenario \"{name}\"; there are {}", known()))
     });
     let nodes = args.nodes.map(usize::from);
-    let Args { seed, slots, chaos_ms, epochs, .. } = args;
-    let wanted = Wanted { seed, nodes, slots, scenario: scenario.transpose()?, chaos_ms, tell: true, epochs };
+    let Args { seed, slots, chaos_ms, epochs, stakes, .. } = args;
+    let wanted = Wanted { seed, nodes, slots, scenario: scenario.transpose()?, chaos_ms, tell: true, epochs, stakes };
     let verdict = simulate(&wanted);
     let mut text: String = verdict.story.iter().map(|line| format!("{line}\n")).collect();
     text += &format!(

@@ -1,10 +1,11 @@
 //! `run`, `devnet`, `init-devnet`: from the command line to a running node.
 
 use super::fail;
-use super::genesis::time;
+use super::genesis::{mode, time};
 use crate::config::Config;
 use crate::{devnet, node, telemetry};
 use aitbc_core::env::exit;
+use aitbc_core::genesis::Mode;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub(super) struct DevnetArgs {
     /// Longest pause between blocks.
     #[arg(long, default_value = "1s", value_parser = time)]
     block_time: Duration,
+    /// How validators are chosen: poa, pos or hybrid.
+    #[arg(long, default_value = "poa", value_parser = mode)]
+    mode: Mode,
 }
 
 impl DevnetArgs {
@@ -46,6 +50,7 @@ impl DevnetArgs {
             database: self.database,
             port_offset: self.port_offset,
             block_time_ms: u64::try_from(self.block_time.as_millis()).unwrap_or(u64::MAX),
+            mode: self.mode,
         }
     }
 }

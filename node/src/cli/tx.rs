@@ -7,10 +7,10 @@ use crate::client::Client;
 use crate::rpc::transaction::{Status, TransactionStatus};
 use aitbc_core::hash::Hash;
 use aitbc_core::json;
-use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::key::{Address, PublicKey, SecretKey};
 use aitbc_core::params::{MAX_ESCROW_AHEAD, MAX_EXPIRY_AHEAD};
 use aitbc_core::receipt::{AttestedReceipt, Name};
-use aitbc_core::transaction::{Action, Lock, Payment, Transaction};
+use aitbc_core::transaction::{Action, Lock, Motion, Payment, Stake, Term, Transaction};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -54,6 +54,40 @@ pub(super) enum Command {
     Escrow {
         #[command(subcommand)]
         command: Escrow,
+    },
+    /// Put units at stake for a validator; signed by the owner it named.
+    Bond {
+        #[command(flatten)]
+        stake: StakeArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Ask for units at stake back; signed by the owner.
+    Unbond {
+        #[command(flatten)]
+        stake: StakeArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say that a validator is ready; signed with the validator's own key.
+    Activate {
+        /// Who bonds, unbonds and is paid out; without it, the validator's own address.
+        #[arg(long)]
+        owner: Option<Address>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Say that a jailed validator is ready again; signed with the validator's own key.
+    Unjail {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Vote for a motion; signed with the key of a validator of the present set.
+    Vote {
+        #[command(flatten)]
+        motion: MotionArgs,
+        #[command(flatten)]
+        common: Common,
     },
     /// Take units from the faucet, where the chain has one.
     Faucet {
@@ -104,6 +138,63 @@ pub(super) enum Escrow {
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// A part of a stake.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct StakeArgs {
+    /// The validator's public key, 64 hex digits.
+    #[arg(long)]
+    validator: PublicKey,
+    /// Smallest units.
+    #[arg(long)]
+    amount: u64,
+}
+
+impl From<StakeArgs> for Stake {
+    fn from(args: StakeArgs) -> Stake {
+        Stake { validator: args.validator, amount: args.amount }
+    }
+}
+
+/// One motion.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct MotionArgs {
+    /// Let a validator in: its public key.
+    #[arg(long)]
+    admit: Option<PublicKey>,
+    /// Let a validator go: its public key.
+    #[arg(long)]
+    remove: Option<PublicKey>,
+    /// Change a term: TERM=VALUE, of min_fee, min_stake, max_validators and unbonding_ms.
+    #[arg(long, value_parser = set_term)]
+    set: Option<Motion>,
+    /// Schedule an upgrade: VERSION=HEIGHT.
+    #[arg(long, value_parser = upgrade)]
+    upgrade: Option<Motion>,
+}
+
+impl MotionArgs {
+    /// The one that was given; clap lets neither none nor two through.
+    fn motion(self) -> Result<Motion> {
+        let (admit, remove) = (self.admit.map(Motion::Admit), self.remove.map(Motion::Remove));
+        admit.or(remove).or(self.set).or(self.upgrade).context("a motion: --admit, --remove, --set or --upgrade")
+    }
+}
+
+fn set_term(text: &str) -> Result<Motion, String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(name, value)| Some((Term::ALL.into_iter().find(|term| term.name() == name)?, value.parse().ok()?)));
+    let names = || Term::ALL.map(Term::name).join(", ");
+    parts.map(|(term, value)| Motion::SetTerm { term, value }).ok_or_else(|| format!("TERM=VALUE, of {}", names()))
+}
+
+fn upgrade(text: &str) -> Result<Motion, String> {
+    let parts = text.split_once('=').and_then(|(version, height)| Some((version.parse().ok()?, height.parse().ok()?)));
+    let motion = parts.map(|(version, height)| Motion::ScheduleUpgrade { version, height });
+    motion.ok_or_else(|| "VERSION=HEIGHT expected".to_owned())
 }
 
 /// What all kinds have in common.
@@ -184,6 +275,16 @@ pub(super) async fn run(command: Command, format: Format) -> Result<()> {
             send(common, format, |_, _| Action::ClaimReceipt(receipt)).await
         }
         Command::Escrow { command } => escrow(command, format).await,
+        Command::Bond { stake, common } => send(common, format, |_, _| Action::Bond(stake.into())).await,
+        Command::Unbond { stake, common } => send(common, format, |_, _| Action::Unbond(stake.into())).await,
+        Command::Activate { owner, common } => {
+            send(common, format, |signer, _| Action::Activate { owner: owner.unwrap_or(signer) }).await
+        }
+        Command::Unjail { common } => send(common, format, |_, _| Action::Unjail).await,
+        Command::Vote { motion, common } => {
+            let motion = motion.motion()?;
+            send(common, format, |_, _| Action::AuthorityVote(motion)).await
+        }
         Command::Faucet { to, amount, common } => {
             send(common, format, |signer, _| Action::Faucet(Payment { to: to.unwrap_or(signer), amount })).await
         }
@@ -246,7 +347,11 @@ async fn prepare(
         None => client.get_balance(&key.public().address(), false).await?.next_nonce,
     };
     let free = matches!(action, Action::Faucet(_));
-    let fee = common.fee.unwrap_or(if free { 0 } else { info.genesis.parameters.min_fee });
+    let fee = match common.fee {
+        Some(fee) => fee,
+        None if free => 0,
+        None => client.validators().await?.terms.min_fee,
+    };
     let expiry_height = height + common.expires_in;
     Ok((chain, Transaction { sender: key.public(), nonce, fee, expiry_height, action }))
 }

@@ -1,6 +1,6 @@
 //! Which channel is open to whom: at most one a peer, by a rule that both ends keep without flapping.
 //!
-//! Both validators of a pair dial each other, since neither knows which address is whose. The smaller index decides:
+//! Both validators of a pair dial each other, since neither knows which address is whose. The smaller key decides:
 //!
 //! ```text
 //! larger:  Offer{live}           live = it has a channel with this very process of the other
@@ -15,31 +15,68 @@
 use super::handshake::{Greeting, HandshakeError, Identity, Refusal, Session};
 use super::limits::{CROSSING, REOPEN_AFTER};
 use super::peer::Outbound;
+use aitbc_core::key::PublicKey;
 use aitbc_core::validators::Index;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
+
+/// Why a channel is ended from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A newer channel has replaced it.
+    Replaced,
+    /// The other end is no validator of these epochs any more, or has become one: then it may connect anew.
+    NotOfEpoch,
+}
+
+impl Ending {
+    /// Label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ending::Replaced => "replaced",
+            Ending::NotOfEpoch => "not_of_epoch",
+        }
+    }
+
+    /// For people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Ending::Replaced => "replaced by a newer channel",
+            Ending::NotOfEpoch => "another epoch has begun: it is no validator there any more, or has become one",
+        }
+    }
+}
 
 /// An open channel, as the rest of gossip sees it.
 pub struct Channel {
     /// Other end.
     pub peer: Index,
+    /// Its key.
+    pub key: PublicKey,
     /// What waits to be sent.
     pub outbound: Outbound,
     process: [u8; 32],
     generation: u32,
     opened: Instant,
-    /// True: a newer channel has replaced this one.
-    replaced: watch::Sender<bool>,
+    /// Set once it is to end.
+    ending: watch::Sender<Option<Ending>>,
     /// True: its end has been told to the node.
     finished: watch::Sender<bool>,
 }
 
 impl Channel {
-    /// Returns when a newer channel has replaced this one.
-    pub async fn replaced(&self) {
+    /// Returns when this one is to end.
+    pub async fn ending(&self) -> Ending {
         // The sender lives as long as self, so waiting cannot fail.
-        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced).await;
+        let ending = self.ending.subscribe().wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+        ending.unwrap_or(Ending::Replaced)
+    }
+
+    /// Ends it.
+    pub fn end(&self, ending: Ending) {
+        self.ending.send_replace(Some(ending));
     }
 
     /// Returns when the node knows that this channel is gone.
@@ -53,11 +90,12 @@ impl Channel {
     }
 }
 
-/// The open channels by index.
+/// The open channels by number.
+#[derive(Default)]
 pub struct Channels {
-    table: Mutex<Vec<Option<Arc<Channel>>>>,
-    /// When each peer's next handshake may go on.
-    turns: Mutex<Vec<Instant>>,
+    table: Mutex<BTreeMap<Index, Arc<Channel>>>,
+    /// When each peer's next handshake may go on, of those that have had one: whom the roster has numbered.
+    turns: Mutex<BTreeMap<Index, Instant>>,
     changes: watch::Sender<u64>,
 }
 
@@ -74,29 +112,23 @@ pub struct Opened {
 }
 
 impl Channels {
-    /// None open, for a set of `members`.
-    pub fn new(members: usize) -> Self {
-        let turns = Mutex::new(vec![Instant::now(); members]);
-        Channels { table: Mutex::new(vec![None; members]), turns, changes: watch::Sender::new(0) }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Vec<Option<Arc<Channel>>>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<Index, Arc<Channel>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The channel to a peer.
     pub fn get(&self, peer: Index) -> Option<Arc<Channel>> {
-        self.table().get(usize::from(peer)).cloned().flatten()
+        self.table().get(&peer).cloned()
     }
 
-    /// All open channels.
+    /// All open channels, by number.
     pub fn open(&self) -> Vec<Arc<Channel>> {
-        self.table().iter().flatten().cloned().collect()
+        self.table().values().cloned().collect()
     }
 
     /// Calls `act` with each open channel.
     pub fn for_each(&self, act: impl FnMut(&Arc<Channel>)) {
-        self.table().iter().flatten().for_each(act);
+        self.table().values().for_each(act);
     }
 
     /// Changes whenever a channel opens or closes.
@@ -114,7 +146,7 @@ impl Channels {
         if self.get(peer).is_some_and(|open| open.generation > session.heard.hello.generation) {
             return Err(session.secure.refuse(Refusal::Stale).await);
         }
-        if identity.index < peer {
+        if identity.public < session.heard.hello.key {
             let live = match session.secure.hear().await? {
                 Greeting::Offer { live } => live,
                 Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
@@ -144,23 +176,22 @@ impl Channels {
     /// When a handshake with `peer` that got here `now` may go on.
     fn turn(&self, peer: Index, now: Instant) -> Instant {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(next) = turns.get_mut(usize::from(peer)) else { return now };
+        let next = turns.entry(peer).or_insert(now);
         let turn = now.max(*next);
         *next = turn + REOPEN_AFTER;
         turn
     }
 
-    /// The decision of the smaller index.
+    /// The decision of the smaller key.
     fn enter_unless_duplicate(&self, session: &Session, live: bool) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
         let mut table = self.table();
-        let slot = table.get_mut(usize::from(session.peer))?;
-        let duplicate = slot
-            .as_ref()
+        let duplicate = table
+            .get(&session.peer)
             .is_some_and(|open| open.process == session.process && (live || open.opened.elapsed() < CROSSING));
         if duplicate {
             return None;
         }
-        let entered = replace(slot, session);
+        let entered = replace(&mut table, session);
         drop(table);
         self.changed();
         Some(entered)
@@ -168,9 +199,7 @@ impl Channels {
 
     fn enter(&self, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
         let mut table = self.table();
-        let mut none = None;
-        let slot = table.get_mut(usize::from(session.peer)).unwrap_or(&mut none);
-        let entered = replace(slot, session);
+        let entered = replace(&mut table, session);
         drop(table);
         self.changed();
         entered
@@ -179,10 +208,8 @@ impl Channels {
     /// Takes a channel out, if it is still the one.
     pub fn remove(&self, channel: &Arc<Channel>) {
         let mut table = self.table();
-        if let Some(slot) = table.get_mut(usize::from(channel.peer))
-            && slot.as_ref().is_some_and(|open| Arc::ptr_eq(open, channel))
-        {
-            *slot = None;
+        if table.get(&channel.peer).is_some_and(|open| Arc::ptr_eq(open, channel)) {
+            table.remove(&channel.peer);
         }
         drop(table);
         self.changed();
@@ -193,19 +220,20 @@ impl Channels {
     }
 }
 
-fn replace(slot: &mut Option<Arc<Channel>>, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
+fn replace(table: &mut BTreeMap<Index, Arc<Channel>>, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
     let channel = Arc::new(Channel {
         peer: session.peer,
+        key: session.heard.hello.key,
         outbound: Outbound::default(),
         process: session.process,
         generation: session.heard.hello.generation,
         opened: Instant::now(),
-        replaced: watch::Sender::new(false),
+        ending: watch::Sender::new(None),
         finished: watch::Sender::new(false),
     });
-    let old = slot.replace(channel.clone());
+    let old = table.insert(channel.peer, channel.clone());
     if let Some(old) = &old {
-        old.replaced.send_replace(true);
+        old.end(Ending::Replaced);
     }
     (channel, old)
 }
@@ -216,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_opens_all_the_time_is_slowed_and_slows_nobody_else() {
-        let channels = Channels::new(2);
+        let channels = Channels::default();
         let now = Instant::now() + REOPEN_AFTER;
         let turns: Vec<Instant> = (0..3).map(|_| channels.turn(0, now)).collect();
         assert_eq!(turns, [now, now + REOPEN_AFTER, now + 2 * REOPEN_AFTER]);

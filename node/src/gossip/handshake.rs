@@ -16,16 +16,17 @@
 use super::limits::{
     GREETING_MAX_BYTES, PROTOCOL, READ_BUFFER_BYTES, RECORD_MAX_BYTES, SEALED_MAX_BYTES, TAG_BYTES, WRITE_BUFFER_BYTES,
 };
+use super::roster::Roster;
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
-use aitbc_core::key::{SecretKey, Signature};
-use aitbc_core::validators::{Index, ValidatorSet};
+use aitbc_core::key::{PublicKey, SecretKey, Signature};
+use aitbc_core::validators::Index;
 use borsh::{BorshDeserialize, BorshSerialize};
 use futures_util::{SinkExt, StreamExt};
 use snow::{Builder, HandshakeState, StatelessTransportState};
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -41,7 +42,7 @@ pub fn say_hello(identity: &Identity, role: Role, binding: Hash) -> Hello {
     let hello = Hello {
         chain: identity.chain,
         protocol: PROTOCOL,
-        key: identity.key.public(),
+        key: identity.public,
         generation: identity.generation,
         binding,
         signature: Signature([0; 64]),
@@ -49,7 +50,7 @@ pub fn say_hello(identity: &Identity, role: Role, binding: Hash) -> Hello {
     hello.signed(role, &identity.key)
 }
 
-/// The sender's index in the set, if everything fits. `role` is the sender's.
+/// The sender's number, if everything fits. `role` is the sender's.
 ///
 /// # Errors
 /// Says what does not fit; the signature is checked before anything is concluded from the key.
@@ -66,10 +67,10 @@ pub fn check_hello(hello: &Hello, identity: &Identity, role: Role, binding: Hash
     if !hello.key.verifies(&hello.sign_bytes(role), &hello.signature) {
         return Err(Refusal::Signature);
     }
-    if hello.key == identity.key.public() {
+    if hello.key == identity.public {
         return Err(Refusal::OwnKey);
     }
-    identity.set.index_of(&hello.key).ok_or(Refusal::UnknownKey)
+    identity.roster().admit(&hello.key, role).ok_or(Refusal::UnknownKey)
 }
 
 /// Channels for which this process signed a Hello: shown to it later, such a Hello is no other process's (A2).
@@ -115,8 +116,8 @@ pub enum Refusal {
     /// This very process: an address in PEERS is the own one.
     #[error("is this node itself")]
     OwnAddress,
-    /// Not in the validator set.
-    #[error("is no member of the validator set")]
+    /// A validator neither of this epoch nor of the one before or after it.
+    #[error("is no validator of these epochs")]
     UnknownKey,
     /// A later start of the same validator is connected.
     #[error("is an earlier start of a validator whose later start is connected")]
@@ -146,14 +147,14 @@ pub enum Greeting {
     Hello(Hello),
     /// Last word: go away, and why.
     Refused(Refusal),
-    /// The larger index says whether it has an open channel with this process of the other.
+    /// The larger key says whether it has an open channel with this process of the other.
     Offer {
         /// True: it has one.
         live: bool,
     },
-    /// The smaller index opens the channel.
+    /// The smaller key opens the channel.
     Open,
-    /// The smaller index keeps the channel that is there.
+    /// The smaller key keeps the channel that is there.
     Duplicate,
 }
 
@@ -161,12 +162,12 @@ pub enum Greeting {
 pub struct Identity {
     /// Genesis hash.
     pub chain: Hash,
-    /// The allow-list.
-    pub set: std::sync::Arc<ValidatorSet>,
+    /// Numbers of peers, and who may connect.
+    pub roster: Mutex<Roster>,
     /// Consensus key.
     pub key: std::sync::Arc<SecretKey>,
-    /// Own index in the set.
-    pub index: Index,
+    /// Its public half.
+    pub public: PublicKey,
     /// Own lease generation.
     pub generation: u32,
     /// Noise static key pair of this process: never stored.
@@ -176,6 +177,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Numbers of peers, and who may connect.
+    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A fresh Noise key pair.
     ///
     /// # Errors
@@ -218,7 +224,7 @@ pub enum HandshakeError {
     #[error("the peer refuses this node: it says that this node {0}")]
     RefusedByPeer(Refusal),
     /// There is a channel to this peer already.
-    #[error("there is a channel to validator {0} already")]
+    #[error("there is a channel to peer {0} already")]
     Duplicate(Index),
 }
 
@@ -259,7 +265,7 @@ pub struct Secure {
     pub receive_nonce: u64,
 }
 
-/// A channel whose other end is proven to be a member of the set.
+/// A channel whose other end is proven to be whom the roster admits.
 pub struct Session {
     /// The encrypted socket.
     pub secure: Secure,

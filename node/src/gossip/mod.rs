@@ -5,7 +5,7 @@
 //!                           ├→ handshake (who) → channels (which) → ┤
 //! listener → listen ────────┘                                       └→ peer: reader → wire (caps, decode) → GossipEvent
 //! ```
-//! Only members of the validator set get a channel. A peer that reads slowly loses messages from its own queues and
+//! Only validators of these epochs get a channel, and whom this node itself dials ([`Peers`]). A peer that reads slowly loses messages from its own queues and
 //! slows nobody else; one that sends too much is read more slowly; one that breaks the format is closed and may come
 //! again. Nobody is banned: a ban could cost the chain a quorum.
 
@@ -17,6 +17,7 @@ mod limits;
 mod listen;
 mod peer;
 mod queue;
+mod roster;
 mod wire;
 
 #[cfg(test)]
@@ -25,15 +26,17 @@ mod tests;
 use crate::metrics::Metrics;
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
-use aitbc_core::key::SecretKey;
+use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::message::Message;
-use aitbc_core::validators::{Index, ValidatorSet};
-use channels::{Channels, Opened};
+use aitbc_core::validators::Index;
+use channels::{Channels, Ending, Opened};
 use handshake::{Bindings, HandshakeError, Identity};
 use limits::{SEND_BUFFER_BYTES, Timing};
 use prometheus::{IntCounter, IntGauge};
+pub use roster::Peers;
+use roster::Roster;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -60,7 +63,7 @@ pub struct GossipConfig {
     /// Genesis hash.
     pub chain: Hash,
     /// Who may connect.
-    pub set: Arc<ValidatorSet>,
+    pub allowed: Peers,
     /// Consensus key of this validator.
     pub key: Arc<SecretKey>,
     /// Its lease generation.
@@ -81,9 +84,6 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    /// The own key is not in the set.
-    #[error("the key of {0} is no member of the validator set")]
-    NotAMember(aitbc_core::key::Address),
     /// No Noise key.
     #[error("generating the key of the channels failed")]
     Noise(#[source] snow::Error),
@@ -96,7 +96,7 @@ pub enum SendError {
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// There is no channel to this peer now.
-    #[error("validator {0} is not connected")]
+    #[error("peer {0} is not connected")]
     NotConnected(Index),
 }
 
@@ -128,7 +128,7 @@ impl Gossip {
     /// called inside a tokio runtime.
     ///
     /// # Errors
-    /// Where the listener cannot be bound, or the key is no member.
+    /// Where the listener cannot be bound.
     pub fn start(
         config: GossipConfig,
         events: mpsc::Sender<GossipEvent>,
@@ -143,16 +143,15 @@ impl Gossip {
         events: mpsc::Sender<GossipEvent>,
         stop: watch::Receiver<bool>,
     ) -> Result<GossipHandle, StartError> {
-        let GossipConfig { listen, peers, chain, set, key, generation, metrics } = config;
-        let own = key.public();
-        let index = set.index_of(&own).ok_or_else(|| StartError::NotAMember(own.address()))?;
+        let GossipConfig { listen, peers, chain, allowed, key, generation, metrics } = config;
+        let (public, roster) = (key.public(), Mutex::new(Roster::new(allowed)));
         let process = Identity::generate_process_key().map_err(StartError::Noise)?;
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = bind(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
-            channels: Channels::new(set.len()),
-            identity: Identity { chain, set, key, index, generation, process, bindings: Bindings::default() },
+            channels: Channels::default(),
+            identity: Identity { chain, roster, key, public, generation, process, bindings: Bindings::default() },
             events,
             stop,
             counters: Counters::new(&metrics),
@@ -222,6 +221,27 @@ impl GossipHandle {
         let _ = self.listening.clone().changed().await;
     }
 
+    /// An epoch has begun (E5). Who may have no channel any more loses it; who has become a validator gets one under its
+    /// number there.
+    pub fn follow(&self, peers: Peers) {
+        self.shared.identity.roster().follow(peers);
+        self.shared.channels.for_each(|channel| {
+            if self.number_of(&channel.key) != Some(channel.peer) {
+                channel.end(Ending::NotOfEpoch);
+            }
+        });
+    }
+
+    /// Number of a key that may have a channel.
+    pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
+        self.shared.identity.roster().number_of(key)
+    }
+
+    /// Key of a number.
+    pub fn key_of(&self, peer: Index) -> Option<PublicKey> {
+        self.shared.identity.roster().key_of(peer)
+    }
+
     /// Peers with an open channel, ascending.
     pub fn connected(&self) -> Vec<Index> {
         self.shared.channels.open().iter().map(|channel| channel.peer).collect()
@@ -256,10 +276,6 @@ impl Shared {
     /// Counts a connection that was refused or closed, or a read that was put off.
     fn refused(&self, reason: &str) {
         self.metrics.network_refused.with_label_values(&[reason]).inc();
-    }
-
-    fn address(&self, peer: Index) -> String {
-        self.identity.set.address(peer).map(|address| address.to_string()).unwrap_or_default()
     }
 
     fn stopping(&self) -> bool {

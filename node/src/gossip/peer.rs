@@ -1,6 +1,6 @@
 //! One channel from open to closed: a writer that empties the queues, a reader that hands out messages.
 
-use super::channels::Opened;
+use super::channels::{Ending, Opened};
 use super::handshake::{self, Greeting, Secure, Session};
 use super::limits::{
     DRAIN_TIMEOUT, QUOTA_BURST_BYTES, QUOTA_BYTES_PER_SECOND, QUOTA_MESSAGE_BYTES, RECORD_MAX_BYTES, SEALED_MAX_BYTES,
@@ -90,9 +90,9 @@ enum End {
     /// Nothing could be sent for [`Timing::dead`].
     #[error("took nothing for too long")]
     Stalled,
-    /// A newer channel took over.
-    #[error("replaced by a newer channel")]
-    Replaced,
+    /// This node ended it.
+    #[error("{}", .0.explanation())]
+    Ended(Ending),
     /// This node stops.
     #[error("the node is stopping")]
     Stopping,
@@ -110,7 +110,7 @@ impl End {
             End::Wire(_) => "malformed_message",
             End::Silent => "silent",
             End::Stalled => "stalled",
-            End::Replaced => "replaced",
+            End::Ended(ending) => ending.name(),
             End::Stopping => "stopping",
         }
     }
@@ -139,6 +139,10 @@ impl From<tungstenite::Error> for End {
 /// Runs a channel until it ends, and tells the node of both.
 pub async fn run(opened: Opened, shared: Arc<Shared>) {
     let Opened { session: Session { mut secure, peer, heard, .. }, channel, old, open_due } = opened;
+    // An epoch may have begun while the two agreed.
+    if shared.identity.roster().number_of(&channel.key) != Some(peer) {
+        channel.end(Ending::NotOfEpoch);
+    }
     let said = if open_due { timeout(shared.timing.handshake, secure.say(&Greeting::Open)).await } else { Ok(Ok(())) };
     if let Some(old) = old {
         // The node hears of the old channel's end before it hears of the new one.
@@ -146,15 +150,15 @@ pub async fn run(opened: Opened, shared: Arc<Shared>) {
     }
     if matches!(said, Ok(Ok(()))) && shared.events.send(GossipEvent::Connected(peer, heard)).await.is_ok() {
         shared.metrics.network_peers.inc();
-        info!(peer, address = shared.address(peer), "peer connected");
-        let end = exchange(peer, secure, &channel.outbound, &shared, channel.replaced()).await;
+        let address = channel.key.address();
+        info!(peer, %address, "peer connected");
+        let end = exchange(peer, secure, &channel.outbound, &shared, channel.ending()).await;
         shared.metrics.network_peers.dec();
         shared.refused(end.name());
-        let address = shared.address(peer);
         if end.is_violation() {
-            warn!(peer, address, reason = end.name(), error = %end, "channel closed: the peer broke the protocol");
+            warn!(peer, %address, reason = end.name(), error = %end, "channel closed: the peer broke the protocol");
         } else {
-            info!(peer, address, reason = end.name(), error = %end, "peer disconnected");
+            info!(peer, %address, reason = end.name(), error = %end, "peer disconnected");
         }
         shared.channels.remove(&channel);
         // While stopping nobody may be reading any more.
@@ -171,13 +175,13 @@ pub async fn run(opened: Opened, shared: Arc<Shared>) {
     channel.finish();
 }
 
-/// Reads and writes until one of them, a replacement or the stop ends it.
+/// Reads and writes until one of them, this node or its stop ends it.
 async fn exchange(
     peer: Index,
     secure: Secure,
     outbound: &Outbound,
     shared: &Shared,
-    replaced: impl Future<Output = ()>,
+    ending: impl Future<Output = Ending>,
 ) -> End {
     let Secure { socket, noise, send_nonce, receive_nonce } = secure;
     let (sink, stream) = socket.split();
@@ -203,7 +207,7 @@ async fn exchange(
     let end = tokio::select! {
         end = writer.run() => end,
         end = reader.run() => end,
-        () = replaced => End::Replaced,
+        ending = ending => End::Ended(ending),
         () = shared.stopped() => End::Stopping,
     };
     match end {

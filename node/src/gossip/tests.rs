@@ -7,12 +7,13 @@ use super::limits::PROTOCOL;
 use super::wire::{Assembler, Incoming};
 use super::*;
 use aitbc_core::batch::Batch;
+use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
 use aitbc_core::hello::{Hello, Role};
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::message::{Blocks, MAX_MESSAGE_BYTES, Status};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
-use aitbc_core::validators::Validator;
+use aitbc_core::validators::{Validator, ValidatorSet};
 use aitbc_core::vote::{Kind, Statement, Vote};
 use futures_util::{SinkExt, StreamExt};
 use std::time::{Duration, Instant};
@@ -96,7 +97,7 @@ impl Setup {
             listen: self.listen,
             peers: self.peers,
             chain: self.chain,
-            set: self.set,
+            allowed: Peers::of_set(&self.set),
             key: self.keys[index].clone(),
             generation: self.generation,
             metrics: metrics.clone(),
@@ -187,9 +188,9 @@ fn blocks(n: u64) -> Message {
 fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity {
     Identity {
         chain: chain(),
-        set: set_of(keys),
+        roster: Mutex::new(Roster::new(Peers::of_set(&set_of(keys)))),
         key: keys[index].clone(),
-        index: index as Index,
+        public: keys[index].public(),
         generation,
         process: Identity::generate_process_key().expect("randomness"),
         bindings: handshake::Bindings::default(),
@@ -271,21 +272,42 @@ async fn a_process_with_the_own_key_is_refused_and_both_count_it() {
     assert!(a.gossip.connected().is_empty());
 }
 
+/// Members by index in `keys`, in this order as numbers.
+fn roster_of(keys: &[Arc<SecretKey>], members: &[usize]) -> Peers {
+    let all: Vec<PublicKey> = keys.iter().map(|key| key.public()).collect();
+    let members: Vec<Arc<SecretKey>> = members.iter().map(|index| keys[*index].clone()).collect();
+    Peers::of(&all, &Sets::genesis(set_of(&members)))
+}
+
 #[tokio::test]
-async fn a_key_that_is_no_member_cannot_start_gossip() {
-    let all = keys(3);
-    let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let config = GossipConfig {
-        listen: any_port(),
-        peers: vec![],
-        chain: chain(),
-        set: set_of(&all[..2]),
-        key: all[2].clone(),
-        generation: 1,
-        metrics,
-    };
-    let (stop, events) = (watch::channel(false).1, mpsc::channel(1).0);
-    assert!(matches!(Gossip::start(config, events, stop), Err(StartError::NotAMember(_))));
+async fn e1_who_becomes_a_validator_is_let_in_and_who_is_none_any_more_loses_its_channel() {
+    let keys = keys(3);
+    let a = Setup::new(&keys[..2]).start(0);
+    // It has the set of genesis too, and is none of it.
+    let joiner = Setup { set: set_of(&keys[..2]), ..Setup::new(&keys) }.peers(&[a.address()]).start(2);
+    until("refused", || a.refused("unknown_key") > 0).await;
+    a.gossip.follow(roster_of(&keys, &[0, 1, 2]));
+    a.connected_to(&[2]).await;
+    joiner.connected_to(&[0]).await;
+    a.gossip.follow(roster_of(&keys, &[0, 1]));
+    a.connected_to(&[]).await;
+    until("ended", || a.refused("not_of_epoch") > 0).await;
+    assert_eq!(a.gossip.number_of(&keys[2].public()), None);
+}
+
+#[tokio::test]
+async fn e1_whom_a_node_dials_it_connects_to_also_where_it_does_not_know_its_epoch_yet() {
+    let keys = keys(2);
+    let b = Setup::new(&keys).start(1);
+    let behind = Setup { set: set_of(&keys[..1]), ..Setup::new(&keys) }.peers(&[b.address()]).start(0);
+    b.connected_to(&[0]).await;
+    until("connected", || behind.gossip.connected().len() == 1).await;
+    let number = behind.gossip.connected()[0];
+    assert_eq!(behind.gossip.key_of(number), Some(keys[1].public()));
+    assert!(number > 1, "none that the core may give");
+    behind.gossip.follow(roster_of(&keys, &[0, 1]));
+    behind.connected_to(&[1]).await;
+    b.connected_to(&[0]).await;
 }
 
 /// Passes one connection on to `to`, and returns what the dialer sent.

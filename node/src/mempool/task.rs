@@ -14,7 +14,7 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::consensus::VotingState;
 use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
-use aitbc_core::key::{Address, SecretKey};
+use aitbc_core::key::{Address, PublicKey, SecretKey};
 use aitbc_core::ledger::{Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Mempool as Pool, Place, Reason, Rejected, VerifiedTx};
 use aitbc_core::message::Message;
@@ -59,6 +59,8 @@ pub struct FinalBlock {
     pub rows: Arc<[TransactionRow]>,
     /// Its batches.
     pub batches: Vec<Hash>,
+    /// Least fee after it.
+    pub min_fee: u64,
 }
 
 enum Command {
@@ -75,8 +77,6 @@ pub struct Parts {
     pub chain: Hash,
     /// Own key: it signs batches.
     pub key: Arc<SecretKey>,
-    /// Own index.
-    pub index: Index,
     /// Which heights make an epoch.
     pub epochs: Epochs,
     /// Lease generation: the high half of batch numbers.
@@ -97,6 +97,15 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
 }
 
+impl Parts {
+    /// Where the chain is, with the epoch of the next block and the own index in it; `None`: no validator of that epoch.
+    fn place(&self) -> Option<(u64, (u64, Index))> {
+        let snapshot = self.snapshot.borrow();
+        let sets = &snapshot.sets;
+        Some((snapshot.head.height, (sets.epoch, sets.current.index_of(&self.key.public())?)))
+    }
+}
+
 /// Access to the task.
 #[derive(Clone)]
 pub struct Handle {
@@ -104,6 +113,8 @@ pub struct Handle {
     verifier: Arc<Verifier>,
     rules: Arc<Rules>,
     metrics: Arc<Metrics>,
+    own: PublicKey,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
 /// A sealed batch of ours in no final block yet.
@@ -135,7 +146,8 @@ struct Task {
 pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>) -> Handle {
     let (commands, waiting) = mpsc::channel(COMMANDS);
     let (verifier, rules, metrics) = (parts.verifier.clone(), Arc::new(pool.rules().clone()), parts.metrics.clone());
-    let handle = Handle { commands, verifier, rules, metrics };
+    let (own, snapshot) = (parts.key.public(), parts.snapshot.clone());
+    let handle = Handle { commands, verifier, rules, metrics, own, snapshot };
     let height = parts.snapshot.borrow().head.height;
     let task = Task {
         parts,
@@ -240,6 +252,7 @@ impl Task {
 
     fn on_final(&mut self, block: FinalBlock) {
         self.height = block.height;
+        self.pool.set_min_fee(block.min_fee);
         self.outstanding.retain(|own| !block.batches.contains(&own.digest));
         let dropped = self.pool.on_executed(block.height, &block.results, &block.changed);
         self.forget(&dropped);
@@ -320,13 +333,18 @@ impl Task {
             if !(due || self.outstanding.is_empty() || self.ready_bytes >= BATCH_TARGET_BYTES) {
                 break;
             }
+            let Some(place) = self.parts.place() else {
+                // No validator of this epoch; it may be one in the next.
+                self.seal_at = Some(now + LOOK_AGAIN);
+                return;
+            };
             let txs = self.pool.take(BATCH_TARGET_BYTES, MAX_BATCH_TXS);
             if txs.is_empty() {
                 break;
             }
             self.ready_bytes = self.ready_bytes.saturating_sub(txs.iter().map(|tx| tx.bytes).sum());
             self.seal_at = None;
-            self.send_batch(txs).await;
+            self.send_batch(txs, place).await;
         }
         if !self.pool.has_ready() {
             (self.ready_bytes, self.seal_at) = (0, None);
@@ -337,17 +355,17 @@ impl Task {
         }
     }
 
-    async fn send_batch(&mut self, txs: Vec<VerifiedTx>) {
+    /// `height` is that of the last block, `place` the epoch of the next one with the own index in it.
+    async fn send_batch(&mut self, txs: Vec<VerifiedTx>, (height, place): (u64, (u64, Index))) {
         let parts = &self.parts;
         self.counter += 1;
         let seq = (u64::from(parts.generation) << 32) | u64::from(self.counter);
         let ids: Arc<[Hash]> = txs.iter().map(|tx| tx.id).collect();
-        let epoch = parts.epochs.after(self.height);
         // Blocks of this epoch and the next may include it, and none after (V6, E8).
-        let expiry_height = (self.height + MAX_EXPIRY_AHEAD / 2).min(parts.epochs.last(epoch.saturating_add(1)));
+        let expiry_height = (height + MAX_EXPIRY_AHEAD / 2).min(parts.epochs.last(place.0.saturating_add(1)));
         // Cloned: the pool keeps its own until they are final.
         let txs = txs.iter().map(|tx| (*tx.tx).clone()).collect();
-        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, (epoch, parts.index), seq, expiry_height, txs));
+        let batch = Arc::new(Batch::seal(&parts.chain, &parts.key, place, seq, expiry_height, txs));
         let digest = batch.digest();
         if let Err(cause) = parts.gossip.broadcast(&Message::Batch(Box::new((*batch).clone()))) {
             error!(%cause, "a batch of ours is over its cap");
@@ -371,6 +389,12 @@ fn pending(place: Place) -> Pending {
 }
 
 impl Handle {
+    /// Whether this node seals batches, or will within an epoch.
+    fn validates(&self) -> bool {
+        let snapshot = self.snapshot.borrow();
+        [&snapshot.sets.current, &snapshot.sets.next].into_iter().any(|set| set.index_of(&self.own).is_some())
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.ok()?;
@@ -389,6 +413,9 @@ impl Handle {
 
     /// Stateless checks first, then all signatures together, then the pool; answers in the order of the question.
     async fn submit_all(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, SubmitError>> {
+        if !self.validates() {
+            return transactions.iter().map(|_| Err(SubmitError::NotValidator)).collect();
+        }
         let checks: Vec<Result<(), SubmitError>> = transactions.iter().map(|tx| self.check(tx)).collect();
         let sound =
             transactions.into_iter().zip(&checks).filter(|(_, check)| check.is_ok()).map(|(tx, _)| tx).collect();

@@ -441,9 +441,11 @@ pub fn submit_code(error: &SubmitError) -> &'static str {
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => "TOTAL_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::NoPayments) => "NO_PAYMENTS",
         SubmitError::Invalid(TransactionError::NoJob) => "NO_JOB",
+        SubmitError::Invalid(TransactionError::EverybodysKey(_)) => "EVERYBODYS_KEY",
         SubmitError::Invalid(TransactionError::Receipt(error)) => error.code(),
         SubmitError::InvalidSignature => "INVALID_SIGNATURE",
         SubmitError::Rejected(rejected) => rejected.code(),
+        SubmitError::NotValidator => "NOT_A_VALIDATOR",
         SubmitError::Busy => "BUSY",
         SubmitError::Stopping => "STOPPING",
     }
@@ -469,7 +471,7 @@ fn submit_status(error: &SubmitError) -> StatusCode {
             | Rejected::Expired { .. }
             | Rejected::ExpiryTooFar { .. } => StatusCode::CONFLICT,
         },
-        SubmitError::Busy | SubmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        SubmitError::NotValidator | SubmitError::Busy | SubmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -481,8 +483,14 @@ fn submit_detail(error: &SubmitError) -> Value {
         }
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => json!({ "max": MAX_SUPPLY }),
         SubmitError::Rejected(rejected) => rejected.detail(),
-        SubmitError::Invalid(TransactionError::NoPayments | TransactionError::NoJob | TransactionError::Receipt(_))
+        SubmitError::Invalid(
+            TransactionError::NoPayments
+            | TransactionError::NoJob
+            | TransactionError::EverybodysKey(_)
+            | TransactionError::Receipt(_),
+        )
         | SubmitError::InvalidSignature
+        | SubmitError::NotValidator
         | SubmitError::Busy
         | SubmitError::Stopping => json!({}),
     }

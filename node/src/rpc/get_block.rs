@@ -5,13 +5,14 @@ use super::query::{self, Parameters, Segment};
 use super::transaction::{Status, code_name};
 use super::{Api, json_response, written_text};
 use crate::storage::{StoredBlock, TransactionRow};
-use crate::view::{BlockSummary, Identity};
+use crate::view::{BlockSummary, Identity, KnownSets};
 use aitbc_core::block::{Block, Header};
 use aitbc_core::codec;
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::Hash;
 use aitbc_core::json;
 use aitbc_core::key::Address;
+use aitbc_core::validators::ValidatorSet;
 use aitbc_core::vote::Cert;
 use axum::Json;
 use axum::extract::State;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a reader waits for a block that is final but not in the database yet, and for its results.
@@ -49,7 +51,7 @@ pub struct BlockInfo {
     pub time_ms: u64,
     /// The same as RFC 3339.
     pub timestamp: Option<String>,
-    /// Who proposed it.
+    /// Who proposed it; `None` where the validators of that epoch are not known here any more.
     pub proposer: Option<Address>,
     /// State root after its parent.
     pub parent_state_root: Hash,
@@ -123,12 +125,12 @@ pub struct Certificate {
     pub kind: String,
     /// Slot.
     pub slot: u64,
-    /// Addresses of the signers, by index.
+    /// Addresses of the signers, by index; none where the validators of that epoch are not known here any more.
     pub signers: Vec<Address>,
-    /// Their voting power.
-    pub weight: u64,
-    /// Power that was needed.
-    pub quorum: u64,
+    /// Their voting power; `None` where they are not known.
+    pub weight: Option<u64>,
+    /// Power that was needed; `None` where that is not known.
+    pub quorum: Option<u64>,
 }
 
 pub(super) async fn get_block(
@@ -153,9 +155,9 @@ pub(super) async fn get_block(
     let rows = results(&api, height, block.header.tx_count()).await?;
     // Without results it was answered before they were in the database: later answers will have them.
     let complete = !rows.is_empty() || block.header.tx_count() == 0;
-    let identity = api.view.identity.clone();
+    let (identity, sets) = (api.view.identity.clone(), api.view.known_sets());
     // Megabytes of transactions are hashed and written.
-    let text = written_text("get_block", move || Ok(describe(&identity, &stored, &block, &rows, full))).await?;
+    let text = written_text("get_block", move || Ok(describe(&identity, &sets, &stored, &block, &rows, full))).await?;
     if complete {
         api.block_cache.put((height, full), text.clone());
     }
@@ -213,7 +215,7 @@ where
 }
 
 fn genesis_block(identity: &Identity) -> BlockInfo {
-    let set_hash = identity.set.hash();
+    let set_hash = identity.genesis_set.hash();
     BlockInfo {
         height: 0,
         hash: identity.chain,
@@ -239,12 +241,14 @@ fn genesis_block(identity: &Identity) -> BlockInfo {
 
 fn describe(
     identity: &Identity,
+    sets: &KnownSets,
     stored: &StoredBlock,
     block: &Block,
     rows: &HashMap<Hash, TransactionRow>,
     full: bool,
 ) -> BlockInfo {
     let header = &block.header;
+    let set = sets.of_header(header);
     BlockInfo {
         height: header.height,
         hash: stored.digest,
@@ -255,32 +259,33 @@ fn describe(
         parent_slot: header.parent_slot,
         time_ms: header.time_ms,
         timestamp: super::timestamp(header.time_ms),
-        proposer: identity.set.address(header.proposer),
+        proposer: set.and_then(|set| set.address(header.proposer)),
         parent_state_root: header.parent_state_root,
         parent_results_root: header.parent_results_root,
         set_hash: header.set_hash,
         next_set_hash: header.next_set_hash,
         tx_count: header.tx_count(),
-        batches: batches(identity, header),
-        evidence: header.evidence.iter().map(|evidence| accusation(identity, evidence)).collect(),
+        batches: batches(sets, header),
+        evidence: header.evidence.iter().map(|evidence| accusation(sets, header, evidence)).collect(),
         transactions: transactions(identity, block, rows, full),
-        certificate: stored.cert.as_ref().map(|cert| certificate(identity, cert)),
+        certificate: stored.cert.as_ref().map(|cert| certificate(set, cert)),
     }
 }
 
-fn batches(identity: &Identity, header: &Header) -> Vec<BatchInfo> {
+fn batches(sets: &KnownSets, header: &Header) -> Vec<BatchInfo> {
     let info = |batch: &aitbc_core::batch::BatchRef| BatchInfo {
         digest: batch.digest,
-        author: identity.set.address(batch.author),
+        author: sets.of_epoch_in(header, batch.epoch).and_then(|set| set.address(batch.author)),
         bytes: batch.bytes,
         txs: batch.txs,
     };
     header.batches.iter().map(info).collect()
 }
 
-fn accusation(identity: &Identity, evidence: &Evidence) -> EvidenceInfo {
+fn accusation(sets: &KnownSets, header: &Header, evidence: &Evidence) -> EvidenceInfo {
+    let set = sets.of_epoch_in(header, evidence.epoch());
     EvidenceInfo {
-        validator: identity.set.address(evidence.signer()),
+        validator: set.and_then(|set| set.address(evidence.signer())),
         class: evidence.class(),
         epoch: evidence.epoch(),
         slot: evidence.slot(),
@@ -310,13 +315,13 @@ fn transactions(
     (0..).zip(all).map(info).collect()
 }
 
-fn certificate(identity: &Identity, cert: &Cert) -> Certificate {
-    let set = &identity.set;
+fn certificate(set: Option<&Arc<ValidatorSet>>, cert: &Cert) -> Certificate {
+    let address = |index| set.and_then(|set| set.address(index));
     Certificate {
         kind: cert.statement.kind.name().to_owned(),
         slot: cert.statement.slot,
-        signers: cert.signer_indices().filter_map(|index| set.address(index)).collect(),
-        weight: cert.signer_indices().map(|index| set.weight(index)).sum(),
-        quorum: set.quorum(),
+        signers: cert.signer_indices().filter_map(address).collect(),
+        weight: set.map(|set| cert.signer_indices().map(|index| set.weight(index)).sum()),
+        quorum: set.map(|set| set.quorum()),
     }
 }

@@ -37,7 +37,7 @@ pub struct SyncStatus {
     pub state_root: Hash,
     /// Of this program.
     pub version: String,
-    /// `None` where this node has no key of the set.
+    /// `None` where this node has no key.
     pub validator: Option<ValidatorStatus>,
     /// Whether the database answered lately.
     pub database_ready: bool,
@@ -69,7 +69,7 @@ pub struct ValidatorStatus {
     pub address: Address,
     /// Its key.
     pub public_key: PublicKey,
-    /// Its voting power.
+    /// Its voting power; 0: it is no validator of this epoch.
     pub weight: u64,
     /// Last height it helped to finalize: the operator waits for this to grow before it takes the next pod.
     pub last_signed_height: u64,
@@ -83,16 +83,14 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
     Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let (identity, status, snapshot) = (&api.view.identity, api.view.condition(), api.view.snapshot());
     let head = &snapshot.head;
-    let validator = identity.key.and_then(|public_key| {
-        let index = identity.set.index_of(&public_key)?;
-        Some(ValidatorStatus {
-            address: public_key.address(),
-            public_key,
-            weight: identity.set.weight(index),
-            last_signed_height: status.last_signed_height,
-            voting_state: status.voting_state,
-            quarantine: status.quarantine.map(|cause| cause.to_string()),
-        })
+    let set = &snapshot.sets.current;
+    let validator = identity.key.map(|public_key| ValidatorStatus {
+        address: public_key.address(),
+        public_key,
+        weight: set.index_of(&public_key).map_or(0, |index| set.weight(index)),
+        last_signed_height: status.last_signed_height,
+        voting_state: status.voting_state,
+        quarantine: status.quarantine.map(|cause| cause.to_string()),
     });
     Ok(Json(SyncStatus {
         chain_id: identity.genesis.chain_id.clone(),

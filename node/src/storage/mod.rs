@@ -248,7 +248,8 @@ pub trait Storage: Send + Sync + 'static {
     /// Stores the highest Final certificate, replacing a lower one, and any Notar certificates given; durable.
     fn commit_cert(&self, cert: Cert) -> BoxFuture<'_, Result<()>>;
 
-    /// Stores the end of an epoch (P10), fenced by the lease; durable. The same again is no error.
+    /// Stores the end of an epoch (P10), fenced by the lease; durable. The same block again is no error, another one is
+    /// [`StorageError::ConflictingVote`] in the slot of its certificate.
     fn commit_seal(&self, seal: Seal) -> BoxFuture<'_, Result<()>>;
 
     /// Replaces the memory record, fenced by the lease, whose generation becomes `generation` in the same commit (A3, A6);

@@ -9,7 +9,7 @@ use super::{
     BatchWrite, BlockWrite, ReceiptRow, ReceiptsOf, Result, StorageError, StoredBlock, StoredSnapshot, TransactionRow,
 };
 use aitbc_core::batch::BatchRef;
-use aitbc_core::block::{Candidate, Header};
+use aitbc_core::block::{Candidate, Header, Seal};
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, Signature};
@@ -52,6 +52,12 @@ pub fn hash_of_bytes(bytes: &[u8]) -> Result<Hash> {
 /// Text to an address.
 pub fn address(text: &str) -> Result<Address> {
     text.parse().map_err(|cause| StorageError::Corrupt(format!("{cause}")))
+}
+
+/// The ledger holds another end of this epoch (E5): two blocks cannot both end it.
+pub fn another_seal(seal: &Seal) -> StorageError {
+    let Statement { slot, kind, .. } = seal.cert.statement;
+    StorageError::ConflictingVote { slot, class: kind.class() }
 }
 
 fn signature(bytes: &[u8]) -> Result<Signature> {

@@ -5,9 +5,9 @@
 use crate::crd::{BlockchainNetwork, Mode as SpecMode, Switch};
 use crate::names;
 use crate::observe::Observed;
-use crate::validate::keys::Keys;
+use crate::validate::keys::{Keys, ValidatorKey};
 use crate::validate::{Problem, Settings};
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::params::Parameters;
 
 /// Units in the faucet of a new chain.
@@ -88,10 +88,11 @@ fn build(wish: &GenesisWish, keys: &Keys) -> Result<Genesis, Problem> {
         let address = address.parse().map_err(|error| invalid(&format!("genesis.accounts: {error}")))?;
         Ok(GenesisAccount { address, balance: u64::try_from(*balance).unwrap_or(0) })
     });
+    let validator = |key: &ValidatorKey| GenesisValidator { public_key: key.public, weight: 1, stake: 0 };
     let genesis = Genesis {
         chain_id: wish.chain_id.clone(),
         mode: wish.mode,
-        validators: keys.known.values().map(|key| GenesisValidator { public_key: key.public, weight: 1 }).collect(),
+        validators: keys.known.values().map(validator).collect(),
         accounts: accounts.collect::<Result<_, Problem>>()?,
         faucet: match wish.faucet {
             Switch::Enabled => Some(Faucet { balance: FAUCET_BALANCE, max_amount: FAUCET_MAX_AMOUNT }),
@@ -99,6 +100,7 @@ fn build(wish: &GenesisWish, keys: &Keys) -> Result<Genesis, Problem> {
         },
         receipts: None,
         parameters: Parameters { block_time_ms: wish.block_time_ms, ..Parameters::default() },
+        staking: Staking::default(),
     };
     genesis.check().map_err(|error| invalid(&error.to_string()))?;
     Ok(genesis)

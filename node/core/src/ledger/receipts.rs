@@ -28,7 +28,7 @@
 
 use super::{Block, ResultCode, Rules};
 use crate::key::Address;
-use crate::params::{MAX_RECEIPT_AHEAD, MAX_SUPPLY};
+use crate::params::MAX_RECEIPT_AHEAD;
 use crate::receipt::{self, AttestedReceipt, Name, Receipt};
 use crate::record::{Record, RecordKey};
 use crate::terms::{Mint, Terms};
@@ -39,8 +39,6 @@ use crate::transaction::{Action, Lock};
 pub struct ReceiptRules {
     /// Name of the chain.
     pub chain_id: String,
-    /// Smallest units at height 0.
-    pub genesis_supply: u64,
     /// What a unit earns, and who attests it.
     pub terms: Terms,
 }
@@ -60,6 +58,11 @@ impl Rules {
             Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) | Action::RefundEscrow { .. } => {
                 Ok(())
             }
+            Action::Bond(_)
+            | Action::Unbond(_)
+            | Action::Activate { .. }
+            | Action::Unjail
+            | Action::AuthorityVote(_) => Ok(()),
         }
     }
 }
@@ -113,7 +116,7 @@ impl Block<'_> {
     fn attested(&self, attested: &AttestedReceipt) -> Result<&ReceiptRules, ResultCode> {
         let rules = self.receipt_rules()?;
         rules.admit(attested)?;
-        let (now, completed) = (self.time_ms / 1_000, attested.receipt.completed_at);
+        let (now, completed) = (self.context.time_ms / 1_000, attested.receipt.completed_at);
         if now > rules.terms.expires(completed) {
             return Err(ResultCode::ReceiptExpired);
         }
@@ -137,7 +140,8 @@ impl Block<'_> {
         for attestation in &attested.attestations {
             self.credit(attestation.coordinator.address(), mint.coordinator);
         }
-        let record = Record::Receipt { digest: attested.receipt.digest(), height: self.height, minted: mint.total };
+        let record =
+            Record::Receipt { digest: attested.receipt.digest(), height: self.context.height, minted: mint.total };
         self.accounts.set_record(key, Some(record));
         Ok(())
     }
@@ -145,13 +149,8 @@ impl Block<'_> {
     /// Counts what is minted against the supply and both caps, or changes nothing.
     fn mint(&mut self, provider: Address, mint: &Mint) -> Result<(), ResultCode> {
         let rules = self.receipt_rules()?;
-        let (genesis, epoch_cap, provider_cap) =
-            (rules.genesis_supply, rules.terms.epoch_cap, rules.terms.provider_epoch_cap);
-        let (minted, burnt) = self.supply();
-        let there = genesis.saturating_add(minted).saturating_sub(burnt);
-        if mint.total > MAX_SUPPLY.saturating_sub(there) {
-            return Err(ResultCode::SupplyExhausted);
-        }
+        let (epoch_cap, provider_cap) = (rules.terms.epoch_cap, rules.terms.provider_epoch_cap);
+        let supply = self.supply().minting(self.rules.supply, mint.total).ok_or(ResultCode::SupplyExhausted)?;
         let (all, own) = (RecordKey::ReceiptCap { provider: None }, RecordKey::ReceiptCap { provider: Some(provider) });
         let by_all = self.minted_in_epoch(&all).saturating_add(mint.total);
         if by_all > epoch_cap {
@@ -162,39 +161,25 @@ impl Block<'_> {
             return Err(ResultCode::ProviderCapReached);
         }
         if mint.total > 0 {
-            let epoch = self.epoch;
+            let epoch = self.context.epoch;
             self.accounts.set_record(all, Some(Record::ReceiptCap { epoch, minted: by_all }));
             self.accounts.set_record(own, Some(Record::ReceiptCap { epoch, minted: by_provider }));
-            let supply = Record::Supply { minted: minted.saturating_add(mint.total), burnt };
-            self.accounts.set_record(RecordKey::Supply, Some(supply));
+            self.set_supply(supply);
         }
         Ok(())
     }
 
-    /// Smallest units minted and burnt since genesis.
-    fn supply(&self) -> (u64, u64) {
-        match self.accounts.record(&RecordKey::Supply) {
-            Some(Record::Supply { minted, burnt }) => (*minted, *burnt),
-            _ => (0, 0),
-        }
-    }
-
     fn minted_in_epoch(&self, key: &RecordKey) -> u64 {
         match self.accounts.record(key) {
-            Some(Record::ReceiptCap { epoch, minted }) if *epoch == self.epoch => *minted,
+            Some(Record::ReceiptCap { epoch, minted }) if *epoch == self.context.epoch => *minted,
             _ => 0,
         }
-    }
-
-    fn credit(&mut self, to: Address, amount: u64) {
-        let slot = self.accounts.slot(to);
-        self.accounts.credit(slot, amount);
     }
 
     /// Locks units of the sender for a job.
     pub(super) fn lock(&mut self, sender: Address, lock: &Lock) -> Result<(), ResultCode> {
         self.receipt_rules()?;
-        if !lock.timeout_fits(self.height) {
+        if !lock.timeout_fits(self.context.height) {
             return Err(ResultCode::EscrowTimeoutOutOfRange);
         }
         let key = RecordKey::Escrow { job: receipt::job(&sender, &lock.job_id) };
@@ -233,7 +218,7 @@ impl Block<'_> {
         let Receipt { provider, price, .. } = &attested.receipt;
         let (provider, key) = (provider.address(), RecordKey::Escrow { job: attested.receipt.job() });
         let Locked { client, provider: named, amount, timeout_height } = self.locked(&key)?;
-        if self.height > timeout_height {
+        if self.context.height > timeout_height {
             return Err(ResultCode::EscrowTimedOut);
         }
         if named.is_some_and(|named| named != provider) {
@@ -251,7 +236,7 @@ impl Block<'_> {
     pub(super) fn refund(&mut self, sender: Address, job_id: &Name) -> Result<(), ResultCode> {
         let key = RecordKey::Escrow { job: receipt::job(&sender, job_id) };
         let Locked { amount, timeout_height, .. } = self.locked(&key)?;
-        if self.height <= timeout_height {
+        if self.context.height <= timeout_height {
             return Err(ResultCode::EscrowNotTimedOut);
         }
         self.credit(sender, amount);

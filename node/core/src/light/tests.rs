@@ -7,6 +7,7 @@ use crate::ledger::{ResultCode, results_root};
 use crate::transaction::{Action, Payment, Transaction};
 use crate::validators::{Index, Validator};
 use crate::vote::Vote;
+use std::sync::Arc;
 
 fn chain() -> Hash {
     plain(b"chain")
@@ -197,6 +198,21 @@ fn l2_the_next_set_is_the_one_that_a_final_header_names_and_signs_from_then_on()
     assert!(matches!(client.advance(&first, Some(&cert(&first))), Err(LightError::Cert { height: 4, .. })));
     client.advance(&first, Some(&cert_by(&keys(9), &first, Kind::Final, &[0, 1, 2]))).expect("of the new set");
     assert_eq!(client.trusted().map(|anchor| anchor.height), Some(4));
+}
+
+#[test]
+fn v6_the_author_of_a_batch_is_of_the_set_of_its_own_epoch_which_is_the_headers_or_the_one_before() {
+    let [older, previous, current, next] = [1, 11, 21, 31].map(|first| Arc::new(set_of(&keys(first))));
+    let sets = Sets { epoch: 5, older, previous: previous.clone(), current: current.clone(), next };
+    let batch = |epoch| Batch::seal(&chain(), &keys(1)[0], (epoch, 2), 1, 100, vec![transaction(0)]);
+    let author = |epoch| {
+        let batch = batch(epoch);
+        let header = Header { batches: vec![batch.reference(batch.digest())], ..headers(1).remove(0) };
+        named(&sets, &header, 0, &batch).map(|(_, author)| *author).ok()
+    };
+    let of = |set: &ValidatorSet| set.get(2).map(|member| member.key);
+    assert_eq!((author(5), author(4)), (of(&current), of(&previous)));
+    assert_eq!((author(3), author(6)), (None, None));
 }
 
 fn transaction(nonce: u64) -> SignedTransaction {

@@ -1,7 +1,7 @@
 //! Genesis, transactions and addresses: what people write.
 
 use crate::{mutate, samples, seed};
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey, SecretKey};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 const MUTATIONS: usize = 100;
 /// Kinds of transactions.
-const TYPES: usize = 7;
+const TYPES: usize = 12;
 /// Most draws for a valid one.
 const DRAWS: usize = 100;
 /// Pieces that parsers stumble over.
@@ -92,7 +92,13 @@ pub fn read_genesis(text: &str) -> bool {
 fn genesis(rng: &mut StdRng) -> Genesis {
     let mut key = || SecretKey::from_seed(rng.random()).public();
     let keys: [PublicKey; 7] = std::array::from_fn(|_| key());
-    let validator = |public_key| GenesisValidator { public_key, weight: rng.random_range(1..100) };
+    let mode = Mode::ALL[rng.random_range(0..3)];
+    let validator = |public_key| match (mode, rng.random_range(1..100)) {
+        (Mode::Poa, weight) => GenesisValidator { public_key, weight, stake: 0 },
+        (Mode::Pos | Mode::Hybrid, weight) => {
+            GenesisValidator { public_key, weight: 1, stake: 1_000 * u64::from(weight) }
+        }
+    };
     let validators = keys[..4].iter().copied().map(validator).collect();
     let account = |_| GenesisAccount { address: Address(rng.random()), balance: rng.random_range(0..1 << 50) };
     let accounts = (0..4).map(account).collect();
@@ -107,15 +113,16 @@ fn genesis(rng: &mut StdRng) -> Genesis {
         expiry_seconds: rng.random_range(1..1_000),
     });
     let parameters = Parameters::default();
-    Genesis { chain_id: "net-1".into(), mode: Mode::Poa, validators, accounts, faucet, receipts, parameters }
+    let staking = Staking { block_reward: rng.random_range(0..9), ..Staking::default() };
+    Genesis { chain_id: "net-1".into(), mode, validators, accounts, faucet, receipts, parameters, staking }
 }
 
 /// Of any kind; one that passes the checks, so that its JSON has to come back. An empty list, which fails, is drawn at times.
 fn valid_transaction(rng: &mut StdRng) -> SignedTransaction {
-    let kind = rng.random_range(0..5);
+    let kind = rng.random_range(0..10);
     let draw = |_| {
-        let receipts = samples::receipt_transactions(rng);
-        receipts.into_iter().nth(kind).unwrap_or_else(|| samples::transaction(rng))
+        let (receipts, stakes) = (samples::receipt_transactions(rng), samples::stake_transactions(rng));
+        receipts.into_iter().chain(stakes).nth(kind).unwrap_or_else(|| samples::transaction(rng))
     };
     (0..DRAWS).map(draw).find(|tx| tx.check().is_ok()).expect("most are valid")
 }

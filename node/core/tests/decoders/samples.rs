@@ -16,10 +16,15 @@ use aitbc_core::receipt::{Attestation, AttestedReceipt, Extra, Receipt, Text};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, AccountProof, RecordProof, State};
 use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
+use aitbc_core::validators::Validator;
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
+
+// By its path, because the node's tests read this file too.
+#[path = "staking.rs"]
+mod staking;
 
 fn hash(rng: &mut StdRng) -> Hash {
     Hash(rng.random())
@@ -65,6 +70,11 @@ pub fn receipt_transactions(rng: &mut StdRng) -> [SignedTransaction; 4] {
     let release = Action::ReleaseEscrow(Box::new(attested(rng)));
     let refund = Action::RefundEscrow { job_id: text(rng) };
     [claim, lock, release, refund].map(|action| with_action(rng, action))
+}
+
+/// Of the kinds that have to do with who validates, in the order of their tags.
+pub fn stake_transactions(rng: &mut StdRng) -> [SignedTransaction; 5] {
+    staking::actions(rng).map(|action| with_action(rng, action))
 }
 
 fn with_action(rng: &mut StdRng, action: Action) -> SignedTransaction {
@@ -226,6 +236,13 @@ pub fn record_proof(rng: &mut StdRng) -> RecordProof {
     State::from_parts([], records).prove_record(&asked)
 }
 
+/// Proof of the validators of an epoch, alone in its state.
+fn set_proof(rng: &mut StdRng) -> RecordProof {
+    let key = RecordKey::ValidatorSet { epoch: number(rng) };
+    let members = list(rng, 4, |rng| Validator { key: PublicKey(rng.random()), weight: rng.next_u32() });
+    State::from_parts([], [(key.clone(), Record::ValidatorSet { members })]).prove_record(&key)
+}
+
 /// A header without batches.
 pub fn plain_header() -> Header {
     use rand::SeedableRng;
@@ -343,9 +360,15 @@ pub fn all(rng: &mut StdRng) -> Vec<(String, Vec<u8>)> {
     out.push(("transaction-proof".into(), encode(&transaction_proof(rng))));
     out.push(("record-proof".into(), encode(&record_proof(rng))));
     out.push(("attested-receipt".into(), encode(&attested(rng))));
-    for transaction in receipt_transactions(rng) {
+    let staked = stake_transactions(rng);
+    for transaction in receipt_transactions(rng).into_iter().chain(staked) {
         let name = json::type_name(&transaction.transaction.action).to_lowercase();
         out.push((format!("transaction-{name}"), encode(&transaction)));
     }
+    for (name, (key, record)) in staking::records(rng) {
+        let proof = State::from_parts([], [(key.clone(), record)]).prove_record(&key);
+        out.push((format!("record-{name}"), encode(&proof)));
+    }
+    out.push(("record-proof-validators".into(), encode(&set_proof(rng))));
     out
 }

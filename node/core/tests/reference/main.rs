@@ -9,4 +9,5 @@ mod mempool; // random use of the pool, compared with a plain list
 mod model; // the rules of transactions and the state root, as the documents have them
 mod proofs; // accounts, transactions and results for light clients
 mod receipts; // receipts and escrows, part of `model`
+mod staking; // stakes, votes and sets, as docs/staking.md has them
 mod trie; // the state trie against a map; proofs; forks

@@ -9,7 +9,7 @@ use aitbc_core::params::MAX_SUPPLY;
 use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
 use aitbc_core::state::Account;
 use aitbc_core::terms::{Coordinator, Terms};
-use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Transaction};
+use aitbc_core::transaction::{Action, Lock, Payment, SignedTransaction, Stake, Transaction};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -49,6 +49,7 @@ fn cost(tx: &Transaction) -> u128 {
         Action::Transfer(payment) => payment.amount.into(),
         Action::TransferMany { payments } => payments.iter().map(|payment| u128::from(payment.amount)).sum(),
         Action::LockEscrow(lock) => lock.amount.into(),
+        Action::Bond(stake) => stake.amount.into(),
         _ => 0,
     };
     amounts + u128::from(tx.fee)
@@ -332,7 +333,7 @@ fn receipt_rules() -> ReceiptRules {
         provider_epoch_cap: 400,
         expiry_seconds: 60,
     };
-    ReceiptRules { chain_id: "pool".into(), genesis_supply: 0, terms }
+    ReceiptRules { chain_id: "pool".into(), terms }
 }
 
 /// Mostly as it should be: by others than its provider, within the caps.
@@ -374,7 +375,7 @@ impl World {
     fn new(rng: &mut StdRng) -> World {
         let faucet = rng.random_bool(0.8).then_some(50);
         let receipts = rng.random_bool(0.8).then(receipt_rules);
-        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet, receipts };
+        let rules = Rules { chain: plain(b"pool"), min_fee: 2, faucet, receipts, ..Rules::default() };
         let limits = Limits {
             bytes: rng.random_range(1_500..6_000),
             count: rng.random_range(4..30),
@@ -414,13 +415,15 @@ impl World {
         };
         let to = Address([9; 20]);
         let payment = |amount| Payment { to, amount };
-        let action = match rng.random_range(0..12) {
+        let action = match rng.random_range(0..14) {
             0 => Action::Faucet(payment(rng.random_range(1..60))),
             1 => Action::TransferMany { payments: vec![payment(1); rng.random_range(1..=64)] },
             2 => Action::LockEscrow(lock(rng, self.height)),
             3 => Action::ClaimReceipt(receipt(rng)),
             4 => Action::ReleaseEscrow(receipt(rng)),
             5 => Action::RefundEscrow { job_id: Text::new("job").expect("text") },
+            6 => Action::Bond(Stake { validator: sender, amount: rng.random_range(1..100) }),
+            7 => Action::Unbond(Stake { validator: sender, amount: 1_000_000 }),
             _ => Action::Transfer(payment(rng.random_range(1..100))),
         };
         let fee = if rng.random_bool(0.1) { rng.random_range(0..3) } else { rng.random_range(2..60) };

@@ -4,6 +4,7 @@
 //! their code. It shares types of input with the core, no function that computes.
 
 use crate::receipts::Receipts;
+use crate::staking::{Set, Staking};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::transaction::{Action, Payment, Transaction};
@@ -17,24 +18,40 @@ pub struct Entry {
     pub nonce: u128,
 }
 
-/// What a block says of its place in the chain.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    pub epoch: u64,
-    pub height: u64,
-    /// Milliseconds since 1970.
-    pub time_ms: u64,
+/// What a block's header says.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub epoch: u128,
+    pub height: u128,
+    /// In milliseconds.
+    pub time: u128,
+    /// Whether an epoch begins with it.
+    pub first: bool,
+    pub set: Set,
+    pub leader: PublicKey,
+    /// Who should have led the slots skipped before it.
+    pub missed: Vec<PublicKey>,
 }
 
-/// Every account that was ever touched, also those that are empty.
+/// Everything a chain knows.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// Every account that was ever touched, also those that are empty.
     pub accounts: BTreeMap<Address, Entry>,
-    pub min_fee: u128,
     /// Account of the faucet and most units of one request.
     pub faucet: Option<(Address, u128)>,
+    /// The present block.
+    pub head: Head,
+    /// By which it goes: as its parent left them.
+    pub terms: BTreeMap<&'static str, u128>,
+    /// Units of genesis, and what was made and unmade since.
+    pub genesis: u128,
+    pub minted: u128,
+    pub burnt: u128,
     /// What receipts minted and escrows hold.
     pub receipts: Receipts,
+    /// Stakes, votes and what they decide.
+    pub staking: Staking,
 }
 
 /// First 20 bytes of SHA-256 of the key.
@@ -52,37 +69,54 @@ impl Model {
         self.accounts.entry(*address).or_default()
     }
 
-    /// All units, those that are locked among them.
+    /// All units that are anywhere: in accounts, locked for jobs, at stake or unbonding.
     pub fn supply(&self) -> u128 {
         let locked: u128 = self.receipts.escrows.values().map(|escrow| escrow.amount).sum();
-        self.accounts.values().map(|entry| entry.balance).sum::<u128>() + locked
+        self.accounts.values().map(|entry| entry.balance).sum::<u128>() + locked + self.staking.locked()
     }
 
+    /// Whether so many more units may exist.
+    pub fn may_mint(&self, amount: u128) -> bool {
+        self.genesis + self.minted - self.burnt + amount < 1 << 53
+    }
+
+    /// Counts units that are made, where they may be.
+    pub fn mint(&mut self, amount: u128) -> bool {
+        let may = self.may_mint(amount);
+        self.minted += if may { amount } else { 0 };
+        may
+    }
+
+    /// Takes units that are there.
     pub fn take(&mut self, from: &Address, amount: u128) {
         self.at(from).balance -= amount;
     }
 
-    /// Runs one transaction; answers the name of its result and the fee it cost.
-    pub fn apply(&mut self, now: Moment, tx: &Transaction) -> (&'static str, u128) {
-        let sender = address(&tx.sender);
-        let had = self.entry(&sender);
-        let fee = u128::from(tx.fee);
-        if now.height > tx.expiry_height {
-            return ("EXPIRED", 0);
+    /// Why a transaction costs nothing, before it is looked at what it does.
+    fn refuses(&self, tx: &Transaction) -> Option<&'static str> {
+        let (had, fee) = (self.entry(&address(&tx.sender)), u128::from(tx.fee));
+        if self.head.height > u128::from(tx.expiry_height) {
+            return Some("EXPIRED");
         }
         if u128::from(tx.nonce) < had.nonce {
-            return ("NONCE_TOO_LOW", 0);
+            return Some("NONCE_TOO_LOW");
         }
         if u128::from(tx.nonce) > had.nonce {
-            return ("NONCE_TOO_HIGH", 0);
+            return Some("NONCE_TOO_HIGH");
         }
         let is_faucet = matches!(tx.action, Action::Faucet(_));
-        if !is_faucet && fee < self.min_fee {
-            return ("FEE_TOO_LOW", 0);
+        if !is_faucet && fee < self.terms["min_fee"] {
+            return Some("FEE_TOO_LOW");
         }
-        if had.balance < fee {
-            return ("FEE_NOT_COVERED", 0);
+        (had.balance < fee).then_some("FEE_NOT_COVERED")
+    }
+
+    /// Runs one transaction; answers the name of its result and the fee it cost.
+    pub fn apply(&mut self, tx: &Transaction) -> (&'static str, u128) {
+        if let Some(code) = self.refuses(tx) {
+            return (code, 0);
         }
+        let (sender, fee) = (address(&tx.sender), u128::from(tx.fee));
         match &tx.action {
             Action::Transfer(payment) => self.pay(&sender, fee, std::slice::from_ref(payment)),
             Action::TransferMany { payments } => self.pay(&sender, fee, payments),
@@ -91,11 +125,11 @@ impl Model {
                 self.at(&sender).nonce += 1;
                 self.take(&sender, fee);
                 let done = match action {
-                    Action::ClaimReceipt(receipt) => self.claim(now, receipt),
-                    Action::ReleaseEscrow(receipt) => self.release(now, receipt),
-                    Action::LockEscrow(lock) => self.lock(now.height, sender, lock),
-                    Action::RefundEscrow { job_id } => self.refund(now.height, sender, job_id.as_str()),
-                    Action::Transfer(_) | Action::TransferMany { .. } | Action::Faucet(_) => unreachable!("above"),
+                    Action::ClaimReceipt(receipt) => self.claim(receipt),
+                    Action::ReleaseEscrow(receipt) => self.release(receipt),
+                    Action::LockEscrow(lock) => self.lock(sender, lock),
+                    Action::RefundEscrow { job_id } => self.refund(sender, job_id.as_str()),
+                    _ => self.stake(tx),
                 };
                 (done.err().unwrap_or("OK"), fee)
             }
@@ -132,9 +166,9 @@ impl Model {
         ("OK", fee)
     }
 
-    /// After the last transaction of a block.
-    pub fn reward(&mut self, proposer: &Address, fees: u128) {
-        self.at(proposer).balance += fees;
+    /// Gives units that were made, taken or locked before.
+    pub fn reward(&mut self, to: &Address, amount: u128) {
+        self.at(to).balance += amount;
     }
 
     /// Accounts that exist: those with a balance or a nonce.
@@ -142,6 +176,17 @@ impl Model {
         let narrow = |n: u128| u64::try_from(n).expect("within the supply");
         let exists = self.accounts.iter().filter(|(_, entry)| **entry != Entry::default());
         exists.map(|(address, entry)| (*address, (narrow(entry.balance), narrow(entry.nonce)))).collect()
+    }
+
+    /// The records that must be there, as bytes.
+    pub fn records(&self) -> Records {
+        let mut records = self.staking.records();
+        records.extend(self.receipts.records());
+        let number = |n: u128| u64::try_from(n).expect("a u64").to_le_bytes();
+        if self.minted + self.burnt > 0 {
+            records.insert(vec![8], [&[8][..], &number(self.minted), &number(self.burnt)].concat());
+        }
+        records
     }
 }
 

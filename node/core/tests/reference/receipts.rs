@@ -1,6 +1,6 @@
 //! Receipts and escrows as docs/rpc.md and the drawings atop the core's files have them: maps, u128, line by line.
 
-use crate::model::{Model, Moment, Records, address};
+use crate::model::{Model, Records, address};
 use aitbc_core::key::Address;
 use aitbc_core::receipt::{AttestedReceipt, Extra, Receipt};
 use aitbc_core::terms::Terms;
@@ -9,30 +9,26 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-const MAX_SUPPLY: u128 = (1 << 53) - 1;
-
 /// What a receipt left: SHA-256 of its canonical form, height, units.
-type Claimed = ([u8; 32], u64, u128);
+type Claimed = ([u8; 32], u128, u128);
 
 #[derive(Clone, Debug)]
 pub struct Escrow {
     provider: Option<Address>,
     /// 0 once it was paid.
     pub amount: u128,
-    timeout: u64,
+    timeout: u128,
 }
 
 /// Everything that receipts know, by names instead of hashes.
 #[derive(Clone, Debug)]
 pub struct Receipts {
     pub chain_id: String,
-    pub genesis_supply: u128,
     pub terms: Option<Terms>,
     pub claimed: BTreeMap<(Address, String), Claimed>,
     pub escrows: BTreeMap<(Address, String), Escrow>,
     /// Epoch and units, of everybody and by provider.
-    pub minted_by: BTreeMap<Option<Address>, (u64, u128)>,
-    pub minted: u128,
+    pub minted_by: BTreeMap<Option<Address>, (u128, u128)>,
 }
 
 /// The canonical form, from the receipt's fields by another way than the core's: a map that sorts, written by serde_json.
@@ -69,7 +65,7 @@ fn canonical(receipt: &Receipt) -> String {
 
 impl Model {
     /// What holds for claims and releases alike.
-    fn attested(&self, time_ms: u64, attested: &AttestedReceipt) -> Result<Terms, &'static str> {
+    fn attested(&self, attested: &AttestedReceipt) -> Result<Terms, &'static str> {
         let Some(terms) = self.receipts.terms.clone() else { return Err("RECEIPTS_DISABLED") };
         let receipt = &attested.receipt;
         if let Some(id) = &receipt.chain_id
@@ -87,17 +83,17 @@ impl Model {
         if others.len() < terms.coordinator_threshold as usize {
             return Err("TOO_FEW_ATTESTATIONS");
         }
-        if u128::from(time_ms / 1_000) > u128::from(receipt.completed_at) + u128::from(terms.expiry_seconds) {
+        if self.head.time / 1_000 > u128::from(receipt.completed_at) + u128::from(terms.expiry_seconds) {
             return Err("RECEIPT_EXPIRED");
         }
-        if u128::from(receipt.completed_at) > u128::from(time_ms / 1_000) + 60 {
+        if u128::from(receipt.completed_at) > self.head.time / 1_000 + 60 {
             return Err("RECEIPT_FROM_FUTURE");
         }
         Ok(terms)
     }
 
-    pub fn claim(&mut self, now: Moment, attested: &AttestedReceipt) -> Result<(), &'static str> {
-        let terms = self.attested(now.time_ms, attested)?;
+    pub fn claim(&mut self, attested: &AttestedReceipt) -> Result<(), &'static str> {
+        let terms = self.attested(attested)?;
         let receipt = &attested.receipt;
         let provider = address(&receipt.provider);
         let name = (provider, receipt.receipt_id.as_str().to_owned());
@@ -105,11 +101,12 @@ impl Model {
             return Err("RECEIPT_CLAIMED");
         }
         let mint = u128::from(receipt.units) * u128::from(terms.mint_per_unit);
-        if self.receipts.genesis_supply + self.receipts.minted + mint > MAX_SUPPLY {
+        if !self.may_mint(mint) {
             return Err("SUPPLY_EXHAUSTED");
         }
+        let epoch = self.head.epoch;
         let so_far = |who| match self.receipts.minted_by.get(&who) {
-            Some((of, minted)) if *of == now.epoch => *minted,
+            Some((of, minted)) if *of == epoch => *minted,
             _ => 0,
         };
         let (all, own) = (so_far(None) + mint, so_far(Some(provider)) + mint);
@@ -120,8 +117,8 @@ impl Model {
             return Err("PROVIDER_CAP_REACHED");
         }
         if mint > 0 {
-            self.receipts.minted_by.insert(None, (now.epoch, all));
-            self.receipts.minted_by.insert(Some(provider), (now.epoch, own));
+            self.receipts.minted_by.insert(None, (epoch, all));
+            self.receipts.minted_by.insert(Some(provider), (epoch, own));
         }
         let (count, of) = (attested.attestations.len() as u128, terms.coordinators.len() as u128);
         let each = mint * u128::from(terms.coordinator_parts_per_million) / 1_000_000 / of;
@@ -129,17 +126,18 @@ impl Model {
             self.reward(&address(&attestation.coordinator), each);
         }
         self.reward(&provider, mint - each * count);
-        self.receipts.minted += mint;
+        assert!(self.mint(mint), "asked before");
         let digest = Sha256::digest(canonical(receipt)).into();
-        self.receipts.claimed.insert(name, (digest, now.height, mint));
+        self.receipts.claimed.insert(name, (digest, self.head.height, mint));
         Ok(())
     }
 
-    pub fn lock(&mut self, height: u64, sender: Address, lock: &Lock) -> Result<(), &'static str> {
+    pub fn lock(&mut self, sender: Address, lock: &Lock) -> Result<(), &'static str> {
         if self.receipts.terms.is_none() {
             return Err("RECEIPTS_DISABLED");
         }
-        if lock.timeout_height <= height || lock.timeout_height > height + 100_000_000 {
+        let (height, timeout) = (self.head.height, u128::from(lock.timeout_height));
+        if timeout <= height || timeout > height + 100_000_000 {
             return Err("ESCROW_TIMEOUT_OUT_OF_RANGE");
         }
         let job = (sender, lock.job_id.as_str().to_owned());
@@ -153,13 +151,13 @@ impl Model {
             return Err("INSUFFICIENT_BALANCE");
         }
         self.take(&sender, amount);
-        let escrow = Escrow { provider: lock.provider, amount, timeout: lock.timeout_height };
+        let escrow = Escrow { provider: lock.provider, amount, timeout };
         self.receipts.escrows.insert(job, escrow);
         Ok(())
     }
 
-    pub fn release(&mut self, now: Moment, attested: &AttestedReceipt) -> Result<(), &'static str> {
-        self.attested(now.time_ms, attested)?;
+    pub fn release(&mut self, attested: &AttestedReceipt) -> Result<(), &'static str> {
+        self.attested(attested)?;
         let receipt = &attested.receipt;
         let (client, provider) = (receipt.client, address(&receipt.provider));
         let job = (client, receipt.job_id.as_str().to_owned());
@@ -167,7 +165,7 @@ impl Model {
         if escrow.amount == 0 {
             return Err("ESCROW_PAID");
         }
-        if now.height > escrow.timeout {
+        if self.head.height > escrow.timeout {
             return Err("ESCROW_TIMED_OUT");
         }
         if escrow.provider.is_some_and(|named| named != provider) {
@@ -184,13 +182,13 @@ impl Model {
         Ok(())
     }
 
-    pub fn refund(&mut self, height: u64, sender: Address, job_id: &str) -> Result<(), &'static str> {
+    pub fn refund(&mut self, sender: Address, job_id: &str) -> Result<(), &'static str> {
         let job = (sender, job_id.to_owned());
         let Some(escrow) = self.receipts.escrows.get(&job) else { return Err("ESCROW_NOT_FOUND") };
         if escrow.amount == 0 {
             return Err("ESCROW_PAID");
         }
-        if height <= escrow.timeout {
+        if self.head.height <= escrow.timeout {
             return Err("ESCROW_NOT_TIMED_OUT");
         }
         let amount = escrow.amount;
@@ -198,10 +196,12 @@ impl Model {
         self.reward(&sender, amount);
         Ok(())
     }
+}
 
-    /// The records that must be there, as bytes.
+impl Receipts {
+    /// All records of these, as bytes.
     pub fn records(&self) -> Records {
-        let number = |n: u128| u64::try_from(n).expect("within the supply").to_le_bytes();
+        let number = |n: u128| u64::try_from(n).expect("a u64").to_le_bytes();
         let maybe = |who: &Option<Address>| match who {
             None => vec![0],
             Some(who) => [&[1][..], &who.0].concat(),
@@ -210,19 +210,16 @@ impl Model {
             blake3::derive_key(context, &[&who.0[..], name.as_bytes()].concat())
         };
         let mut records = Records::new();
-        if self.receipts.minted > 0 {
-            records.insert(vec![8], [&[8][..], &number(self.receipts.minted), &[0; 8]].concat());
-        }
-        for (name, (digest, height, minted)) in &self.receipts.claimed {
+        for (name, (digest, height, minted)) in &self.claimed {
             let key = [&[16][..], &hashed("aitbc/receipt/v1", name)].concat();
-            records.insert(key, [&[16][..], digest, &height.to_le_bytes(), &number(*minted)].concat());
+            records.insert(key, [&[16][..], digest, &number(*height), &number(*minted)].concat());
         }
-        for (who, (epoch, minted)) in &self.receipts.minted_by {
-            let value = [&[17][..], &epoch.to_le_bytes(), &number(*minted)].concat();
+        for (who, (epoch, minted)) in &self.minted_by {
+            let value = [&[17][..], &number(*epoch), &number(*minted)].concat();
             records.insert([&[17][..], &maybe(who)].concat(), value);
         }
-        for (job, escrow) in &self.receipts.escrows {
-            let (amount, timeout) = (number(escrow.amount), escrow.timeout.to_le_bytes());
+        for (job, escrow) in &self.escrows {
+            let (amount, timeout) = (number(escrow.amount), number(escrow.timeout));
             let value = [&[18][..], &job.0.0, &maybe(&escrow.provider), &amount, &timeout].concat();
             records.insert([&[18][..], &hashed("aitbc/job/v1", job)].concat(), value);
         }

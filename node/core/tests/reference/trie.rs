@@ -111,8 +111,9 @@ impl Maps {
 
     fn root(&self) -> Hash {
         let bytes = |(key, record): (&RecordKey, &Record)| {
-            let RecordKey::Evidence { key, epoch, class } = key else { panic!("{key:?} was never put in") };
-            let Record::Evidence { slot, height } = record else { panic!("{record:?} was never put in") };
+            let (RecordKey::Evidence { key, epoch, class }, Record::Evidence { slot, height }) = (key, record) else {
+                unreachable!("{key:?} is not put here");
+            };
             evidence_record(key, *epoch, *class as u8, *slot, *height)
         };
         let records: Records = self.records.iter().map(bytes).collect();

@@ -96,14 +96,13 @@ impl World {
         }
         self.synced_blocks += blocks.len() as u64;
         self.tell(|| format!("validator {node} fetches {} blocks", blocks.len()));
+        let mut boundary = None;
         for (digest, candidate) in &blocks {
+            let header = &candidate.header;
+            boundary =
+                self.set_after(node, *digest, header).map(|set| Box::new(Boundary { header: header.clone(), set }));
             self.note_final(node, candidate, *digest);
         }
-        let last = blocks.last().map(|(_, candidate)| candidate.header.clone());
-        let boundary = last.and_then(|header| {
-            let set = self.set_after(header.height)?;
-            Some(Box::new(Boundary { header, set }))
-        });
         self.ask_append(node, blocks, cert.clone());
         let (tip, life, pause) = (self.head(node), self.nodes[usize::from(node)].life, self.random.between(1, 5));
         let input = Box::new(Input::Synced { tip, cert, included, nullifiers, boundary });

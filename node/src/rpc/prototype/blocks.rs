@@ -8,7 +8,7 @@ use super::timestamp;
 use super::transactions::{Payload, PrototypeTransaction};
 use crate::storage::{StoredBlock, TransactionRow};
 use crate::subscriptions::Topic;
-use crate::view::Identity;
+use crate::view::{Identity, KnownSets};
 use aitbc_core::block::Block;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, Signature};
@@ -200,10 +200,10 @@ async fn blocks(api: &Api, heights: RangeInclusive<u64>) -> Result<Vec<Prototype
     let mut roots: HashMap<u64, Hash> = HashMap::from([(head.height, head.state_root)]);
     let below = |block: &StoredBlock| (block.candidate.header.height - 1, block.candidate.header.parent_state_root);
     roots.extend(stored.iter().map(below));
-    let identity = &api.view.identity;
+    let (identity, sets) = (&api.view.identity, api.view.known_sets());
     let genesis = (from == 0).then(|| genesis(identity, roots.get(&0).copied()));
     let others = stored.iter().filter(|block| block.candidate.header.height <= to);
-    Ok(genesis.into_iter().chain(others.map(|block| describe(identity, block, &roots))).collect())
+    Ok(genesis.into_iter().chain(others.map(|block| describe(identity, &sets, block, &roots))).collect())
 }
 
 fn genesis(identity: &Identity, state_root: Option<Hash>) -> PrototypeBlock {
@@ -221,7 +221,7 @@ fn genesis(identity: &Identity, state_root: Option<Hash>) -> PrototypeBlock {
     }
 }
 
-fn describe(identity: &Identity, stored: &StoredBlock, roots: &HashMap<u64, Hash>) -> PrototypeBlock {
+fn describe(identity: &Identity, sets: &KnownSets, stored: &StoredBlock, roots: &HashMap<u64, Hash>) -> PrototypeBlock {
     let (header, signature) = (&stored.candidate.header, stored.candidate.signature);
     PrototypeBlock {
         height: header.height,
@@ -231,7 +231,7 @@ fn describe(identity: &Identity, stored: &StoredBlock, roots: &HashMap<u64, Hash
         tx_count: header.tx_count(),
         state_root: roots.get(&header.height).copied(),
         chain_id: identity.genesis.chain_id.clone(),
-        proposer: identity.set.address(header.proposer),
+        proposer: sets.of_header(header).and_then(|set| set.address(header.proposer)),
         signature: Some(signature).filter(|signature| *signature != Signature([0; 64])),
         transactions: None,
     }

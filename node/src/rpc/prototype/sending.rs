@@ -7,6 +7,7 @@ use super::super::send_tx::{read_json, take};
 use super::super::transaction::TransactionStatus;
 use aitbc_core::hash::Hash;
 use aitbc_core::json::JsonError;
+use aitbc_core::ledger::Rules;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -133,7 +134,8 @@ pub(in super::super) async fn estimate_fee(
         object @ Value::Object(_) => object.clone(),
         other => return Err(wrong("payload", other, "an object expected")),
     };
-    let fee = if name == "FAUCET" { 0 } else { api.view.identity.genesis.parameters.min_fee };
+    let rules = Rules::of(&api.view.identity.genesis);
+    let fee = if name == "FAUCET" { 0 } else { api.view.snapshot().state.terms(&rules).min_fee };
     let payload_bytes = payload.to_string().len() as u64;
     Ok(Json(FeeEstimate { r#type: name, base_fee: fee, payload_bytes, estimated_fee: fee }))
 }

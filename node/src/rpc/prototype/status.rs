@@ -54,7 +54,7 @@ pub(in super::super) async fn sync_status(
         total_blocks: head.height + 1,
         total_transactions,
         validate_signatures: true,
-        trusted_proposers: identity.set.members().iter().map(|member| member.key.address()).collect(),
+        trusted_proposers: snapshot.sets.current.members().iter().map(|member| member.key.address()).collect(),
         max_reorg_depth: 0,
     }))
 }

@@ -15,7 +15,8 @@ use crate::subscriptions::{Subscriptions, Topic};
 use crate::view::{BlockSummary, Identity, NodeStatus, Snapshot, View};
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
-use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode};
+use aitbc_core::epoch::Sets;
+use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::{self, Context, Executed, Rules};
@@ -72,11 +73,12 @@ fn genesis(validator: &SecretKey) -> Genesis {
     Genesis {
         chain_id: "test".into(),
         mode: Mode::Poa,
-        validators: vec![GenesisValidator { public_key: validator.public(), weight: 1 }],
+        validators: vec![GenesisValidator { public_key: validator.public(), weight: 1, stake: 0 }],
         accounts: (2..10).map(rich).collect(),
         faucet: Some(Faucet { balance: 1_000, max_amount: 100 }),
         receipts: Some(terms()),
         parameters: Parameters::default(),
+        staking: Staking::default(),
     }
 }
 
@@ -113,9 +115,9 @@ impl Chain {
     pub(super) async fn start_with(config: Config) -> Chain {
         let key = SecretKey::from_seed([1; 32]);
         let genesis = genesis(&key);
-        let set = genesis.validator_set().expect("valid set");
-        let identity =
-            Arc::new(Identity { chain: genesis.hash(), set, key: Some(key.public()), genesis: genesis.clone() });
+        let (chain, genesis_set) = (genesis.hash(), Arc::new(genesis.validator_set().expect("valid set")));
+        let sets = Sets::genesis(genesis_set.clone());
+        let identity = Arc::new(Identity { chain, genesis_set, key: Some(key.public()), genesis: genesis.clone() });
         let metrics = Arc::new(Metrics::new().expect("unique names"));
         let dir = tempfile::tempdir().expect("folder");
         let url = format!("sqlite:///{}", dir.path().join("test.db").display());
@@ -124,8 +126,12 @@ impl Chain {
         storage.take_lease("test".into()).await.expect("lease");
         let state = State::from_genesis(&genesis);
         storage.reset_state(state_write(0, &state)).await.expect("genesis state");
-        let (snapshots, chain) =
-            watch::channel(Arc::new(Snapshot { head: genesis_head(&identity, &state), state, parent_state: None }));
+        let (snapshots, chain) = watch::channel(Arc::new(Snapshot {
+            head: genesis_head(&identity, &state),
+            state,
+            parent_state: None,
+            sets,
+        }));
         let ready = NodeStatus { database_ready: true, ..NodeStatus::default() };
         let (status, condition) = watch::channel(Arc::new(ready));
         let (doctor, examined) = watch::channel(Arc::default());
@@ -205,7 +211,8 @@ impl Chain {
         let digest = header.digest();
         let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
-        let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &self.identity.set), &batches);
+        let sets = parent.sets.clone();
+        let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &sets), &batches);
         let head = BlockSummary {
             height: header.height,
             slot: header.slot,
@@ -219,7 +226,7 @@ impl Chain {
         };
         let rows = rows(&header, &batches, &executed);
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
-        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state }));
+        self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state, sets }));
         self.pool.on_final(header.height, &executed, &rows);
         events::block_final(&self.subscriptions, &head);
         for row in &rows {
@@ -266,7 +273,7 @@ impl Chain {
     }
 
     fn header(&self, parent: &BlockSummary, batches: &[VerifiedBatch]) -> Header {
-        let set_hash = self.identity.set.hash();
+        let set_hash = self.identity.genesis_set.hash();
         let height = parent.height + 1;
         Header {
             version: VERSION,
@@ -289,7 +296,7 @@ impl Chain {
     fn certificate(&self, header: &Header, digest: Hash) -> Cert {
         let statement = Statement { epoch: 0, slot: header.slot, kind: Kind::Final, digest };
         let vote = Vote::sign(statement, &self.chain, 0, &self.key);
-        Cert::collect(statement, &self.identity.set, &[(0, vote.signature)])
+        Cert::collect(statement, &self.identity.genesis_set, &[(0, vote.signature)])
     }
 
     /// A payment of 5 to nobody in particular.
@@ -333,7 +340,7 @@ fn state_write(height: u64, state: &State) -> StateWrite {
         state_root: state.root(),
         results_root: Hash::ZERO,
         accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
-        records: Vec::new(),
+        records: state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect(),
         transactions: Vec::new(),
         receipts: Vec::new(),
     }

@@ -6,6 +6,7 @@ use crate::rpc::headers::{HeaderInfo, MAX_HEADERS};
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::Header;
 use aitbc_core::codec::hex;
+use aitbc_core::epoch::Sets;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::ledger::ResultCode;
@@ -34,7 +35,8 @@ async fn headers_link_from_genesis_under_certificates_and_name_their_batches() {
     }
     let answer = chain.client().headers(1, MAX_HEADERS, true).await.expect("headers");
     assert_eq!((answer.head, answer.headers.len()), (6, 6));
-    let mut light = LightClient::at_genesis(chain.chain, chain.identity.set.clone());
+    let mut light = LightClient::at_genesis(chain.chain, (*chain.identity.genesis_set).clone());
+    let sets = Sets::genesis(chain.identity.genesis_set.clone());
     for info in &answer.headers {
         let (header, cert) = (header(info), cert(info));
         assert_eq!(light.advance(&header, cert.as_ref()), Ok(info.hash));
@@ -42,7 +44,7 @@ async fn headers_link_from_genesis_under_certificates_and_name_their_batches() {
         assert_eq!(batches.len(), usize::from(header.height % 2 == 1));
         for (index, text) in batches.iter().enumerate() {
             let batch: Batch = hex::parse(text).expect("borsh");
-            named(&chain.identity.set, &header, index, &batch).expect("the one it names");
+            named(&sets, &header, index, &batch).expect("the one it names");
         }
     }
     assert_eq!(light.trusted().map(|anchor| anchor.height), Some(6));

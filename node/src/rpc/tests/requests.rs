@@ -317,6 +317,24 @@ async fn validators_genesis_and_mempool_tell_what_there_is() {
 }
 
 #[tokio::test]
+async fn candidates_terms_and_supply_are_those_of_the_last_final_block() {
+    let chain = Chain::start().await;
+    let answer = get(&chain, "/rpc/validators").await;
+    let (member, candidate) = (&answer["validators"][0], &answer["candidates"][0]);
+    assert_eq!(
+        (&candidate["public_key"], &candidate["owner"], &candidate["admitted"], &candidate["jailed_until"]),
+        (&member["public_key"], &member["address"], &json!(true), &Value::Null)
+    );
+    assert_eq!(
+        answer["terms"]["min_fee"],
+        json!(chain.client().genesis().await.expect("genesis").genesis.parameters.min_fee)
+    );
+    let supply = chain.client().supply().await.expect("supply");
+    assert_eq!((supply.total, supply.minted, supply.burnt, supply.staked), (supply.genesis, 0, 0, 0));
+    assert!(supply.genesis >= 2 * FUNDS, "{supply:?}");
+}
+
+#[tokio::test]
 async fn the_doctor_tells_what_the_loop_saw_last_and_how_old_that_is() {
     let chain = Chain::start().await;
     let healthy = get(&chain, "/rpc/consensus/doctor").await;

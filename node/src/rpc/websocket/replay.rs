@@ -82,7 +82,7 @@ impl Source<'_> {
             hash: stored.digest,
             parent_hash: header.parent,
             time_ms: header.time_ms,
-            proposer: self.api.view.identity.set.address(header.proposer),
+            proposer: self.api.view.known_sets().of_header(header).and_then(|set| set.address(header.proposer)),
             tx_count: header.tx_count(),
             state_root: after.parent_state_root,
             results_root: after.parent_results_root,

@@ -53,9 +53,9 @@ const BLOCKS: &str = "INSERT INTO ledger.blocks (height, epoch, slot, digest, pa
 const INCLUDE: &str = "UPDATE ledger.batches AS b SET height = named.height \
     FROM UNNEST($1::text[], $2::bigint[]) AS named(digest, height) WHERE b.digest = named.digest";
 
-/// P10, under the lock of the lease (P7).
-const SEAL: &str =
-    "INSERT INTO ledger.seals (epoch, height, digest, seal) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+/// P10, under the lock of the lease (P7). Changes no row where another block ends the epoch already.
+const SEAL: &str = "INSERT INTO ledger.seals AS known (epoch, height, digest, seal) VALUES ($1, $2, $3, $4) \
+    ON CONFLICT (epoch) DO UPDATE SET seal = known.seal WHERE known.digest = excluded.digest";
 const DELETE_VOTES: &str = "DELETE FROM ledger.votes WHERE (epoch, slot) <= ($1, $2)";
 const DELETE_CANDIDATES: &str = "DELETE FROM ledger.candidates WHERE (epoch, slot) <= ($1, $2)";
 /// The highest Final certificate stays whatever the floor.
@@ -275,13 +275,14 @@ async fn write_seals(connection: &mut PgConnection, seals: &[&Seal], generation:
     let mut tx = connection.begin().await?;
     check_lease(&mut tx, generation).await?;
     for seal in seals {
-        sqlx::query(SEAL)
+        let insert = sqlx::query(SEAL)
             .bind(sql(seal.header.epoch))
             .bind(sql(seal.header.height))
             .bind(seal.cert.statement.digest.to_string())
-            .bind(codec::encode(*seal))
-            .execute(&mut *tx)
-            .await?;
+            .bind(codec::encode(*seal));
+        if insert.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Err(rows::another_seal(seal));
+        }
     }
     tx.commit().await?;
     Ok(())

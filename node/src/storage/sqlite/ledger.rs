@@ -53,7 +53,9 @@ static BLOCKS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
 const INCLUDE: &str = "UPDATE batches SET height = named.value ->> 1 FROM json_each(?1) AS named \
     WHERE batches.digest = named.value ->> 0";
 
-const SEAL: &str = "INSERT INTO seals (epoch, height, digest, seal) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+/// P10. Changes no row where another block ends the epoch already.
+const SEAL: &str = "INSERT INTO seals (epoch, height, digest, seal) VALUES (?1, ?2, ?3, ?4) \
+    ON CONFLICT (epoch) DO UPDATE SET seal = seals.seal WHERE seals.digest = excluded.digest";
 
 /// Before rows are deleted: the highest vote among them is kept here.
 const RAISE_HIGHEST: &str = "UPDATE lease SET (highest_vote_epoch, highest_vote_slot) = \
@@ -349,14 +351,13 @@ async fn insert_candidate(tx: &mut Tx<'_>, candidate: &Candidate, digest: &str) 
 }
 
 async fn insert_seal(tx: &mut Tx<'_>, seal: &Seal) -> Result<()> {
-    sqlx::query(SEAL)
+    let insert = sqlx::query(SEAL)
         .bind(sql(seal.header.epoch))
         .bind(sql(seal.header.height))
         .bind(seal.cert.statement.digest.to_string())
-        .bind(codec::encode(seal))
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+        .bind(codec::encode(seal));
+    let inserted = insert.execute(&mut **tx).await?;
+    if inserted.rows_affected() == 1 { Ok(()) } else { Err(rows::another_seal(seal)) }
 }
 
 async fn insert_cert(tx: &mut Tx<'_>, cert: &Cert) -> Result<()> {

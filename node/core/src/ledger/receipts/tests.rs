@@ -5,9 +5,10 @@ use super::*;
 use crate::batch::{Batch, VerifiedBatch};
 use crate::hash::plain;
 use crate::key::{SecretKey, Signature};
-use crate::params::MAX_ESCROW_AHEAD;
+use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY};
 use crate::receipt::{Extra, Text};
 use crate::state::{Account, State};
+use crate::supply::Supply;
 use crate::terms::Coordinator;
 use crate::transaction::{Action, SignedTransaction, Transaction};
 use std::sync::Arc;
@@ -43,8 +44,8 @@ fn rules() -> Rules {
         provider_epoch_cap: 4_000,
         expiry_seconds: EXPIRY,
     };
-    let receipts = ReceiptRules { chain_id: "devnet".into(), genesis_supply: 2 * FUNDS, terms };
-    Rules { chain: plain(b"chain"), min_fee: 2, faucet: None, receipts: Some(receipts) }
+    let receipts = Some(ReceiptRules { chain_id: "devnet".into(), terms });
+    Rules { chain: plain(b"chain"), min_fee: 2, supply: 2 * FUNDS, receipts, ..Rules::default() }
 }
 
 fn with_terms(change: impl FnOnce(&mut ReceiptRules)) -> Rules {
@@ -171,10 +172,8 @@ impl Chain {
     }
 
     fn supply(&self) -> (u64, u64) {
-        match self.state.record(&RecordKey::Supply) {
-            Some(Record::Supply { minted, burnt }) => (*minted, *burnt),
-            _ => (0, 0),
-        }
+        let Supply { minted, burnt } = self.state.supply();
+        (minted, burnt)
     }
 
     /// Balances and what is locked are genesis and what was minted less what was burnt.
@@ -357,7 +356,7 @@ fn a_receipt_of_the_future_is_worth_nothing_yet_but_for_what_clocks_differ_by() 
 
 #[test]
 fn nothing_is_minted_over_the_greatest_supply() {
-    let most = || with_terms(|r| (r.genesis_supply, r.terms.mint_per_unit) = (MAX_SUPPLY - 9, 1));
+    let most = || Rules { supply: MAX_SUPPLY - 9, ..with_terms(|r| r.terms.mint_per_unit = 1) };
     Chain::with(most()).refuses(SENDER, claim(receipt("a", 10)), ResultCode::SupplyExhausted);
     assert_eq!(Chain::with(most()).code(SENDER, claim(receipt("a", 9))), ResultCode::Ok);
     let over = |units| claim(receipt("a", units));
@@ -373,8 +372,8 @@ fn an_epoch_mints_up_to_its_cap_and_the_next_one_anew() {
     assert_eq!(chain.code(SENDER, other("a", 101)), ResultCode::EpochCapReached);
     assert_eq!(chain.code(SENDER, other("a", 100)), ResultCode::Ok, "a refused receipt can come again");
     assert_eq!(chain.code(SENDER, other("b", 1)), ResultCode::EpochCapReached);
-    chain.epoch += 1;
-    assert_eq!(chain.code(SENDER, other("b", 1)), ResultCode::Ok, "the first of the next");
+    chain.epoch = 1;
+    assert_eq!(chain.code(SENDER, other("b", 1)), ResultCode::Ok);
     let spent = Record::ReceiptCap { epoch: 1, minted: 10 };
     assert_eq!(chain.state.record(&RecordKey::ReceiptCap { provider: None }), Some(&spent));
 }
@@ -387,7 +386,7 @@ fn a_provider_mints_up_to_its_own_cap() {
     assert_eq!(chain.code(SENDER, claim(receipt("b", 1))), ResultCode::Ok);
     let other = Receipt { provider: key(8).public(), ..receipt("b", 1) };
     assert_eq!(chain.code(SENDER, claim(other)), ResultCode::Ok);
-    chain.epoch += 1;
+    chain.epoch = 1;
     assert_eq!(chain.code(SENDER, claim(receipt("c", 400))), ResultCode::Ok);
 }
 

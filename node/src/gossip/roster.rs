@@ -1,0 +1,146 @@
+//! Who may connect, and under which number: a key keeps its number for the life of the process (protocol.md M1, E1).
+//!
+//! ```text
+//! 0 …                 keys of the core's roster; allowed are members of the epoch before, of this and of the next one
+//! … LAST_STRANGER     others that this node dialed because PEERS names them: they may know epochs that it does not
+//! ```
+//! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is in the roster
+//! it connects anew, under its number there.
+
+use aitbc_core::epoch::Sets;
+use aitbc_core::hello::Role;
+use aitbc_core::key::PublicKey;
+use aitbc_core::validators::{Index, ValidatorSet};
+use std::collections::BTreeSet;
+
+/// Strangers numbered in the life of a process; one more is refused.
+const STRANGERS_MAX: usize = 256;
+/// Number of the first stranger; the others go down from it. Rosters never come so far.
+const LAST_STRANGER: Index = Index::MAX - 1;
+
+/// Whom the chain lets connect.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    /// By number.
+    keys: Vec<PublicKey>,
+    allowed: BTreeSet<PublicKey>,
+}
+
+impl Peers {
+    /// In an epoch: members of its set and of those just before and after it.
+    pub fn of(roster: &[PublicKey], sets: &Sets) -> Peers {
+        let members = [&sets.previous, &sets.current, &sets.next].into_iter().flat_map(|set| set.members());
+        Peers { keys: roster.to_vec(), allowed: members.map(|member| member.key).collect() }
+    }
+
+    /// The members of one set, numbered as there.
+    pub fn of_set(set: &ValidatorSet) -> Peers {
+        let keys: Vec<PublicKey> = set.members().iter().map(|member| member.key).collect();
+        Peers { allowed: keys.iter().copied().collect(), keys }
+    }
+}
+
+/// The numbers given so far.
+#[derive(Debug, Default)]
+pub struct Roster {
+    peers: Peers,
+    strangers: Vec<PublicKey>,
+}
+
+impl Roster {
+    /// Of a start.
+    pub fn new(peers: Peers) -> Roster {
+        Roster { peers, strangers: Vec::new() }
+    }
+
+    /// The chain goes on: `peers` has the same numbers as before, and perhaps more.
+    pub fn follow(&mut self, peers: Peers) {
+        self.peers = peers;
+    }
+
+    /// Number of a key that may have a channel; `role` is that of its end.
+    pub fn admit(&mut self, key: &PublicKey, role: Role) -> Option<Index> {
+        if let Some(number) = self.number_of(key) {
+            return Some(number);
+        }
+        // This node dialed it.
+        let dialed = role == Role::Listener && !self.peers.keys.contains(key);
+        if !dialed || self.strangers.len() >= STRANGERS_MAX {
+            return None;
+        }
+        self.strangers.push(*key);
+        self.number_of(key)
+    }
+
+    /// Number of a key that has one and may have a channel.
+    pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
+        if let Some(at) = self.peers.keys.iter().position(|known| known == key) {
+            return Index::try_from(at).ok().filter(|_| self.peers.allowed.contains(key));
+        }
+        let at = self.strangers.iter().position(|known| known == key)?;
+        LAST_STRANGER.checked_sub(Index::try_from(at).ok()?)
+    }
+
+    /// The key of a number.
+    pub fn key_of(&self, number: Index) -> Option<PublicKey> {
+        let stranger = || self.strangers.get(usize::from(LAST_STRANGER.checked_sub(number)?));
+        self.peers.keys.get(usize::from(number)).or_else(stranger).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aitbc_core::validators::Validator;
+    use std::sync::Arc;
+
+    fn key(n: u8) -> PublicKey {
+        PublicKey([n; 32])
+    }
+
+    fn set(members: &[u8]) -> Arc<ValidatorSet> {
+        let member = |n: &u8| Validator { key: key(*n), weight: 1 };
+        Arc::new(ValidatorSet::new(members.iter().map(member).collect()).expect("a set"))
+    }
+
+    fn sets(epoch: u64, previous: &[u8], current: &[u8], next: &[u8]) -> Sets {
+        Sets { epoch, older: set(previous), previous: set(previous), current: set(current), next: set(next) }
+    }
+
+    #[test]
+    fn e1_members_of_three_epochs_are_let_in_and_who_left_before_is_not() {
+        let keys = [1, 2, 3, 4].map(key);
+        let roster = Roster::new(Peers::of(&keys, &sets(5, &[2], &[3], &[3, 4])));
+        assert_eq!([1, 2, 3, 4, 5].map(|n| roster.number_of(&key(n))), [None, Some(1), Some(2), Some(3), None]);
+        assert_eq!(roster.key_of(0), Some(key(1)), "its number is nobody else's");
+    }
+
+    #[test]
+    fn a_stranger_is_let_in_where_this_node_dialed_it_until_the_chain_knows_it() {
+        let mut roster = Roster::new(Peers::of(&[key(1)], &sets(0, &[1], &[1], &[1])));
+        assert_eq!(roster.admit(&key(7), Role::Dialer), None);
+        let number = roster.admit(&key(7), Role::Listener).expect("dialed");
+        assert_eq!((roster.admit(&key(7), Role::Listener), roster.key_of(number)), (Some(number), Some(key(7))));
+        assert_ne!(roster.admit(&key(8), Role::Listener), Some(number));
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(1, &[1], &[1], &[1, 7])));
+        assert_eq!((roster.number_of(&key(7)), roster.key_of(1)), (Some(1), Some(key(7))));
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
+        assert_eq!(roster.admit(&key(7), Role::Listener), None, "who left is not let in as a stranger");
+    }
+
+    #[test]
+    fn strangers_are_bounded_and_have_numbers_that_no_roster_has() {
+        let mut roster = Roster::new(Peers::of_set(&set(&[1])));
+        let stranger = |n: usize| {
+            let mut bytes = [0xDD; 32];
+            bytes[0] = n as u8;
+            PublicKey(bytes)
+        };
+        let mut numbers: Vec<Index> =
+            (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), Role::Listener)).collect();
+        assert_eq!((numbers.len(), numbers.iter().min()), (STRANGERS_MAX, Some(&(LAST_STRANGER - 255))));
+        numbers.dedup();
+        assert_eq!(numbers.len(), STRANGERS_MAX);
+        assert_eq!(roster.admit(&PublicKey([0xEE; 32]), Role::Listener), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Bounds of block sync, and a chain whose validators change, fetched from genesis.
+
+use super::*;
+use crate::batches::BatchPool;
+use crate::commit::CommitJob;
+use crate::executor::Executor;
+use crate::mempool::task::FinalBlock;
+use crate::recovery::{Lease, recover};
+use crate::subscriptions::Subscriptions;
+use crate::tests::chain::{BLOCKS, Chain, Stored, chain, set_of, sets_of};
+use aitbc_core::sync::STALL_MS;
+use aitbc_core::vote::Statement;
+use futures_util::FutureExt;
+
+#[test]
+fn fetched_blocks_wait_for_the_ledger_and_for_the_state() {
+    let ((ledger, mut stored), (state, mut unapplied)) = (watch::channel(4), watch::channel(0));
+    let mut waits = || room(&mut stored, &mut unapplied, 5).now_or_never();
+    assert_eq!(waits(), None, "block 5 is not in the ledger");
+    ledger.send_replace(5);
+    assert_eq!(waits(), Some(true));
+    state.send_replace(MAX_LAG_ROWS + 1);
+    assert_eq!(waits(), None, "too much state is not applied");
+    state.send_replace(MAX_LAG_ROWS);
+    assert_eq!(waits(), Some(true));
+    state.send_replace(MAX_LAG_ROWS + 1);
+    drop(state);
+    assert_eq!(waits(), Some(false), "the node is stopping");
+}
+
+/// A node behind the chain, without gossip: what it asks for is read from a database.
+struct Behind {
+    fetching: Fetching,
+    clock_ms: u64,
+    runs: mpsc::Receiver<Run>,
+    apply: Apply,
+    core: mpsc::Receiver<Input>,
+    _stored: watch::Sender<u64>,
+    _unapplied: watch::Sender<usize>,
+    _commits: mpsc::Receiver<CommitJob>,
+    _outcomes: mpsc::Receiver<FinalBlock>,
+    _own: Stored,
+}
+
+/// It has so many blocks of the chain.
+async fn behind(chain: &Chain, blocks: u64) -> Behind {
+    let own = chain.store(blocks, blocks).await;
+    let generation = own.storage.take_lease("test".into()).await.expect("lease");
+    let lease = Lease { generation, first_start: true };
+    let start = recover(&own.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
+    let front = Anchor::from(&crate::executor::tip(&start.snapshot.head));
+    let set = start.snapshot.sets.current.clone();
+    let (sender, snapshots) = watch::channel(Arc::new(start.snapshot));
+    let ((core_sender, core), (commands_sender, commands)) = (mpsc::channel(256), mpsc::channel(8));
+    let ((commits_sender, commits), (outcomes_sender, outcomes)) = (mpsc::channel(256), mpsc::channel(256));
+    let executor = Executor::new(
+        chain.identity.clone(),
+        chain.rules.clone(),
+        Arc::new(BatchPool::new(sets_of(chain.epochs.after(blocks)))),
+        own.storage.clone(),
+        core_sender.clone(),
+        commits_sender,
+        outcomes_sender,
+        sender,
+        Subscriptions::default(),
+        Arc::new(Metrics::new().expect("unique names")),
+        tokio::runtime::Handle::current(),
+    );
+    std::thread::spawn(move || executor.run(commands));
+    let ((stored_sender, stored), (unapplied_sender, unapplied)) = (watch::channel(u64::MAX), watch::channel(0));
+    let (runs_sender, runs) = mpsc::channel(RUNS);
+    let apply = Apply {
+        identity: chain.identity.clone(),
+        stored,
+        unapplied,
+        executor: commands_sender,
+        core: core_sender,
+        halted: watch::channel(None).0,
+        chain: snapshots,
+    };
+    let mut fetching = Fetching::new(front, &set, runs_sender);
+    fetching.planner.on_status(7, chain.blocks.len() as u64);
+    Behind {
+        fetching,
+        clock_ms: 0,
+        runs,
+        apply,
+        core,
+        _stored: stored_sender,
+        _unapplied: unapplied_sender,
+        _commits: commits,
+        _outcomes: outcomes,
+        _own: own,
+    }
+}
+
+impl Behind {
+    fn height(&self) -> u64 {
+        self.apply.chain.borrow().head.height
+    }
+
+    /// Asks for what is missing, where the height stands still a while, and hears the answer.
+    async fn ask(&mut self, source: &Stored) {
+        for _ in 0..2 {
+            for request in self.fetching.planner.next(self.clock_ms, self.fetching.front.height) {
+                let answer = read_answer(&*source.storage, request.from, request.count.into()).await.expect("read");
+                self.fetching.planner.on_blocks(request.peer, answer);
+            }
+            self.clock_ms += STALL_MS;
+        }
+    }
+
+    /// Verifies what is here and may be verified; answers whether it was right.
+    async fn verify(&mut self) -> bool {
+        let sets = self.apply.chain.borrow().sets.clone();
+        self.fetching.verify_next(&self.apply.identity.clone(), &sets);
+        if !matches!(self.fetching.stage, Stage::Verifying(..)) {
+            return false;
+        }
+        assert!(self.fetching.advance().await);
+        matches!(self.fetching.stage, Stage::Verified(_))
+    }
+
+    /// Executes what was verified.
+    async fn execute(&mut self) {
+        assert!(self.fetching.advance().await);
+        let run = self.runs.recv().await.expect("a run");
+        self.apply.apply(run).await.expect("applied");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e1_a_chain_whose_validators_change_is_fetched_from_genesis_epoch_by_epoch() {
+    let chain = chain(7 * BLOCKS);
+    let source = chain.store(7 * BLOCKS, 0).await;
+    let mut behind = behind(&chain, 0).await;
+    while behind.height() < 7 * BLOCKS {
+        let before = behind.height();
+        behind.ask(&source).await;
+        assert!(behind.verify().await, "above {before}");
+        behind.execute().await;
+        assert_eq!(behind.height(), before + BLOCKS, "an epoch at a time");
+        let sets = behind.apply.chain.borrow().sets.clone();
+        assert_eq!(sets, sets_of(chain.epochs.after(behind.height())));
+        let Some(Input::Synced { boundary: Some(boundary), .. }) = behind.core.recv().await else {
+            panic!("a boundary")
+        };
+        assert_eq!(
+            (boundary.header.height, &boundary.set),
+            (behind.height(), &sets.next),
+            "what the core is told (E1)"
+        );
+    }
+    assert_eq!(behind.apply.chain.borrow().state.root(), chain.state(7 * BLOCKS).root());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e1_the_next_epoch_is_not_verified_before_the_last_block_of_this_one_is_executed() {
+    let chain = chain(4 * BLOCKS);
+    let source = chain.store(4 * BLOCKS, 0).await;
+    let mut behind = behind(&chain, 2 * BLOCKS).await;
+    behind.ask(&source).await;
+    assert!(behind.verify().await);
+    assert_eq!(behind.fetching.front.height, 3 * BLOCKS);
+    let Stage::Verified(run) = std::mem::replace(&mut behind.fetching.stage, Stage::Idle) else { panic!("verified") };
+    behind.ask(&source).await;
+    assert!(!behind.verify().await, "who validates epoch 4 says the state after block 9");
+    behind.apply.apply(run).await.expect("applied");
+    assert!(behind.verify().await);
+    assert_eq!(behind.fetching.front.height, 4 * BLOCKS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e1_blocks_of_an_epoch_that_the_validators_of_another_one_signed_are_not_taken() {
+    let mut chain = chain(5 * BLOCKS);
+    // The last block of epoch 4, certified by those of epoch 3 and of epoch 5.
+    let last = &chain.blocks[5 * BLOCKS as usize - 1];
+    let statement: Statement = last.cert.statement;
+    let forged = [3, 5].map(|epoch| chain.certify(&set_of(epoch), statement));
+    for cert in forged {
+        for block in &mut chain.blocks[4 * BLOCKS as usize..] {
+            block.cert = cert.clone();
+        }
+        let source = chain.store(5 * BLOCKS, 0).await;
+        let mut behind = behind(&chain, 4 * BLOCKS).await;
+        behind.ask(&source).await;
+        assert!(!behind.verify().await);
+        assert_eq!(behind.fetching.front.height, 4 * BLOCKS);
+    }
+}

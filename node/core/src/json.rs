@@ -289,7 +289,13 @@ pub fn recipient(action: &Action) -> Option<Address> {
         Action::Transfer(payment) | Action::Faucet(payment) => Some(payment.to),
         Action::ClaimReceipt(attested) | Action::ReleaseEscrow(attested) => Some(attested.receipt.provider.address()),
         Action::LockEscrow(lock) => lock.provider,
-        Action::TransferMany { .. } | Action::RefundEscrow { .. } => None,
+        Action::TransferMany { .. }
+        | Action::RefundEscrow { .. }
+        | Action::Bond(_)
+        | Action::Unbond(_)
+        | Action::Activate { .. }
+        | Action::Unjail
+        | Action::AuthorityVote(_) => None,
     }
 }
 

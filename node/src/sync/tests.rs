@@ -62,6 +62,7 @@ async fn behind(chain: &Chain, blocks: u64) -> Behind {
         commits_sender,
         outcomes_sender,
         sender,
+        Arc::new(Snapshots::default()),
         Subscriptions::default(),
         Arc::new(Metrics::new().expect("unique names")),
         tokio::runtime::Handle::current(),

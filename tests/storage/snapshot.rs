@@ -8,7 +8,9 @@ use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::ledger::Rules;
 use aitbc_core::params::MAX_EXPIRY_AHEAD;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::{Account, ProvenLeaf, State};
+use aitbc_core::validators::Validator;
 use aitbc_core::vote::Kind;
 use aitbc_node::recovery::{Lease, RecoveryError, Start, recover};
 use aitbc_node::storage::{BlockWrite, StateWrite, Storage, StorageError, StoredSnapshot};
@@ -30,11 +32,13 @@ on_both_databases! {
 /// Height of the snapshot.
 const BASE: u64 = 5_000;
 
-/// A state of some accounts.
+/// A state of some accounts, and of the sets that a start needs at the base and a little above it (E1).
 fn fetched() -> State {
+    let members = vec![Validator { key: key().public(), weight: 1 }];
+    let set = |epoch| (RecordKey::ValidatorSet { epoch }, Record::ValidatorSet { members: members.clone() });
     State::from_parts(
         (0..50).map(|n| (address(n), Account { balance: 10 * n + 1, nonce: n })),
-        [(record(7).0, record(7).1.expect("a record"))],
+        (3..=6).map(set).chain([(record(7).0, record(7).1.expect("a record"))]),
     )
 }
 

@@ -274,7 +274,8 @@ fn votes_that_are_epochs_ahead_of_the_blocks_of_a_ledger_are_not_cast_again() {
     let (mut starts, mut worst) = (0, 0);
     for seed in 1..=40 {
         let scenario = Some(Scenario::Lag);
-        let wanted = Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms: None, tell: false, epochs: true };
+        let (epochs, stakes) = (true, false);
+        let wanted = Wanted { seed, nodes: None, slots: 0, scenario, chaos_ms: None, tell: false, epochs, stakes };
         let verdict = run(&wanted);
         assert_eq!(verdict.violation, None, "aitbc-node sim --seed {seed} --scenario lag --epochs");
         (starts, worst) = (starts + verdict.starts_behind, worst.max(verdict.worst_lag));

@@ -78,7 +78,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .query(&["receipt_id"]),
     route::<receipts::Escrow>("GET /rpc/escrow/{client}", "What a client has locked for a job").query(&["job_id"]),
     route::<peers::Peers>("GET /rpc/peers", "The other validators"),
-    route::<validators::Validators>("GET /rpc/validators", "The set that decides"),
+    route::<validators::Validators>(
+        "GET /rpc/validators",
+        "The set that decides, the next one, and who may come into later ones",
+    ),
     route::<evidence::Convictions>("GET /rpc/evidence", "Who was convicted of double signing"),
     route::<doctor::Doctor>("GET /rpc/consensus/doctor", "Why there is no block, and who is waited for"),
     route::<mempool::Pool>("GET /rpc/mempool", "Transactions that wait on this node").query(&["limit", "chain_id"]),

@@ -6,6 +6,9 @@ export AITBC_CACHE
 export CARGO_TARGET_DIR ?= $(AITBC_CACHE)/target
 STEP := scripts/step.sh
 BIN := $(CARGO_TARGET_DIR)/release
+# Always the whole workspace with its tests, so that each crate is compiled once: for a part of it cargo chooses other features of
+# what the crates depend on.
+TEST := cargo test --release --locked --workspace
 
 .PHONY: help
 help: ## This list
@@ -24,8 +27,8 @@ setup: ## Debian packages that tests and demo need
 	@$(STEP) "Debian packages" tests/cluster/setup.sh
 
 .PHONY: build
-build: ## Release binaries
-	@$(STEP) "release binaries" cargo build --release --locked -p aitbc-node -p aitbc-operator
+build: ## Release binaries, and all tests
+	@$(STEP) "binaries and tests" cargo build --release --locked --workspace --bins --tests
 
 .PHONY: test
 test: setup lint unit localnet cluster ## Everything; what CI runs
@@ -37,15 +40,16 @@ lint: ## Format, lints, documentation, generated files
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --locked -p aitbc-core -p aitbc-node -p aitbc-operator
 	@$(STEP) "core is pure" scripts/check-purity.sh
 	@$(STEP) "layers" scripts/check-layers.sh
+	@$(MAKE) --no-print-directory build
 	@$(STEP) "generated files" scripts/check-generated.sh
 
 .PHONY: unit
-unit: ## Unit tests, storage, gossip, RPC, simulation
-	@$(STEP) "unit tests" cargo test --release --locked -p aitbc-core -p aitbc-node -p aitbc-operator
-	@$(STEP) "storage on SQLite and Postgres" cargo test --release --locked -p aitbc-tests --lib --test storage
-	@$(STEP) "simulation" cargo test --release --locked -p aitbc-sim
+unit: build ## Unit tests, storage, gossip, RPC, simulation
+	@$(STEP) "unit tests" $(TEST) --lib --test decoders --test explore --test reference --test vectors --test objects --test schema
+	@$(STEP) "storage on SQLite and Postgres" $(TEST) --test storage
+	@$(STEP) "simulation" $(TEST) --test scenarios --test seeds
 
-LOCALNET := cargo test --release --locked -p aitbc-tests --test localnet --
+LOCALNET := $(TEST) --test localnet --
 # Tests that measure pauses, rates or times, or bound them closely: each has the machine to itself. All others share it.
 ALONE := catch_up:: crashes:: devnet:: doctor:: faults:: stopping:: wire_abuse::
 
@@ -57,24 +61,23 @@ localnet: build ## Real processes on this machine, SQLite and Postgres
 .PHONY: cluster
 cluster: build ## A real Kubernetes: control plane and end to end
 	@$(STEP) "cluster tools" tests/cluster/build-tools.sh
-	@$(STEP) "build cluster tests" cargo test --release --locked -p aitbc-tests --test control_plane --test e2e --no-run
 	@# A cluster each: one test brings its own operator and definition, the other installs the chart's.
-	@$(STEP) "control plane" tests/cluster/run.sh -- cargo test --release --locked -p aitbc-tests --test control_plane
+	@$(STEP) "control plane" tests/cluster/run.sh -- $(TEST) --test control_plane
 	@# One network at a time: two would not fit two cores.
-	@$(STEP) "end to end" tests/cluster/run.sh -- cargo test --release --locked -p aitbc-tests --test e2e -- --test-threads 1
+	@$(STEP) "end to end" tests/cluster/run.sh -- $(TEST) --test e2e -- --test-threads 1
 
 .PHONY: simulate
 simulate: ## Seeded simulation of consensus (SEEDS=10000)
-	SIM_SEEDS=$(or $(SEEDS),10000) cargo test --release --locked -p aitbc-sim --test seeds -- --nocapture
+	SIM_SEEDS=$(or $(SEEDS),10000) $(TEST) --test seeds -- --nocapture
 
 .PHONY: fuzz
 fuzz: ## Ledger, trie, mempool, decoders, handshakes, requests on random input (FUZZ_CASES=10000, FUZZ_SEED=1)
-	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-core --test reference --test decoders -- --nocapture
-	FUZZ_CASES=$(or $(FUZZ_CASES),10000) cargo test --release --locked -p aitbc-node --lib fuzz -- --nocapture
+	FUZZ_CASES=$(or $(FUZZ_CASES),10000) $(TEST) --test reference --test decoders -- --nocapture
+	FUZZ_CASES=$(or $(FUZZ_CASES),10000) $(TEST) --lib fuzz -- --nocapture
 
 .PHONY: explore
 explore: ## Exhaustive exploration of the consensus core (EXPLORE=large: minutes, 1.5 GB)
-	cargo test --release --locked -p aitbc-core --test explore -- --nocapture --test-threads 1
+	$(TEST) --test explore -- --nocapture --test-threads 1
 
 .PHONY: mutate
 mutate: ## Each guard of the core taken out in turn; names the test that notices (SIMULATE=10000: the first seed)
@@ -88,11 +91,11 @@ bench: ## Throughput, finality and memory of 4 validators on this machine
 .PHONY: chaos
 chaos: build ## Faults against real processes, the long way (ROUNDS=100); what one bad validator of four costs
 	AITBC_ROUNDS=$(or $(ROUNDS),100) $(LOCALNET) faults:: crashes:: catch_up:: --include-ignored --nocapture --test-threads 1
-	cargo run --release --locked -p aitbc-tests --bin chaos -- $(ARGS)
+	$(BIN)/chaos $(ARGS)
 
 .PHONY: soak
 soak: build ## A day's worth of blocks under mixed load: nothing leaks, databases grow evenly (MINUTES=30, ARGS="--csv FILE")
-	cargo run --release --locked -p aitbc-tests --bin soak -- --minutes $(or $(MINUTES),30) $(ARGS)
+	$(BIN)/soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 .PHONY: outline
 outline: ## What each source file is for, by its first line

@@ -3,6 +3,9 @@
 # description of the REST interface.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo run --release --locked --quiet -p aitbc-operator -- crd > crds/blockchainnetworks.yaml
-cargo run --release --locked --quiet -p aitbc-node -- openapi > docs/openapi.json
+bin=${CARGO_TARGET_DIR:-target}/release
+# As `make build` does, or cargo would compile all that the two depend on once more.
+cargo build --release --locked --workspace --bins --tests
+"$bin/aitbc-operator" crd > crds/blockchainnetworks.yaml
+"$bin/aitbc-node" openapi > docs/openapi.json
 manifests/render.sh

@@ -339,7 +339,14 @@ impl Sync {
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.on_event(event, &mut fetching, &attempts, [&blocks, &snapshots]),
+                    Some(event) => {
+                        let height = matches!(event, SyncEvent::Height { .. });
+                        self.on_event(event, &mut fetching, &attempts, [&blocks, &snapshots]);
+                        if height {
+                            // Before blocks are asked for: thousands come until the next look.
+                            self.look(&mut fetching, &mut attempts, &best);
+                        }
+                    }
                     None => return,
                 },
                 going_on = fetching.advance() => if !going_on { return },

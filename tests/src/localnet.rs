@@ -301,8 +301,8 @@ impl Localnet {
     /// # Errors
     /// After `limit`.
     pub async fn wait_until_votes(&self, index: usize, limit: Duration) -> Result<()> {
-        let before = self.votes.highest_slot_of_all();
-        wait::until(&format!("validator {index} votes above slot {before}"), limit, || async {
+        let before = self.votes.highest_of_all();
+        wait::until(&format!("validator {index} votes above (epoch, slot) {before:?}"), limit, || async {
             self.votes.voted_above(self.nodes[index].signer, before).then_some(())
         })
         .await
@@ -314,8 +314,8 @@ impl Localnet {
     /// # Errors
     /// After `limit`, or where it ends with another code than 1.
     pub async fn start_again_until_votes(&mut self, index: usize, limit: Duration) -> Result<()> {
-        let (before, votes, node) = (self.votes.highest_slot_of_all(), &self.votes, &mut self.nodes[index]);
-        let what = format!("validator {index}, started again whenever it ended, votes above slot {before}");
+        let (before, votes, node) = (self.votes.highest_of_all(), &self.votes, &mut self.nodes[index]);
+        let what = format!("validator {index}, started again whenever it ended, votes above (epoch, slot) {before:?}");
         wait::until_ok(Duration::from_millis(20), &what, limit, async || {
             match node.process.ended() {
                 Some(status) if status.code() != Some(1) => return Ok(Err(status)),

@@ -59,22 +59,23 @@ impl VoteArchive {
         (archive.rows.len(), archive.conflicts.clone())
     }
 
-    /// Whether a validator wrote a vote above a slot.
-    pub fn voted_above(&self, signer: i64, slot: i64) -> bool {
+    /// Whether a validator wrote a vote above an epoch and slot.
+    pub fn voted_above(&self, signer: i64, position: (i64, i64)) -> bool {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-        archive.rows.keys().any(|(who, _, at, _)| *who == signer && *at > slot)
+        archive.rows.keys().any(|(who, epoch, slot, _)| *who == signer && (*epoch, *slot) > position)
     }
 
-    /// Highest slot that a validator voted in.
-    pub fn highest_slot(&self, signer: i64) -> i64 {
+    /// Highest epoch and slot that a validator voted in.
+    pub fn highest(&self, signer: i64) -> (i64, i64) {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-        archive.rows.keys().filter(|(who, ..)| *who == signer).map(|(_, _, slot, _)| *slot).max().unwrap_or(0)
+        let own = archive.rows.keys().filter(|(who, ..)| *who == signer);
+        own.map(|(_, epoch, slot, _)| (*epoch, *slot)).max().unwrap_or((0, 0))
     }
 
-    /// Highest slot that anybody voted in.
-    pub fn highest_slot_of_all(&self) -> i64 {
+    /// Highest epoch and slot that anybody voted in.
+    pub fn highest_of_all(&self) -> (i64, i64) {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
-        archive.rows.keys().map(|(_, _, slot, _)| *slot).max().unwrap_or(0)
+        archive.rows.keys().map(|(_, epoch, slot, _)| (*epoch, *slot)).max().unwrap_or((0, 0))
     }
 
     /// Generations of the lease under which a validator wrote.

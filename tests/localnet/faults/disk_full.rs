@@ -47,14 +47,14 @@ async fn filled(net: &mut Localnet, witness: &Witness, disk: &Tmpfs) -> Result<(
         (filled_at.elapsed() > TIME && !ready).then_some(())
     })
     .await?;
-    let silent_from = net.votes.highest_slot(net.nodes[VICTIM].signer);
+    let silent_from = net.votes.highest(net.nodes[VICTIM].signer);
     let pause = witness.longest_pause(filled_at, &[0, 1, 2]);
     ensure!(pause < LONGEST_PAUSE, "no block for {pause:?}");
     disk.free()?;
     let freed_at = Instant::now();
     net.start_again_until_votes(VICTIM, BACK).await?;
     println!(
-        "disk full: longest pause {pause:?}, last slot voted {silent_from}, votes again {:?} after there was room",
+        "disk full: longest pause {pause:?}, last epoch and slot voted {silent_from:?}, votes again {:?} after there was room",
         freed_at.elapsed()
     );
     all_vote(net).await

@@ -6,7 +6,7 @@ use crate::epoch::Sets;
 use crate::evidence::{Class, Offence};
 use crate::genesis::{Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use crate::hash::Hash;
-use crate::key::{PublicKey, Signature};
+use crate::key::{PublicKey, SecretKey, Signature};
 use crate::ledger::{Context, Executed, ResultCode, Rules, execute};
 use crate::params::Parameters;
 use crate::record::{Record, RecordKey};
@@ -17,15 +17,22 @@ use crate::supply::Supply;
 use crate::transaction::{Action, Motion, Payment, SignedTransaction, Stake, Term, Transaction};
 use crate::validators::ValidatorSet;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Validators of genesis are keys 1 to 4, each with a stake of 1,000 where there are stakes; 1 to 9 hold 10,000 each.
 const VALIDATORS: u8 = 4;
 const FUNDS: u64 = 10_000;
 const FEE: u64 = 1;
 
+/// Keys that somebody has, as genesis wants them, ascending.
+static KEYS: LazyLock<Vec<PublicKey>> = LazyLock::new(|| {
+    let mut keys: Vec<PublicKey> = (0..=u8::MAX).map(|n| SecretKey::from_seed([n; 32]).public()).collect();
+    keys.sort_unstable();
+    keys
+});
+
 fn key(n: u8) -> PublicKey {
-    PublicKey([n; 32])
+    KEYS[usize::from(n)]
 }
 
 struct Chain {

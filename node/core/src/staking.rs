@@ -55,6 +55,7 @@ impl Rules {
 /// Why a validator is jailed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "JailCause")]
 pub enum Cause {
     /// It signed two things that contradict each other (X7).
     DoubleSigning,

@@ -19,7 +19,6 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
 use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::staking::next_set;
@@ -197,8 +196,8 @@ impl Executor {
     /// **E1** What the state after the last block of an epoch decides.
     fn set_after(&self, height: u64, state: &State) -> Option<Arc<ValidatorSet>> {
         let epochs = Epochs::by(&self.identity.genesis.parameters);
-        let current = Arc::new(self.identity.set.clone());
-        epochs.is_boundary(height).then(|| next_set(state, epochs.of(height) + 2, &current))
+        let after = || next_set(state, epochs.of(height) + 2, &Arc::new(self.identity.set.clone()));
+        epochs.is_boundary(height).then(after)
     }
 
     fn apply(&self, state: &State, header: &Header, batches: &[VerifiedBatch]) -> Executed {
@@ -282,7 +281,7 @@ impl Executor {
             let fetched = Some(batches.iter().map(write).collect());
             let done = Done { height: header.height, batches, executed };
             // The leader's signature is not part of fetched blocks and not needed: a certificate covers them.
-            let candidate = Candidate { header, signature: Signature([0; 64]) };
+            let candidate = Candidate::unsigned(header);
             self.let_out(digest, candidate, own, done, fetched);
         }
         self.forget_losers();

@@ -545,8 +545,8 @@ impl Apply {
         let snapshot = self.chain.borrow();
         let ends =
             epochs.is_boundary(header.height) && tip.digest == header.digest() && snapshot.head.hash == tip.digest;
-        let current = Arc::new(self.identity.set.clone());
         ends.then(|| {
+            let current = Arc::new(self.identity.set.clone());
             let set = next_set(&snapshot.state, epochs.of(header.height) + 2, &current);
             Box::new(Boundary { header, set })
         })

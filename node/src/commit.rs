@@ -156,12 +156,12 @@ impl Commit {
                 return;
             }
             let Some(last) = group.last() else { continue };
-            let (position, height) = (position(&last.candidate.header), last.candidate.header.height);
+            let Header { epoch, slot, height, .. } = last.candidate.header;
             self.unapplied.send_modify(|rows| *rows += group.iter().map(CommitJob::rows).sum::<usize>());
             self.stored.send_replace(height);
             if height >= pruned + if last.fetched.is_some() { FETCHED_PRUNE_EVERY } else { PRUNE_EVERY } {
                 pruned = height;
-                self.prune(position, height).await;
+                self.prune((epoch, slot), height).await;
             }
             for mut job in group.drain(..) {
                 // They are in the ledger, and many blocks may wait for their state.
@@ -220,10 +220,6 @@ impl Commit {
             self.metrics.database_errors.with_label_values(&["prune"]).inc();
         }
     }
-}
-
-fn position(header: &Header) -> (u64, u64) {
-    (header.epoch, header.slot)
 }
 
 /// Lengthens a group of fetched blocks by what is there.
@@ -291,7 +287,7 @@ mod tests {
     use aitbc_core::block::{Candidate, Header, VERSION};
     use aitbc_core::evidence::Class;
     use aitbc_core::hash::plain;
-    use aitbc_core::key::{PublicKey, SecretKey, Signature};
+    use aitbc_core::key::{PublicKey, SecretKey};
     use aitbc_core::record::RecordChange;
     use sqlx::Connection;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -317,7 +313,7 @@ mod tests {
         let roots = (plain(&height.to_le_bytes()), plain(b"results"));
         CommitJob {
             digest: header.digest(),
-            candidate: Candidate { header, signature: Signature([0; 64]) },
+            candidate: Candidate::unsigned(header),
             cert: None,
             fetched: None,
             accounts,

@@ -19,7 +19,6 @@ use aitbc_core::block::{Candidate, Header};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Signature;
 use aitbc_core::ledger::{self, Context, Executed, ResultCode, Rules, TxResult};
 use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::state::State;
@@ -291,7 +290,7 @@ impl Executor {
             let fetched = Some(batches.iter().map(write).collect());
             let done = Done { height: header.height, batches, executed };
             // The leader's signature is not part of fetched blocks and not needed: a certificate covers them.
-            let candidate = Candidate { header, signature: Signature([0; 64]) };
+            let candidate = Candidate::unsigned(header);
             self.let_out(digest, candidate, own, done, fetched);
         }
         self.forget_losers();

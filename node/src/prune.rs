@@ -122,7 +122,7 @@ mod tests {
             evidence: Vec::new(),
         };
         let digest = header.digest();
-        BlockWrite { digest, candidate: Candidate { header, signature: Signature([0; 64]) }, cert: None }
+        BlockWrite { digest, candidate: Candidate::unsigned(header), cert: None }
     }
 
     fn state(height: u64) -> StateWrite {

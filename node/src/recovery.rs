@@ -206,17 +206,7 @@ async fn restored(storage: &Arc<dyn Storage>, first: StoredSnapshot) -> Result<S
     if found != state_root {
         return Err(RecoveryError::StateRoot { height, found, expected: state_root });
     }
-    let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
-    let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-    Ok(StateWrite {
-        height,
-        state_root,
-        results_root,
-        accounts,
-        records,
-        transactions: Vec::new(),
-        receipts: Vec::new(),
-    })
+    Ok(StateWrite::whole(height, &state, results_root))
 }
 
 /// Batches of the last blocks that have no rows because they were never here, with the greatest height at which they could be
@@ -250,14 +240,9 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rul
     };
     let Some(applied) = applied(storage).await? else {
         let state = State::from_genesis(&identity.genesis);
-        let accounts = state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
-        let records = state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-        let (state_root, results_root) = (state.root(), Hash::ZERO);
-        let (transactions, receipts) = (Vec::new(), Vec::new());
-        storage
-            .reset_state(StateWrite { height: 0, state_root, results_root, accounts, records, transactions, receipts })
-            .await?;
-        return Ok(at_genesis(state, state_root));
+        storage.reset_state(StateWrite::whole(0, &state, Hash::ZERO)).await?;
+        let root = state.root();
+        return Ok(at_genesis(state, root));
     };
     let state = applied.state();
     let found = state.root();

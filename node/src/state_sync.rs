@@ -15,7 +15,6 @@ use aitbc_core::codec;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Signature;
 use aitbc_core::message::{self, Headers, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use aitbc_core::params::{MAX_VALIDATORS, MIN_KEEP_BLOCKS};
 use aitbc_core::state::chunk::CHUNK_BYTES;
@@ -345,11 +344,8 @@ impl StateFetch {
             return Err(FetchError::Root { expected: state_root, found });
         }
         // The leader's signature is not part of fetched headers and not needed: a certificate covers them.
-        let write = |FinalHeader { digest, header, cert }| BlockWrite {
-            digest,
-            candidate: Candidate { header, signature: Signature([0; 64]) },
-            cert,
-        };
+        let write =
+            |FinalHeader { digest, header, cert }| BlockWrite { digest, candidate: Candidate::unsigned(header), cert };
         let headers = headers.into_iter().map(write).collect();
         let snapshot = StoredSnapshot { height, state_root, results_root, parts };
         self.storage.commit_snapshot(headers, snapshot).await.map_err(|cause| FetchError::of_commit(cause, slot))?;

@@ -1,23 +1,18 @@
 //! Programs that are no part of this repository's Rust: a client of the Python prototype, and those of docs/clients.md.
 
+use aitbc_tests::devnet::Devnet;
 use aitbc_tests::localnet::run;
-use aitbc_tests::node_process::NodeProcess;
-use aitbc_tests::ports::PortBlock;
 use aitbc_tests::rpc::Rpc;
 use aitbc_tests::wait;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 
 /// Has `cryptography`: both are among the packages that `make setup` installs.
 const PYTHON: &str = "/usr/bin/python3";
-/// RPC port of the first validator without an offset.
-const RPC_PORT: u16 = aitbc_core::env::RPC_PORT;
-/// Ports of a devnet of four: the documented ones, plus 100 for each validator after the first.
-const PORTS: u16 = 320;
 /// How long the first block may take.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long all validators may take to stop.
@@ -28,26 +23,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 const RECIPIENTS: [&str; 2] =
     ["0x1111111111111111111111111111111111111111", "ait1zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3ctaggk"];
 
-/// A running devnet of four.
-struct Devnet {
-    process: NodeProcess,
-    rpc: Rpc,
-    data: PathBuf,
-    dir: tempfile::TempDir,
-    _ports: PortBlock,
-}
-
 /// Starts one, does the steps, and ends it in order whatever came of them: its validators are no children of the test.
 async fn on_devnet(steps: impl AsyncFnOnce(&Devnet) -> Result<()>) -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let ports = PortBlock::take(PORTS)?;
-    let (data, offset) = (dir.path().join("data"), (ports.base() - RPC_PORT).to_string());
-    let arguments = ["devnet", "--dir", &data.display().to_string(), "--port-offset", &offset];
-    let process = NodeProcess::new("devnet", &arguments, dir.path().join("devnet.log"));
-    let rpc = Rpc::new(format!("http://127.0.0.1:{}", ports.base()))?;
-    let mut devnet = Devnet { process, rpc, data, dir, _ports: ports };
+    let mut devnet = Devnet::prepare()?;
     devnet.process.start()?;
-    let ready = || async { devnet.rpc.get("/ready").await?.ok() };
+    let ready = || async { devnet.nodes[0].get("/ready").await?.ok() };
     let outcome = match wait::until_ok(Duration::from_millis(50), "a devnet", START_LIMIT, ready).await {
         Ok(_) => steps(&devnet).await,
         Err(cause) => Err(cause),
@@ -57,27 +37,25 @@ async fn on_devnet(steps: impl AsyncFnOnce(&Devnet) -> Result<()>) -> Result<()>
     outcome.and(stopped.map(|_| ()))
 }
 
-impl Devnet {
-    /// Runs a program to its end; what it printed.
-    async fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
-        command.args(arguments).kill_on_drop(true);
-        let output = tokio::time::timeout(LIMIT, command.output()).await;
-        let output = output.with_context(|| format!("{program} {arguments:?} runs on after {LIMIT:?}"))?;
-        let output = output.with_context(|| format!("start {program}: \"make setup\" installs it"))?;
-        let (said, complained) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
-        if !output.status.success() {
-            bail!("{program} {arguments:?}: {}\n{said}{complained}", output.status);
-        }
-        Ok(said)
+/// Runs a program to its end; what it printed.
+async fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, command.output()).await;
+    let output = output.with_context(|| format!("{program} {arguments:?} runs on after {LIMIT:?}"))?;
+    let output = output.with_context(|| format!("start {program}: \"make setup\" installs it"))?;
+    let (said, complained) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("{program} {arguments:?}: {}\n{said}{complained}", output.status);
     }
+    Ok(said)
 }
 
 #[test]
 fn a_client_of_the_prototype_has_its_day() {
     let day = on_devnet(async |devnet| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/day.py").display().to_string();
-        let said = devnet.output(PYTHON, &[&script, devnet.rpc.base(), &devnet.data.display().to_string()]).await?;
+        let said = output(PYTHON, &[&script, devnet.nodes[0].base(), &devnet.data.display().to_string()]).await?;
         println!("{}", said.trim());
         ensure!(said.starts_with("the day is over"), "{said}");
         Ok(())
@@ -96,12 +74,12 @@ fn the_documented_programs_pay_on_a_devnet() {
             let path = devnet.dir.path().join(file);
             std::fs::write(&path, text)?;
             for recipient in RECIPIENTS {
-                let before = balance(&devnet.rpc).await?;
+                let before = balance(&devnet.nodes[0]).await?;
                 let (path, amount_text) = (path.display().to_string(), amount.to_string());
-                let said = devnet.output(program, &[&path, devnet.rpc.base(), &key, recipient, &amount_text]).await?;
+                let said = output(program, &[&path, devnet.nodes[0].base(), &key, recipient, &amount_text]).await?;
                 let status: Value = serde_json::from_str(&said)?;
                 ensure!(status["status"] == "final", "{language}: {status}");
-                ensure!(balance(&devnet.rpc).await? == before + amount, "{language} to {recipient}");
+                ensure!(balance(&devnet.nodes[0]).await? == before + amount, "{language} to {recipient}");
                 amount += 1;
             }
         }

@@ -1,32 +1,20 @@
 //! The one-command chain.
 
+use aitbc_tests::devnet::Devnet;
 use aitbc_tests::localnet::run;
 use aitbc_tests::node_process::NodeProcess;
-use aitbc_tests::ports::PortBlock;
 use aitbc_tests::rpc::Rpc;
 use aitbc_tests::wait;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// RPC port of the first validator without an offset.
-const RPC_PORT: u16 = aitbc_core::env::RPC_PORT;
-/// Ports of a devnet of four: the documented ones, plus 100 for each validator after the first.
-const PORTS: u16 = 320;
-
 #[test]
 fn a_devnet_makes_blocks_within_three_seconds_and_goes_on_with_the_same_chain_after_ctrl_c() {
     run("devnet", async {
-        let dir = tempfile::tempdir()?;
-        let ports = PortBlock::take(PORTS)?;
-        let offset = (ports.base() - RPC_PORT).to_string();
-        let data = dir.path().join("data").display().to_string();
-        let arguments = ["devnet", "--validators", "4", "--dir", &data, "--port-offset", &offset];
-        let mut process = NodeProcess::new("devnet", &arguments, dir.path().join("devnet.log"));
-        let nodes = (0..4).map(|i| Rpc::new(format!("http://127.0.0.1:{}", ports.base() + 100 * i)));
-        let nodes: Vec<Rpc> = nodes.collect::<Result<_>>()?;
-        let outcome = stop_and_start(&mut process, &nodes).await;
-        outcome.with_context(|| process.tail())
+        let mut devnet = Devnet::prepare()?;
+        let outcome = stop_and_start(&mut devnet.process, &devnet.nodes).await;
+        outcome.with_context(|| devnet.process.tail())
     });
 }
 

@@ -6,7 +6,7 @@ use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::{Address, SecretKey, Signature};
+use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::ledger::{self, Executed, Rules};
 use aitbc_core::params::MAX_EXPIRY_AHEAD;
 use aitbc_core::record::{Record, RecordKey};
@@ -243,11 +243,10 @@ impl Forger {
         let digest = header.digest();
         let cert = self.certified(height).then(|| self.certify(header.notar(digest)));
         // A certified block needs no leader's signature (D23).
-        let signature = match self.signers.contains(&proposer) {
-            true => self.sign(header.notar(digest), proposer).signature,
-            false => Signature([0; 64]),
+        let candidate = match self.signers.contains(&proposer) {
+            true => Candidate { signature: self.sign(header.notar(digest), proposer).signature, header },
+            false => Candidate::unsigned(header),
         };
-        let candidate = Candidate { header, signature };
         chunk.bytes += batches.iter().map(|b| b.batch.encoded_len()).sum::<usize>();
         chunk.batches.extend(batches.into_iter().map(|b| BatchWrite { digest: b.digest, batch: b.batch }));
         chunk.blocks.push(BlockWrite { digest, candidate, cert: cert.clone() });

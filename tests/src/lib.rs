@@ -21,6 +21,7 @@ pub mod ledger_reader;
 pub mod vote_archive;
 
 pub mod abuser;
+pub mod devnet;
 pub mod localnet;
 pub mod witness;
 

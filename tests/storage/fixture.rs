@@ -203,25 +203,13 @@ pub fn transaction_row(height: u64, index: u32) -> TransactionRow {
 pub fn receipt_row(height: u64, provider: u8) -> ReceiptRow {
     let key = SecretKey::from_seed([90 + provider; 32]);
     let name = |kind: &str| Text::new(&format!("{kind} {height}")).expect("a name");
-    let receipt = Receipt {
-        receipt_id: name("receipt"),
-        job_id: name("job"),
-        provider: key.public(),
-        client: address(5),
-        units: 7,
-        unit_type: Text::new("gpu_seconds").expect("a name"),
-        price: None,
-        model: None,
-        prompt_hash: None,
-        started_at: 1,
-        completed_at: 2,
-        duration_ms: None,
-        artifact_hash: None,
-        coordinator_id: None,
-        nonce: None,
-        chain_id: None,
-        metadata: None,
-    };
+    let receipt = Receipt::required(
+        (name("receipt"), name("job")),
+        key.public(),
+        address(5),
+        (7, Text::new("gpu_seconds").expect("a name")),
+        (1, 2),
+    );
     let attested = receipt.attest(&plain(b"chain"), &key, &[&SecretKey::from_seed([80; 32])]);
     ReceiptRow { height, index: provider.into(), time_ms: height * 1_000, minted: 70, attested }
 }

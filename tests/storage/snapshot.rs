@@ -233,10 +233,7 @@ async fn s3_a_start_after_a_crash_at_any_step_goes_on_from_the_snapshot_too(site
     let storage = site.ready().await;
     storage.commit_snapshot(window(), snapshot(BASE)).await.expect("snapshot");
     // Its state went into the tables, and the crash came before the snapshot was deleted.
-    let accounts = fetched().iter().map(|(address, account)| (address, account.balance, account.nonce)).collect();
-    let records = fetched().records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect();
-    let roots = (fetched().root(), plain(b"results"));
-    let base = StateWrite { height: BASE, state_root: roots.0, results_root: roots.1, accounts, records, ..state(0) };
+    let base = StateWrite::whole(BASE, &fetched(), plain(b"results"));
     storage.reset_state(base.clone()).await.expect("resets");
     storage.close().await;
     goes_on_from_the_base(&site).await.close().await;

@@ -75,6 +75,17 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Without its leader's signature, which zeros stand for: its own that is not signed yet, or one that a certificate covers,
+    /// which needs none (D23).
+    pub fn unsigned(header: Header) -> Candidate {
+        Candidate { header, signature: Signature([0; 64]) }
+    }
+
+    /// Whether it has its leader's signature.
+    pub fn is_signed(&self) -> bool {
+        self.signature != Signature([0; 64])
+    }
+
     /// The leader's Notar vote.
     pub fn vote(&self, digest: Hash) -> Vote {
         Vote { statement: self.header.notar(digest), signer: self.header.proposer, signature: self.signature }

@@ -872,23 +872,14 @@ mod tests {
     fn attested(coordinators: &[u8], chain_id: &str, units: u64) -> Box<AttestedReceipt> {
         let key = |n| SecretKey::from_seed([n; 32]);
         let receipt = Receipt {
-            receipt_id: Text::new("r").expect("text"),
-            job_id: Text::new("j").expect("text"),
-            provider: key(7).public(),
-            client: Address([9; 20]),
-            units,
-            unit_type: Text::new("gpu_seconds").expect("text"),
-            price: None,
-            model: None,
-            prompt_hash: None,
-            started_at: 1,
-            completed_at: 2,
-            duration_ms: None,
-            artifact_hash: None,
-            coordinator_id: None,
-            nonce: None,
             chain_id: Text::new(chain_id),
-            metadata: None,
+            ..Receipt::required(
+                (Text::new("r").expect("text"), Text::new("j").expect("text")),
+                key(7).public(),
+                Address([9; 20]),
+                (units, Text::new("gpu_seconds").expect("text")),
+                (1, 2),
+            )
         };
         let keys: Vec<SecretKey> = coordinators.iter().map(|n| key(*n)).collect();
         Box::new(receipt.attest(&rules().chain, &key(7), &keys.iter().collect::<Vec<_>>()))

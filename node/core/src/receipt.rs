@@ -259,6 +259,35 @@ impl ReceiptError {
 }
 
 impl Receipt {
+    /// With what every receipt must say, and nothing of what may be left out.
+    pub fn required(
+        (receipt_id, job_id): (Name, Name),
+        provider: PublicKey,
+        client: Address,
+        (units, unit_type): (u64, Text<32>),
+        (started_at, completed_at): (u64, u64),
+    ) -> Receipt {
+        Receipt {
+            receipt_id,
+            job_id,
+            provider,
+            client,
+            units,
+            unit_type,
+            started_at,
+            completed_at,
+            price: None,
+            model: None,
+            prompt_hash: None,
+            duration_ms: None,
+            artifact_hash: None,
+            coordinator_id: None,
+            nonce: None,
+            chain_id: None,
+            metadata: None,
+        }
+    }
+
     /// The fields that are there, by ascending name.
     fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
         let name = |name: &Option<Name>| name.as_ref().map(Field::text);

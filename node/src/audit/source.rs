@@ -190,7 +190,7 @@ fn fitting(rows: &[LedgerRow]) -> usize {
 fn with_batches(block: StoredBlock, found: &HashMap<Hash, Vec<u8>>, lowest: u64) -> Result<Item, AuditError> {
     let StoredBlock { candidate, cert, .. } = block;
     let height = candidate.header.height;
-    let leader = Some(candidate.signature).filter(|signature| signature.0 != [0; 64]);
+    let leader = candidate.is_signed().then_some(candidate.signature);
     let mut batches = Vec::with_capacity(candidate.header.batches.len());
     for reference in &candidate.header.batches {
         let digest = reference.digest;

@@ -194,6 +194,19 @@ pub struct StateWrite {
 }
 
 impl StateWrite {
+    /// All accounts and records of a state; no transactions or receipts.
+    pub fn whole(height: u64, state: &State, results_root: Hash) -> StateWrite {
+        StateWrite {
+            height,
+            state_root: state.root(),
+            results_root,
+            accounts: state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect(),
+            records: state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect(),
+            transactions: Vec::new(),
+            receipts: Vec::new(),
+        }
+    }
+
     /// The trie of accounts and records, of one that was loaded: it has all of them.
     pub fn state(&self) -> State {
         let account =

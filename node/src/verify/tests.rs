@@ -39,25 +39,13 @@ fn spoil(tx: &mut SignedTransaction, n: usize) {
 fn claims(numbers: Range<usize>) -> Vec<SignedTransaction> {
     let sign = |n| {
         let (provider, key) = (key(2_000_000), key(n));
-        let receipt = Receipt {
-            receipt_id: Text::new(&format!("r-{n}")).expect("text"),
-            job_id: Text::new("job").expect("text"),
-            provider: provider.public(),
-            client: Address([8; 20]),
-            units: 1,
-            unit_type: Text::new("gpu_seconds").expect("text"),
-            price: None,
-            model: None,
-            prompt_hash: None,
-            started_at: 1,
-            completed_at: 2,
-            duration_ms: None,
-            artifact_hash: None,
-            coordinator_id: None,
-            nonce: None,
-            chain_id: None,
-            metadata: None,
-        };
+        let receipt = Receipt::required(
+            (Text::new(&format!("r-{n}")).expect("text"), Text::new("job").expect("text")),
+            provider.public(),
+            Address([8; 20]),
+            (1, Text::new("gpu_seconds").expect("text")),
+            (1, 2),
+        );
         let coordinators = [self::key(2_000_001), self::key(2_000_002)];
         let attested = receipt.attest(&chain(), &provider, &[&coordinators[0], &coordinators[1]]);
         let action = Action::ClaimReceipt(Box::new(attested));

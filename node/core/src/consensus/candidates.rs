@@ -50,8 +50,7 @@ impl Core {
                 self.take_leaders_vote(&candidate.vote(digest));
             }
             // Nobody vouches for another one: it must get into no ledger, nor come out of it as verified (V1).
-            let signature = if signed { candidate.signature } else { Signature([0; 64]) };
-            let candidate = Candidate { signature, ..candidate };
+            let candidate = if signed { candidate } else { Candidate::unsigned(candidate.header) };
             return self.insert_candidate(digest, candidate, Origin { signed, certified: true });
         }
         self.c13_take_candidate(from, candidate);
@@ -204,7 +203,7 @@ impl Core {
     pub(super) fn remember_past(&mut self, header: Header) {
         let digest = header.digest();
         let entry = Entry {
-            candidate: Candidate { header, signature: Signature([0; 64]) },
+            candidate: Candidate::unsigned(header),
             signed: false,
             certified: true,
             verdict: None,

@@ -9,7 +9,7 @@
 //! kind whose certificate is held are left out too: they can do nothing any more but accuse.
 
 use super::resolve::Want;
-use super::state::{Core, Entry, Execution, Frontier, Held, Later, Own, Slot};
+use super::state::{Core, Entry, EpochRows, Execution, Frontier, Held, Own, Slot};
 use crate::codec;
 use crate::hash::{self, Hash};
 use crate::vote::{Cert, Kind};
@@ -107,7 +107,7 @@ fn put(bytes: &mut Vec<u8>, value: &impl BorshSerialize) {
     bytes.extend(codec::encode(value));
 }
 
-fn put_later(bytes: &mut Vec<u8>, Later { votes, certs, candidates, final_cert }: &Later) {
+fn put_later(bytes: &mut Vec<u8>, EpochRows { votes, certs, candidates, final_cert }: &EpochRows) {
     put(bytes, &votes.iter().map(|vote| vote.statement).collect::<Vec<_>>());
     put(bytes, &certs.iter().chain(final_cert).map(|cert| cert.statement).collect::<Vec<_>>());
     put(bytes, &candidates.iter().map(|candidate| candidate.header.digest()).collect::<Vec<_>>());

@@ -7,7 +7,6 @@ use super::output::{Output, Rows};
 use super::state::{Core, Facts};
 use super::validity::{Invalid, check_alone};
 use crate::block::{Candidate, Header, Proposal, VERSION};
-use crate::key::Signature;
 use crate::message::Message;
 use crate::vote::Cert;
 
@@ -129,7 +128,7 @@ impl Core {
     fn propose(&mut self, header: Header) {
         let digest = header.digest();
         let statement = header.notar(digest);
-        let candidate = Candidate { header, signature: Signature([0; 64]) };
+        let candidate = Candidate::unsigned(header);
         self.persist(Rows::Notar { statement, candidate: Box::new(candidate.clone()) });
         self.insert_candidate(digest, candidate, Origin { signed: false, certified: false });
     }

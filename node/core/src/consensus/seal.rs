@@ -8,8 +8,9 @@
 //! What served the old epoch is its Seal and its final candidates: a Final certificate clears every slot, so no other
 //! certificate of it is ever needed (E7).
 
+use super::candidates::Origin;
 use super::output::{Output, Rows};
-use super::state::{Core, Frontier, Later, SEALS_KEPT, Sealed, Top};
+use super::state::{Core, Frontier, SEALS_KEPT, Sealed, Top};
 use crate::block::{Candidate, Header, Seal};
 use crate::hash::Hash;
 use crate::key::Signature;
@@ -152,36 +153,26 @@ impl Core {
     /// Rows of this epoch that the ledger held before it began here: votes forbid others of their class, as at a start (P8).
     fn recover_later(&mut self) {
         let epoch = self.config.epoch();
-        let Later { votes, certs, candidates, final_cert } = std::mem::take(&mut self.later);
-        let (votes, later_votes) = super::state::split(votes, epoch, |vote| vote.statement.epoch);
-        let (certs, later_certs) = super::state::split(certs, epoch, |cert| cert.statement.epoch);
-        let (candidates, later_candidates) = super::state::split(candidates, epoch, |c| c.header.epoch);
-        let (now, later) = super::state::split(final_cert.into_iter().collect(), epoch, |cert| cert.statement.epoch);
-        self.later = Later {
-            votes: later_votes,
-            certs: later_certs,
-            candidates: later_candidates,
-            final_cert: later.into_iter().next(),
-        };
+        let mut rows;
+        (rows, self.later) = std::mem::take(&mut self.later).split(epoch);
         let seal = self.seals.get(&epoch).map(|sealed| sealed.seal.cert.clone());
-        self.last_voted = votes.iter().map(|vote| vote.statement.slot).max().unwrap_or(0);
-        if let Some(cert) = seal.into_iter().chain(now).max_by_key(|cert| cert.statement.slot) {
+        self.last_voted = rows.last_voted();
+        if let Some(cert) = seal.into_iter().chain(rows.final_cert.take()).max_by_key(|cert| cert.statement.slot) {
             self.raise_top(cert);
         }
-        self.recover_votes(&votes);
-        certs.into_iter().for_each(|cert| self.recover_cert(cert));
-        candidates.into_iter().for_each(|candidate| self.recover_candidate(candidate));
-        self.recover_boundary();
-        self.want_ancestors_of_top();
-        votes.iter().for_each(|vote| self.c3_certify(vote.statement));
+        self.recover_rows(rows);
     }
 
     /// After a start the Seal of the epoch may be here, and votes of the next one, before its last block is in the ledger (P8).
     pub(super) fn recover_boundary(&mut self) {
         let Some(sealed) = self.seals.get(&self.config.epoch()) else { return };
         let (header, digest) = (sealed.seal.header.clone(), sealed.seal.cert.statement.digest);
-        let candidate = Candidate { header, signature: Signature([0; 64]) };
-        self.insert_candidate(digest, candidate, super::candidates::Origin { signed: false, certified: true });
+        self.insert_sealed(digest, header);
+    }
+
+    /// A last block that a Seal names.
+    fn insert_sealed(&mut self, digest: Hash, header: Header) {
+        self.insert_candidate(digest, Candidate::unsigned(header), Origin { signed: false, certified: true });
     }
 
     /// The end of an epoch from a peer: the certificate seals it, the header need not be fetched (E5, C18). In an epoch that
@@ -196,8 +187,7 @@ impl Core {
         if epoch == self.config.epoch() {
             self.on_cert(from, seal.cert);
             if self.top.digest == digest && self.tip.digest != digest {
-                let candidate = Candidate { header: seal.header, signature: Signature([0; 64]) };
-                self.insert_candidate(digest, candidate, super::candidates::Origin { signed: false, certified: true });
+                self.insert_sealed(digest, seal.header);
             }
         } else if epoch.checked_add(1) == Some(self.config.epoch()) && !self.seals.contains_key(&epoch) {
             let verifies = |signer: Index, message: &[u8], signature: &Signature| {

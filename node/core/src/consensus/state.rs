@@ -189,7 +189,7 @@ pub struct Core {
     /// Ends of the last epochs, and whether they are durable (E5, E7, P10).
     pub(super) seals: BTreeMap<u64, Sealed>,
     /// What the ledger holds of epochs after this one: blocks of this one may be written later than votes of the next.
-    pub(super) later: Later,
+    pub(super) later: EpochRows,
     /// Inputs of the next epoch that came before its beginning, by peer.
     pub(super) ahead: BTreeMap<Index, super::ahead::Queue>,
     pub(super) roster: Roster,
@@ -250,13 +250,31 @@ pub(super) struct Sealed {
     pub(super) write: Option<WriteId>,
 }
 
-/// Rows of epochs that have not begun here.
+/// Rows of the ledger, of one epoch or of those that have not begun here.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Later {
+pub(super) struct EpochRows {
     pub(super) votes: Vec<Vote>,
     pub(super) certs: Vec<Cert>,
     pub(super) candidates: Vec<Candidate>,
     pub(super) final_cert: Option<Cert>,
+}
+
+impl EpochRows {
+    /// Those of an epoch, and those of later ones; what is of earlier ones is over (E5).
+    pub(super) fn split(self, epoch: u64) -> (EpochRows, EpochRows) {
+        let (votes, later_votes) = split(self.votes, epoch, |vote| vote.statement.epoch);
+        let (certs, later_certs) = split(self.certs, epoch, |cert| cert.statement.epoch);
+        let (candidates, later_candidates) = split(self.candidates, epoch, |candidate| candidate.header.epoch);
+        let (now, later) = split(self.final_cert, epoch, |cert| cert.statement.epoch);
+        let now = EpochRows { votes, certs, candidates, final_cert: now.into_iter().next() };
+        let (votes, certs, candidates) = (later_votes, later_certs, later_candidates);
+        (now, EpochRows { votes, certs, candidates, final_cert: later.into_iter().next() })
+    }
+
+    /// Highest slot voted in; 0 where there are no votes.
+    pub(super) fn last_voted(&self) -> u64 {
+        self.votes.iter().map(|vote| vote.statement.slot).max().unwrap_or(0)
+    }
 }
 
 /// What a child needs to know of a block.
@@ -419,18 +437,9 @@ impl Core {
         config.roster = roster.keys().to_vec();
         let seals = recovered_seals(seals, epoch);
         let inquired = votes.clone();
-        let (votes, later_votes) = split(votes, epoch, |vote| vote.statement.epoch);
-        let (certs, later_certs) = split(certs, epoch, |cert| cert.statement.epoch);
-        let (candidates, later_candidates) = split(candidates, epoch, |candidate| candidate.header.epoch);
-        let (final_cert, later_final) = split(final_cert.into_iter().collect(), epoch, |cert| cert.statement.epoch);
-        let later = Later {
-            votes: later_votes,
-            certs: later_certs,
-            candidates: later_candidates,
-            final_cert: later_final.into_iter().next(),
-        };
+        let (mut rows, later) = EpochRows { votes, certs, candidates, final_cert }.split(epoch);
         let tip_facts = floor_facts(&config, facts_of(&tip));
-        let top = recovered_top(&tip_facts, final_cert.into_iter().next(), &seals, epoch, now.mono_ms);
+        let top = recovered_top(&tip_facts, rows.final_cert.take(), &seals, epoch, now.mono_ms);
         let frontier = Frontier::at(top.slot + 1, &top, now.mono_ms);
         let mut random = Random::new(config.seed);
         let inquiry = Inquiry::new(&inquired, &mut random, now.mono_ms);
@@ -464,7 +473,7 @@ impl Core {
             ready: true,
             lagging: false,
             vote_floor,
-            last_voted: votes.iter().map(|vote| vote.statement.slot).max().unwrap_or(0),
+            last_voted: rows.last_voted(),
             memory,
             generation,
             voting_state: VotingState::Checking,
@@ -491,13 +500,7 @@ impl Core {
         }
         core.batches.expire(tip.height);
         recent.into_iter().for_each(|header| core.remember_past(header));
-        core.recover_votes(&votes);
-        certs.into_iter().for_each(|cert| core.recover_cert(cert));
-        candidates.into_iter().for_each(|candidate| core.recover_candidate(candidate));
-        core.recover_boundary();
-        core.want_ancestors_of_top();
-        // A validator that is a quorum by itself may hold certificates by its own votes alone.
-        votes.iter().for_each(|vote| core.c3_certify(vote.statement));
+        core.recover_rows(rows);
         core.a2_begin();
         core
     }
@@ -582,8 +585,20 @@ impl Core {
         self.config.set.leader(self.config.epoch(), slot)
     }
 
+    /// Rows of this epoch, at a start or where it begins: nothing is re-decided (P8).
+    pub(super) fn recover_rows(&mut self, rows: EpochRows) {
+        let EpochRows { votes, certs, candidates, final_cert: _ } = rows;
+        self.recover_votes(&votes);
+        certs.into_iter().for_each(|cert| self.recover_cert(cert));
+        candidates.into_iter().for_each(|candidate| self.recover_candidate(candidate));
+        self.recover_boundary();
+        self.want_ancestors_of_top();
+        // A validator that is a quorum by itself may hold certificates by its own votes alone.
+        votes.iter().for_each(|vote| self.c3_certify(vote.statement));
+    }
+
     /// Own rows above s* are votes in the pool, and forbid any other vote of their class.
-    pub(super) fn recover_votes(&mut self, votes: &[crate::vote::Vote]) {
+    fn recover_votes(&mut self, votes: &[crate::vote::Vote]) {
         let top = self.top.slot;
         for vote in votes.iter().filter(|vote| vote.statement.slot > top) {
             let own = Own { statement: vote.statement, signature: Some(vote.signature) };
@@ -592,7 +607,7 @@ impl Core {
         }
     }
 
-    pub(super) fn recover_cert(&mut self, cert: Cert) {
+    fn recover_cert(&mut self, cert: Cert) {
         let slot = cert.statement.slot;
         if slot > self.top.slot && cert.statement.kind == Kind::Notar {
             let since = self.now.mono_ms;
@@ -601,14 +616,14 @@ impl Core {
         }
     }
 
-    pub(super) fn recover_candidate(&mut self, candidate: Candidate) {
+    fn recover_candidate(&mut self, candidate: Candidate) {
         let (digest, slot) = (candidate.header.digest(), candidate.header.slot);
         if slot > self.tip.slot {
             // A boundary block may be notarized in other slots than its own (E4).
             let names = |s: &Slot| s.notar.as_ref().is_some_and(|held| held.cert.statement.digest == digest);
             let certified = digest == self.top.digest || self.slots.values().any(names);
             // A boundary block that was voted for when proposed again may have come without its first leader's signature.
-            let signed = candidate.signature != Signature([0; 64]);
+            let signed = candidate.is_signed();
             self.insert_candidate(digest, candidate, super::candidates::Origin { signed, certified });
         }
     }
@@ -652,8 +667,7 @@ fn recovered_seals(seals: Vec<Seal>, epoch: u64) -> BTreeMap<u64, Sealed> {
     seals.split_off(&epoch.saturating_sub(SEALS_KEPT))
 }
 
-/// What is of an epoch, and what is of later ones; what is of earlier ones is over (E5).
-pub(super) fn split<T>(items: Vec<T>, epoch: u64, of: impl Fn(&T) -> u64) -> (Vec<T>, Vec<T>) {
+fn split<T>(items: impl IntoIterator<Item = T>, epoch: u64, of: impl Fn(&T) -> u64) -> (Vec<T>, Vec<T>) {
     let (later, now): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| of(item) > epoch);
     (now.into_iter().filter(|item| of(item) == epoch).collect(), later)
 }

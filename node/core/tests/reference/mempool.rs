@@ -341,23 +341,17 @@ fn receipt(rng: &mut StdRng) -> Box<AttestedReceipt> {
     let text = |text: &str| Text::new(text).expect("text");
     let chain_id = *[None, Some("pool"), Some("pool"), Some("elsewhere")].choose(rng).expect("some");
     let receipt = Receipt {
-        receipt_id: text("r"),
-        job_id: text("job"),
-        provider: key(*[1, 2, 61].choose(rng).expect("some")),
-        client: Address([9; 20]),
-        units: *[1, 2, 40, 41, 50, 51, MAX_SUPPLY / 10 + 1, u64::MAX].choose(rng).expect("some"),
-        unit_type: Text::new("gpu_seconds").expect("text"),
-        price: None,
-        model: None,
-        prompt_hash: None,
-        started_at: 1,
-        completed_at: 2,
-        duration_ms: None,
-        artifact_hash: None,
-        coordinator_id: None,
-        nonce: None,
         chain_id: chain_id.and_then(Text::new),
-        metadata: None,
+        ..Receipt::required(
+            (text("r"), text("job")),
+            key(*[1, 2, 61].choose(rng).expect("some")),
+            Address([9; 20]),
+            (
+                *[1, 2, 40, 41, 50, 51, MAX_SUPPLY / 10 + 1, u64::MAX].choose(rng).expect("some"),
+                Text::new("gpu_seconds").expect("text"),
+            ),
+            (1, 2),
+        )
     };
     let signature = Signature([0; 64]);
     let who = [(61, 0.8), (62, 0.9), (63, 0.8), (64, 0.1)].into_iter().filter(|(_, likely)| rng.random_bool(*likely));

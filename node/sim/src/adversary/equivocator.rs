@@ -2,9 +2,9 @@
 //! a second one of the same number.
 
 use super::{Lie, Scene};
-use crate::disk::{sign, sign_vote};
+use crate::disk::sign;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Proposal};
+use aitbc_core::block::Proposal;
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
 
@@ -37,6 +37,5 @@ fn other(scene: &Scene<'_>, batch: &Batch) -> Batch {
 fn twin(scene: &Scene<'_>, proposal: &Proposal) -> Message {
     let mut header = proposal.candidate.header.clone();
     header.time_ms += 1;
-    let signature = sign_vote(&scene.chain, scene.me, header.notar(header.digest())).signature;
-    Message::Proposal(Box::new(Proposal { candidate: Candidate { header, signature }, proof: proposal.proof.clone() }))
+    scene.proposal(header, &proposal.proof)
 }

@@ -1,8 +1,8 @@
 //! Leads with blocks on other bases than the one it should: older ones, its own that nobody notarized, genesis. Votes for all.
 
-use super::{Lie, Scene, double_voter};
-use crate::disk::{roots, sign_vote};
-use aitbc_core::block::{Candidate, Header, Proposal};
+use super::{Lie, Scene, double_voter, header_of};
+use crate::disk::roots;
+use aitbc_core::block::{Header, Proposal};
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
@@ -33,10 +33,8 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
 }
 
 pub fn hear(scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
-    match heard {
-        Message::Proposal(proposal) => remember(scene, &proposal.candidate.header),
-        Message::Cand(candidate) => remember(scene, &candidate.header),
-        _ => {}
+    if let Some(header) = header_of(heard) {
+        remember(scene, header);
     }
     double_voter::hear(scene, heard)
 }
@@ -54,8 +52,7 @@ fn fork(scene: &mut Scene<'_>, proposal: &Proposal) -> Message {
         None => on(own, scene.chain, (0, 0, 0)),
     };
     remember(scene, &header);
-    let signature = sign_vote(&scene.chain, scene.me, header.notar(header.digest())).signature;
-    Message::Proposal(Box::new(Proposal { candidate: Candidate { header, signature }, proof: proposal.proof.clone() }))
+    scene.proposal(header, &proposal.proof)
 }
 
 /// An empty block on another parent.
@@ -74,11 +71,7 @@ fn on(own: &Header, parent: Hash, (parent_slot, height, time_ms): (u64, u64, u64
 }
 
 fn remember(scene: &mut Scene<'_>, header: &Header) {
-    if scene.bases.contains(header) {
-        return;
-    }
-    scene.bases.push(header.clone());
-    if scene.bases.len() > BASES_MAX {
-        scene.bases.remove(0);
+    if !scene.bases.contains(header) {
+        scene.remember(header, BASES_MAX);
     }
 }

@@ -16,12 +16,14 @@ mod seal_forger;
 mod slow_leader;
 mod twin;
 
+use crate::disk::sign_vote;
 use crate::random::Random;
-use aitbc_core::block::Header;
+use aitbc_core::block::{Candidate, Header, Proposal};
 use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
+use aitbc_core::vote::Cert;
 
 /// Where a lie is told.
 pub struct Scene<'a> {
@@ -32,6 +34,31 @@ pub struct Scene<'a> {
     pub random: &'a mut Random,
     /// Headers that the liar remembers.
     pub bases: &'a mut Vec<Header>,
+}
+
+impl Scene<'_> {
+    /// Remembers a header among the last `most`.
+    fn remember(&mut self, header: &Header, most: usize) {
+        self.bases.push(header.clone());
+        if self.bases.len() > most {
+            self.bases.remove(0);
+        }
+    }
+
+    /// A block of its own, signed, with this proof of its base.
+    fn proposal(&self, header: Header, proof: &[Cert]) -> Message {
+        let signature = sign_vote(&self.chain, self.me, header.notar(header.digest())).signature;
+        Message::Proposal(Box::new(Proposal { candidate: Candidate { header, signature }, proof: proof.to_vec() }))
+    }
+}
+
+/// The header that a message tells of.
+fn header_of(heard: &Message) -> Option<&Header> {
+    match heard {
+        Message::Proposal(proposal) => Some(&proposal.candidate.header),
+        Message::Cand(candidate) => Some(&candidate.header),
+        _ => None,
+    }
 }
 
 /// A message to somebody after so many milliseconds.

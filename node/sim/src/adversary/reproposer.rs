@@ -1,9 +1,9 @@
 //! Proposes at the end of an epoch what it should not: two last blocks of one slot, both of them again in its next ones, and a
 //! last block again beside a new one. Votes for all.
 
-use super::{Lie, Scene, double_voter};
+use super::{Lie, Scene, double_voter, header_of};
 use crate::disk::sign_vote;
-use aitbc_core::block::{Candidate, Header, Proposal, Reproposal};
+use aitbc_core::block::{Header, Proposal, Reproposal};
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
 use aitbc_core::vote::{Cert, Kind, Statement};
@@ -27,10 +27,8 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
 }
 
 pub fn hear(scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
-    match heard {
-        Message::Proposal(proposal) => remember(scene, &proposal.candidate.header),
-        Message::Cand(candidate) => remember(scene, &candidate.header),
-        _ => {}
+    if let Some(header) = header_of(heard) {
+        remember(scene, header);
     }
     double_voter::hear(scene, heard)
 }
@@ -79,16 +77,11 @@ fn again(scene: &Scene<'_>, epoch: u64, slot: u64, own: &Header, proof: &[Cert])
 
 fn block(scene: &mut Scene<'_>, header: Header, proof: &[Cert]) -> Message {
     remember(scene, &header);
-    let signature = sign_vote(&scene.chain, scene.me, header.notar(header.digest())).signature;
-    Message::Proposal(Box::new(Proposal { candidate: Candidate { header, signature }, proof: proof.to_vec() }))
+    scene.proposal(header, proof)
 }
 
 fn remember(scene: &mut Scene<'_>, header: &Header) {
-    if !scene.epochs.is_boundary(header.height) || scene.bases.contains(header) {
-        return;
-    }
-    scene.bases.push(header.clone());
-    if scene.bases.len() > LAST_MAX {
-        scene.bases.remove(0);
+    if scene.epochs.is_boundary(header.height) && !scene.bases.contains(header) {
+        scene.remember(header, LAST_MAX);
     }
 }

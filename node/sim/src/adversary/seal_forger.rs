@@ -25,7 +25,7 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
 pub fn hear(scene: &mut Scene<'_>, heard: &Message) -> Vec<Lie> {
     let seal = match heard {
         Message::Proposal(proposal) => {
-            remember(scene, &proposal.candidate.header);
+            scene.remember(&proposal.candidate.header, HEADERS_MAX);
             return Vec::new();
         }
         Message::Cert(cert) if cert.statement.kind != Kind::Skip && scene.random.percent(40) => of_cert(scene, cert),
@@ -58,11 +58,4 @@ fn of_nothing(scene: &mut Scene<'_>) -> Option<Seal> {
     let header = Header { epoch, height: scene.epochs.last(epoch), ..known };
     let statement = Statement { epoch, slot: header.slot, kind: Kind::Final, digest: header.digest() };
     Some(Seal { cert: alone(scene, statement), header })
-}
-
-fn remember(scene: &mut Scene<'_>, header: &Header) {
-    scene.bases.push(header.clone());
-    if scene.bases.len() > HEADERS_MAX {
-        scene.bases.remove(0);
-    }
 }

@@ -5,7 +5,6 @@ use crate::disk::tip_of;
 use aitbc_core::block::{Block, Candidate, Header};
 use aitbc_core::consensus::input::{Boundary, Input, Tip};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Signature;
 use aitbc_core::message::{Blocks, MAX_BLOCKS, Message};
 use aitbc_core::record::RecordKey;
 use aitbc_core::sync::{Answer, FinalBlock, reply, verify_blocks};
@@ -92,7 +91,7 @@ impl World {
             }
             let sets = self.sets_of(header.epoch);
             nullifiers.extend(RecordKey::nullifiers(&header.evidence, |epoch| sets.of(epoch).cloned()));
-            blocks.push((digest, Candidate { header, signature: Signature([0; 64]) }));
+            blocks.push((digest, Candidate::unsigned(header)));
         }
         self.synced_blocks += blocks.len() as u64;
         self.tell(|| format!("validator {node} fetches {} blocks", blocks.len()));

@@ -32,25 +32,13 @@ fn rules() -> Rules {
 
 /// No signature in it is valid.
 fn claim(coordinator: u8) -> SignedTransaction {
-    let receipt = Receipt {
-        receipt_id: Text::new("r").expect("text"),
-        job_id: Text::new("j").expect("text"),
-        provider: key(7).public(),
-        client: Address([9; 20]),
-        units: 1,
-        unit_type: Text::new("gpu_seconds").expect("text"),
-        price: None,
-        model: None,
-        prompt_hash: None,
-        started_at: 1,
-        completed_at: 2,
-        duration_ms: None,
-        artifact_hash: None,
-        coordinator_id: None,
-        nonce: None,
-        chain_id: None,
-        metadata: None,
-    };
+    let receipt = Receipt::required(
+        (Text::new("r").expect("text"), Text::new("j").expect("text")),
+        key(7).public(),
+        Address([9; 20]),
+        (1, Text::new("gpu_seconds").expect("text")),
+        (1, 2),
+    );
     let signature = Signature([7; 64]);
     let attestations = vec![Attestation { coordinator: key(coordinator).public(), signature }];
     forged(Action::ClaimReceipt(Box::new(AttestedReceipt { receipt, signature, attestations })))

@@ -222,7 +222,7 @@ fn genesis(identity: &Identity, state_root: Option<Hash>) -> PrototypeBlock {
 }
 
 fn describe(identity: &Identity, sets: &KnownSets, stored: &StoredBlock, roots: &HashMap<u64, Hash>) -> PrototypeBlock {
-    let (header, signature) = (&stored.candidate.header, stored.candidate.signature);
+    let (header, candidate) = (&stored.candidate.header, &stored.candidate);
     PrototypeBlock {
         height: header.height,
         hash: stored.digest,
@@ -232,7 +232,7 @@ fn describe(identity: &Identity, sets: &KnownSets, stored: &StoredBlock, roots: 
         state_root: roots.get(&header.height).copied(),
         chain_id: identity.genesis.chain_id.clone(),
         proposer: sets.of_header(header).and_then(|set| set.address(header.proposer)),
-        signature: Some(signature).filter(|signature| *signature != Signature([0; 64])),
+        signature: candidate.is_signed().then_some(candidate.signature),
         transactions: None,
     }
 }

@@ -125,7 +125,7 @@ impl Chain {
         let storage = storage::open(&url, owner, metrics.clone()).await.expect("database");
         storage.take_lease("test".into()).await.expect("lease");
         let state = State::from_genesis(&genesis);
-        storage.reset_state(state_write(0, &state)).await.expect("genesis state");
+        storage.reset_state(StateWrite::whole(0, &state, Hash::ZERO)).await.expect("genesis state");
         let (snapshots, chain) = watch::channel(Arc::new(Snapshot {
             head: genesis_head(&identity, &state),
             state,
@@ -331,18 +331,6 @@ fn genesis_head(identity: &Identity, state: &State) -> BlockSummary {
         tx_count: 0,
         state_root: state.root(),
         results_root: Hash::ZERO,
-    }
-}
-
-fn state_write(height: u64, state: &State) -> StateWrite {
-    StateWrite {
-        height,
-        state_root: state.root(),
-        results_root: Hash::ZERO,
-        accounts: state.iter().map(|(a, account)| (a, account.balance, account.nonce)).collect(),
-        records: state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect(),
-        transactions: Vec::new(),
-        receipts: Vec::new(),
     }
 }
 

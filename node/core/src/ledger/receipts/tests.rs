@@ -65,23 +65,14 @@ fn name<const MAX: usize>(text: &str) -> Text<MAX> {
 
 fn receipt(id: &str, units: u64) -> Receipt {
     Receipt {
-        receipt_id: name(id),
-        job_id: name("job"),
-        provider: key(PROVIDER).public(),
-        client: address(CLIENT),
-        units,
-        unit_type: name("gpu_seconds"),
-        price: None,
-        model: None,
-        prompt_hash: None,
-        started_at: DONE - 5,
-        completed_at: DONE,
-        duration_ms: None,
-        artifact_hash: None,
-        coordinator_id: None,
-        nonce: None,
         chain_id: Some(name("devnet")),
-        metadata: None,
+        ..Receipt::required(
+            (name(id), name("job")),
+            key(PROVIDER).public(),
+            address(CLIENT),
+            (units, name("gpu_seconds")),
+            (DONE - 5, DONE),
+        )
     }
 }
 

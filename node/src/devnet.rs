@@ -122,7 +122,7 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
         faucet: Some(Faucet { balance: FUNDS, max_amount: FAUCET_MAX }),
         receipts: Some(terms(&options.dir)?),
         parameters: Parameters { block_time_ms: options.block_time_ms, ..Parameters::default() },
-        staking: Staking::default(),
+        staking: Staking::beginning_with(keys.len()),
     };
     genesis.check()?;
     // A chain that is being made has no votes yet. Before genesis: what exists is not made again.

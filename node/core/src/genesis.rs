@@ -41,6 +41,13 @@ impl Mode {
             Mode::Hybrid => "hybrid",
         }
     }
+
+    /// The cap is one of stakes: the weights of mode poa are what genesis and authorities want them to be.
+    pub fn cap(self, weights: &mut [u32]) {
+        if self != Mode::Poa {
+            cap_weights(weights, self == Mode::Pos);
+        }
+    }
 }
 
 /// How validators come, go and are paid; part of genesis. Units are the smallest, times milliseconds.
@@ -90,6 +97,12 @@ impl Default for Staking {
 }
 
 impl Staking {
+    /// Defaults of a chain that begins with so many validators: from four on, which is the fewest of which one may be
+    /// faulty, no set is made of fewer.
+    pub fn beginning_with(validators: usize) -> Staking {
+        Staking { min_validators: validators.clamp(1, 4) as u16, ..Staking::default() }
+    }
+
     /// Checks each field, and against the number of validators at genesis.
     ///
     /// # Errors
@@ -259,9 +272,7 @@ impl Genesis {
     /// Where the validators are no set (M1).
     pub fn validator_set(&self) -> Result<ValidatorSet, SetError> {
         let mut weights: Vec<u32> = self.validators.iter().map(|v| self.weight(v)).collect();
-        if self.mode != Mode::Poa {
-            cap_weights(&mut weights);
-        }
+        self.mode.cap(&mut weights);
         let keys = self.validators.iter().map(|v| v.public_key);
         ValidatorSet::new(keys.zip(weights).map(|(key, weight)| Validator { key, weight }).collect())
     }
@@ -428,6 +439,13 @@ mod tests {
         let mut weights: Vec<u32> = set.members().iter().map(|member| member.weight).collect();
         weights.sort_unstable();
         assert_eq!(weights, [10, 20, 29, 29], "by unit, and below a third");
+        let open = Genesis { mode: Mode::Pos, ..genesis.clone() };
+        let open = open.validator_set().expect("a set");
+        assert_eq!(
+            open.members().iter().map(|member| member.weight).max(),
+            Some(10_000),
+            "three small ones are no quorum"
+        );
         assert_eq!(genesis.supply(), Some(100_605 + 5));
     }
 

@@ -165,8 +165,10 @@ impl Context {
         self.set.as_ref().map_or(&[], |set| set.members())
     }
 
-    fn is_member(&self, key: &PublicKey) -> bool {
-        self.set.as_ref().is_some_and(|set| set.index_of(key).is_some())
+    /// 0: it is no member.
+    fn weight(&self, key: &PublicKey) -> u64 {
+        let of = |set: &Arc<ValidatorSet>| set.index_of(key).map(|index| set.weight(index));
+        self.set.as_ref().and_then(of).unwrap_or(0)
     }
 
     /// Of a block at time 0 that has nothing but transactions.

@@ -24,7 +24,7 @@ use crate::hash::Hash;
 use crate::key::{Address, PublicKey};
 use crate::params::MAX_VALIDATORS;
 use crate::staking::motion::{Ballot, Terms, Upgrades};
-use crate::staking::{Candidate, MAX_CANDIDATES};
+use crate::staking::{Candidate, MAX_LISTED};
 use crate::supply::Supply;
 use crate::validators::{Validator, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -146,8 +146,8 @@ pub enum Record {
     } = 1,
     /// Keys of all that are admitted, or have something at stake or unbonding; ascending.
     Candidates {
-        /// At most [`MAX_CANDIDATES`].
-        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_CANDIDATES>")]
+        /// At most [`MAX_LISTED`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_LISTED>")]
         keys: Vec<PublicKey>,
     } = 2,
     /// Of one of them, or of a key that has only activated.

@@ -23,14 +23,17 @@ use crate::codec;
 use crate::evidence::Class;
 use crate::genesis::{Genesis, Mode, Staking};
 use crate::key::Address;
+use crate::params::MAX_VALIDATORS;
 use crate::result_code::ResultCode;
 use borsh::{BorshDeserialize, BorshSerialize};
 use motion::Terms;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Candidates with stake or admission that a chain keeps.
+/// Candidates that a chain keeps for their stake; authorities may admit [`MAX_VALIDATORS`] more.
 pub const MAX_CANDIDATES: usize = 1_024;
+/// Candidates that a chain keeps at most.
+pub const MAX_LISTED: usize = MAX_CANDIDATES + MAX_VALIDATORS;
 /// Parts of one stake that may be unbonding at once; what is unbonded in one epoch is one part.
 pub const MAX_UNBONDINGS: usize = 32;
 /// Skipped slots that one block counts against their leaders: the last ones before it.
@@ -209,9 +212,15 @@ impl Candidate {
 
     /// The first block of `epoch`, of time `time_ms`: answers the units that go back to the owner now. Those unbonded in e
     /// go in the first block from e + 2 + `unbonding_epochs` on that is `unbonding_ms` later than the first of e + 2 (E2).
-    pub fn start_epoch(&mut self, rules: &Rules, terms: &Terms, epoch: u64, time_ms: u64) -> u64 {
+    /// Where its weight in the set of `epoch` stands for more than its stake, as in a set that stayed for want of another,
+    /// all that is unbonding counts still, as if unbonded in `epoch` − 1.
+    pub fn start_epoch(&mut self, rules: &Rules, terms: &Terms, epoch: u64, time_ms: u64, weight: u64) -> u64 {
         let mut paid = 0u64;
+        let counts = weight.saturating_mul(rules.fixed.unit) > self.stake;
         self.unbonding.retain_mut(|part| {
+            if counts {
+                (part.epoch, part.since_ms) = (part.epoch.max(epoch.saturating_sub(1)), 0);
+            }
             let outside = part.epoch.saturating_add(2);
             if epoch >= outside && part.since_ms == 0 {
                 part.since_ms = time_ms;
@@ -224,6 +233,14 @@ impl Candidate {
             !due
         });
         paid
+    }
+
+    /// A stake that is too small to validate with, after a slash or for new terms, and does not: as if its owner unbonded
+    /// it, so that it takes no place among [`MAX_CANDIDATES`] for nothing. What has no part free waits for one.
+    pub fn unbond_too_small(&mut self, rules: &Rules, terms: &Terms, epoch: u64) {
+        if self.stake > 0 && self.stake < terms.min_stake {
+            let _waits = self.unbond(rules, terms, self.owner, self.stake, epoch);
+        }
     }
 
     /// X7: an offence, proven in a block of `epoch`. Votes that contradict each other cost `slash_bp` of all that is at stake

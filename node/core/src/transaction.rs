@@ -180,6 +180,12 @@ pub enum TransactionError {
         /// The amount.
         found: u64,
     },
+    /// The value or the height of a motion is over the bound.
+    #[error("the motion's number is {found}, at most {MAX_SUPPLY} allowed")]
+    MotionOutOfRange {
+        /// The number.
+        found: u64,
+    },
     /// The fee is over the bound, or fee and amounts together.
     #[error("fee and amounts add up to more than {MAX_SUPPLY}")]
     TotalOutOfRange,
@@ -270,7 +276,8 @@ impl Transaction {
             Action::Activate { .. } if self.sender.is_everybodys() => {
                 return Err(TransactionError::EverybodysKey(self.sender));
             }
-            Action::Activate { .. } | Action::Unjail | Action::AuthorityVote(_) => {}
+            Action::AuthorityVote(motion) => check_motion(motion)?,
+            Action::Activate { .. } | Action::Unjail => {}
             Action::ClaimReceipt(receipt) | Action::ReleaseEscrow(receipt) => receipt.check()?,
             Action::LockEscrow(lock) => {
                 check_job(&lock.job_id)?;
@@ -288,6 +295,16 @@ impl Transaction {
 
 fn check_amount(found: u64) -> Result<(), TransactionError> {
     if (1..=MAX_SUPPLY).contains(&found) { Ok(()) } else { Err(TransactionError::AmountOutOfRange { found }) }
+}
+
+/// JSON has to tell these numbers exactly.
+fn check_motion(motion: &Motion) -> Result<(), TransactionError> {
+    match *motion {
+        Motion::SetTerm { value: found, .. } | Motion::ScheduleUpgrade { height: found, .. } if found > MAX_SUPPLY => {
+            Err(TransactionError::MotionOutOfRange { found })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_job(job_id: &Name) -> Result<(), TransactionError> {
@@ -359,6 +376,19 @@ mod tests {
         assert_eq!(transfer(MAX_SUPPLY, 0).check(), Ok(()));
         assert_eq!(transfer(MAX_SUPPLY, 1).check(), Err(TransactionError::TotalOutOfRange));
         assert_eq!(transfer(1, u64::MAX).check(), Err(TransactionError::TotalOutOfRange));
+    }
+
+    #[test]
+    fn a_motions_number_is_one_that_json_tells_exactly() {
+        let number = |found| {
+            let term = Motion::SetTerm { term: Term::MinFee, value: found };
+            let upgrade = Motion::ScheduleUpgrade { version: 2, height: found };
+            [term, upgrade]
+                .map(|motion| Transaction { action: Action::AuthorityVote(motion), ..transfer(1, 3) }.check())
+        };
+        assert_eq!(number(MAX_SUPPLY), [Ok(()), Ok(())]);
+        let refused = TransactionError::MotionOutOfRange { found: MAX_SUPPLY + 1 };
+        assert_eq!(number(MAX_SUPPLY + 1), [Err(refused.clone()), Err(refused)]);
     }
 
     #[test]

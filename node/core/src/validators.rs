@@ -156,8 +156,9 @@ pub fn weight_of_stake(stake: u64, unit: u64) -> u32 {
 }
 
 /// Lowers weights so that each is below a third of their sum, W: no one validator can stop the chain alone (E2). Fewer than
-/// four cannot all be below a third, and stay as they are.
-pub fn cap_weights(weights: &mut [u32]) {
+/// four cannot all be below a third, and stay as they are. So do those of `open` sets, which nobody has to be admitted to,
+/// where that took more than a quarter of all weight: a few small stakes would rule in place of one great one (ADR 0009).
+pub fn cap_weights(weights: &mut [u32], open: bool) {
     if weights.len() < 4 {
         return;
     }
@@ -171,6 +172,10 @@ pub fn cap_weights(weights: &mut [u32]) {
         } else {
             high = middle - 1;
         }
+    }
+    let sum = |cap: u32| weights.iter().map(|w| u64::from((*w).min(cap))).sum::<u64>();
+    if open && 4 * sum(low) < 3 * sum(MAX_WEIGHT) {
+        return;
     }
     for weight in weights {
         *weight = (*weight).min(low);
@@ -248,10 +253,25 @@ mod tests {
     }
 
     #[test]
+    fn e2_the_cap_of_a_set_open_to_all_takes_a_quarter_of_the_weight_at_most() {
+        let capped = |weights: &[u32]| {
+            let mut out = weights.to_vec();
+            cap_weights(&mut out, true);
+            out
+        };
+        assert_eq!(capped(&[1_000_000, 1_000, 1_000, 1_000]), [1_000_000, 1_000, 1_000, 1_000]);
+        assert_eq!(capped(&[100, 10, 10, 10, 10]), [100, 10, 10, 10, 10]);
+        // 39 + 80 of 160, 120 is three quarters; 40 of 130 more would be too much to take.
+        assert_eq!(capped(&[80, 20, 20, 20, 20]), [80, 20, 20, 20, 20]);
+        assert_eq!(capped(&[60, 20, 20, 20, 20]), [39, 20, 20, 20, 20]);
+        assert_eq!(capped(&[60, 50, 40, 10]), [49, 49, 40, 10]);
+    }
+
+    #[test]
     fn e2_no_weight_reaches_a_third_where_four_or_more_have_one() {
         let capped = |weights: &[u32]| {
             let mut out = weights.to_vec();
-            cap_weights(&mut out);
+            cap_weights(&mut out, false);
             out
         };
         assert_eq!(capped(&[1_000_000, 1, 1]), [1_000_000, 1, 1]);

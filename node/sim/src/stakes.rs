@@ -10,6 +10,7 @@ use aitbc_core::block::Header;
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::genesis::{Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
+use aitbc_core::key::PublicKey;
 use aitbc_core::ledger::{Context, Executed, Rules, execute};
 use aitbc_core::params::Parameters;
 use aitbc_core::record::{Record, RecordKey};
@@ -17,7 +18,7 @@ use aitbc_core::staking::Candidate;
 use aitbc_core::state::State;
 use aitbc_core::transaction::{Action, Motion, SignedTransaction, Stake, Transaction};
 use aitbc_core::validators::{Index, ValidatorSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Smallest units of everybody at the start.
@@ -41,6 +42,8 @@ pub struct Stakes {
     epochs: Epochs,
     identities: Index,
     ends: BTreeMap<Hash, End>,
+    /// Who has lost a part of its stake in any block.
+    slashed: BTreeSet<PublicKey>,
     /// How often something happened in final blocks before, at, after or amid the ends of epochs: "jail at".
     pub happened: BTreeMap<String, u64>,
 }
@@ -56,6 +59,7 @@ impl Stakes {
             epochs: Epochs::by(parameters),
             identities: weights.len() as Index,
             ends: BTreeMap::from([(chain, end)]),
+            slashed: BTreeSet::new(),
             happened: BTreeMap::new(),
         }
     }
@@ -71,9 +75,12 @@ impl Stakes {
             VerifiedBatch::trusted(Arc::new(batch), digest, &self.rules.chain)
         };
         let batches: Vec<VerifiedBatch> = batches.map(trusted).collect();
-        let done = execute(&parent.state, &self.rules, &Context::of(header, &parent.sets), &batches);
+        let context = Context::of(header, &parent.sets);
+        let done = execute(&parent.state, &self.rules, &context, &batches);
         self.check_supply(&done.state);
         let mut changes = changes(&parent.state, &done);
+        self.slashed.extend(context.offences.iter().map(|offence| offence.key));
+        self.check_weights(&parent.sets.current, &done.state);
         let mut sets = parent.sets.clone();
         if self.epochs.is_boundary(header.height) {
             let after = done.state.next_set(&self.rules, header.epoch + 2, &sets.next);
@@ -87,6 +94,18 @@ impl Stakes {
         let balances: u64 = state.iter().map(|(_, account)| account.balance).sum();
         let staked: u64 = state.candidates().iter().filter_map(|key| state.candidate(key)).map(Candidate::locked).sum();
         assert_eq!(balances + staked, state.supply().total(self.rules.supply), "units are neither made nor lost");
+    }
+
+    /// E2: who votes has at stake what its vote weighs, and loses it for what it does.
+    fn check_weights(&self, set: &ValidatorSet, state: &State) {
+        if self.rules.staking.mode == Mode::Poa {
+            return;
+        }
+        for member in set.members().iter().filter(|member| !self.slashed.contains(&member.key)) {
+            let locked = state.candidate(&member.key).map_or(0, Candidate::locked);
+            let weight = u64::from(member.weight) * self.rules.staking.fixed.unit;
+            assert!(locked >= weight, "{} weighs {weight} with {locked} at stake", member.key);
+        }
     }
 
     /// The sets of the epoch of a block's child.

@@ -148,7 +148,7 @@ fn build(build: Build) -> Result<()> {
         Some(time) => u64::try_from(time.as_millis()).context("--block-time")?,
         None => defaults.block_time_ms,
     };
-    let staking = Staking::default();
+    let staking = Staking::beginning_with(build.validators.len());
     let staking = Staking {
         min_stake: build.min_stake.unwrap_or(staking.min_stake),
         unit: build.unit.unwrap_or(staking.unit),

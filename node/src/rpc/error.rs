@@ -438,6 +438,7 @@ pub fn submit_code(error: &SubmitError) -> &'static str {
     match error {
         SubmitError::Invalid(TransactionError::TooLarge { .. }) => "TRANSACTION_TOO_LARGE",
         SubmitError::Invalid(TransactionError::AmountOutOfRange { .. }) => "AMOUNT_OUT_OF_RANGE",
+        SubmitError::Invalid(TransactionError::MotionOutOfRange { .. }) => "MOTION_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => "TOTAL_OUT_OF_RANGE",
         SubmitError::Invalid(TransactionError::NoPayments) => "NO_PAYMENTS",
         SubmitError::Invalid(TransactionError::NoJob) => "NO_JOB",
@@ -480,6 +481,9 @@ fn submit_detail(error: &SubmitError) -> Value {
         SubmitError::Invalid(TransactionError::TooLarge { found }) => json!({ "found": found, "max": MAX_TX_BYTES }),
         SubmitError::Invalid(TransactionError::AmountOutOfRange { found }) => {
             json!({ "found": found, "min": 1, "max": MAX_SUPPLY })
+        }
+        SubmitError::Invalid(TransactionError::MotionOutOfRange { found }) => {
+            json!({ "found": found, "max": MAX_SUPPLY })
         }
         SubmitError::Invalid(TransactionError::TotalOutOfRange) => json!({ "max": MAX_SUPPLY }),
         SubmitError::Rejected(rejected) => rejected.detail(),

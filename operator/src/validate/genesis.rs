@@ -100,7 +100,7 @@ fn build(wish: &GenesisWish, keys: &Keys) -> Result<Genesis, Problem> {
         },
         receipts: None,
         parameters: Parameters { block_time_ms: wish.block_time_ms, ..Parameters::default() },
-        staking: Staking::default(),
+        staking: Staking::beginning_with(keys.known.len()),
     };
     genesis.check().map_err(|error| invalid(&error.to_string()))?;
     Ok(genesis)

@@ -10,7 +10,7 @@ use crate::key::PublicKey;
 use crate::record::{Record, RecordKey};
 use crate::result_code::ResultCode;
 use crate::staking::motion::{Ballot, Terms, Upgrade, Upgrades, is_carried, power};
-use crate::staking::{Candidate, MAX_CANDIDATES, set, shares};
+use crate::staking::{Candidate, MAX_CANDIDATES, MAX_LISTED, set, shares};
 use crate::state::State;
 use crate::supply::Supply;
 use crate::transaction::{Action, Motion, Stake, Transaction};
@@ -95,7 +95,7 @@ impl Block<'_> {
     /// What a block does before its transactions, once its offences are punished.
     pub(super) fn begin(&mut self) {
         let (context, rules) = (self.context, &self.rules.staking);
-        for key in &context.missed {
+        for key in context.missed.iter().filter(|key| Some(**key) != context.leader) {
             self.change(*key, |candidate| candidate.miss_slot(rules, context.epoch, context.time_ms));
         }
         if let Some(key) = context.leader {
@@ -109,13 +109,14 @@ impl Block<'_> {
     /// E2: what has finished unbonding goes to its owners. Who is not in the set starts afresh when it comes back.
     fn start_epoch(&mut self) {
         let (context, rules, terms) = (self.context, &self.rules.staking, self.terms);
-        for key in self.keys() {
-            let outside = !context.is_member(&key);
+        for key in self.keys().to_vec() {
+            let weight = context.weight(&key);
             let (owner, paid) = self.change(key, |candidate| {
-                if outside {
+                if weight == 0 {
                     candidate.forget_missed();
+                    candidate.unbond_too_small(rules, &terms, context.epoch);
                 }
-                (candidate.owner, candidate.start_epoch(rules, &terms, context.epoch, context.time_ms))
+                (candidate.owner, candidate.start_epoch(rules, &terms, context.epoch, context.time_ms, weight))
             });
             if paid > 0 {
                 self.credit(owner, paid);
@@ -176,25 +177,30 @@ impl Block<'_> {
     /// E2: a vote, and what the motion brings about once it is carried.
     fn vote(&mut self, voter: PublicKey, motion: &Motion) -> Outcome {
         let (context, epoch) = (self.context, self.context.epoch);
-        if !context.is_member(&voter) {
+        if context.weight(&voter) == 0 {
             return Err(ResultCode::NotAuthority);
         }
         let effect = self.effect_of(motion)?;
         let mut ballot = self.ballot(&voter);
-        ballot.cast(*motion, epoch)?;
+        // Where the set has shrunk since, the votes there are may be enough: one cast again has them counted again.
+        let cast = ballot.cast(*motion, epoch);
+        if !matches!(cast, Ok(()) | Err(ResultCode::AlreadyVoted)) {
+            return cast;
+        }
         self.set_ballot(voter, ballot);
         let weigh = |weight: u32| power(self.rules.staking.mode, weight.into());
         let for_it = context.members().iter().filter(|member| self.ballot(&member.key).is_for(motion, epoch));
         let for_it = for_it.map(|member| weigh(member.weight)).sum();
         if !is_carried(for_it, context.members().iter().map(|member| weigh(member.weight)).sum()) {
-            return Ok(());
+            return cast;
         }
         for member in context.members() {
             let mut ballot = self.ballot(&member.key);
             ballot.forget(motion);
             self.set_ballot(member.key, ballot);
         }
-        self.bring_about(effect)
+        self.bring_about(effect);
+        Ok(())
     }
 
     /// What a motion would bring about now.
@@ -220,28 +226,26 @@ impl Block<'_> {
         if self.rules.staking.mode == Mode::Pos || candidate.admitted == admit {
             return Err(ResultCode::MotionPointless);
         }
-        if admit && !candidate.is_listed() && self.keys().len() >= MAX_CANDIDATES {
+        if admit && !candidate.is_listed() && self.keys().len() >= MAX_LISTED {
             return Err(ResultCode::CandidatesFull);
         }
         Ok(Effect::Admission(key, admit))
     }
 
-    fn bring_about(&mut self, effect: Effect) -> Outcome {
+    fn bring_about(&mut self, effect: Effect) {
         match effect {
             Effect::Admission(key, admitted) => {
                 let poa = self.rules.staking.mode == Mode::Poa;
-                self.try_change(key, |candidate| {
+                self.change(key, |candidate| {
                     candidate.admitted = admitted;
                     candidate.weight = if poa { candidate.weight.max(1) } else { 0 };
-                    Ok(())
-                })?;
+                });
             }
             Effect::Terms(terms) => self.accounts.set_record(RecordKey::Terms, Some(Record::Terms(terms))),
             Effect::Upgrades(upgrades) => {
                 self.accounts.set_record(RecordKey::Upgrades, Some(Record::Upgrades(upgrades)));
             }
         }
-        Ok(())
     }
 
     fn candidate(&self, key: &PublicKey) -> Candidate {
@@ -267,7 +271,7 @@ impl Block<'_> {
         Ok(done)
     }
 
-    /// Changes a candidate in a way that never lists a new one.
+    /// Changes a candidate in a way that lists no new one for its stake.
     fn change<T>(&mut self, key: PublicKey, change: impl FnOnce(&mut Candidate) -> T) -> T {
         let before = self.candidate(&key);
         let mut after = before.clone();
@@ -281,7 +285,7 @@ impl Block<'_> {
             return;
         }
         if before.is_listed() != after.is_listed() {
-            let mut keys = self.keys();
+            let mut keys = self.keys().to_vec();
             match keys.binary_search(&key) {
                 Ok(at) => drop(keys.remove(at)),
                 Err(at) => keys.insert(at, key),
@@ -292,10 +296,10 @@ impl Block<'_> {
         self.accounts.set_record(RecordKey::Candidate { key }, record);
     }
 
-    fn keys(&self) -> Vec<PublicKey> {
+    fn keys(&self) -> &[PublicKey] {
         match self.accounts.record(&RecordKey::Candidates) {
-            Some(Record::Candidates { keys }) => keys.clone(),
-            _ => Vec::new(),
+            Some(Record::Candidates { keys }) => keys,
+            _ => &[],
         }
     }
 

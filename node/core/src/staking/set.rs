@@ -4,18 +4,18 @@ use super::{Candidate, Rules, motion::Terms};
 use crate::genesis::Mode;
 use crate::key::PublicKey;
 use crate::params::MAX_WEIGHT;
-use crate::validators::{Validator, ValidatorSet, cap_weights, weight_of_stake};
+use crate::validators::{Validator, ValidatorSet, weight_of_stake};
 use std::cmp::Reverse;
 
 /// The set after `current`, from the candidates as they are after the boundary block two epochs earlier (E1):
 ///
 /// 1. Eligible are candidates as [`Candidate::is_eligible`] says.
 /// 2. Those with the greatest stake are wanted, `max_validators` of them; of equals the smaller key goes first.
-/// 3. A wanted one weighs its stake / `unit` capped below a third where there are four or more; poa: its weight.
-/// 4. Weight that `current` has not is let in up to a quarter of all of its weight, at least 1, by key; the excess waits.
-///    Who waits altogether takes no place: the eligible of `current` keep theirs.
+/// 3. A wanted one weighs its stake / `unit`, capped as [`Mode::cap`] says; poa: its weight.
+/// 4. Weight that `current` has not is let in up to a quarter of all of its weight, and up to a third of the weight that
+///    stays, at least 1, by key; the excess waits. Who waits altogether takes no place: the eligible of `current` keep theirs.
 /// 5. The cap is applied again.
-/// 6. Fewer than `min_validators`: `current` stays.
+/// 6. Fewer than `min_validators`, or none of `current`: `current` stays.
 pub fn next_set(
     candidates: &[(PublicKey, Candidate)],
     rules: &Rules,
@@ -28,7 +28,12 @@ pub fn next_set(
     let most = usize::from(terms.max_validators);
     let wanted = ranked.iter().take(most).map(|(key, candidate)| member(*key, candidate, rules)).collect();
     let wanted = capped(wanted, rules.mode);
-    let mut members = let_in(wanted, current);
+    let stays = ranked.iter().map(|(key, candidate)| {
+        let Validator { weight, .. } = member(*key, candidate, rules);
+        weight_in(current, key).min(weight.into())
+    });
+    let room = (current.total_weight() / 4).min(stays.sum::<u64>() / 3).max(1);
+    let mut members = let_in(wanted, room, current);
     // Places that newcomers could not take yet stay with those who have them.
     let staying = |key: &PublicKey| current.index_of(key).is_some();
     for (key, candidate) in ranked.into_iter().skip(most).filter(|(key, _)| staying(key)) {
@@ -40,7 +45,8 @@ pub fn next_set(
         members.push(Validator { key: *key, weight: weight.min(u32::try_from(had).unwrap_or(weight)) });
     }
     let members = capped(members, rules.mode);
-    if members.len() < usize::from(rules.fixed.min_validators) {
+    let none_stays = !members.iter().any(|member| staying(&member.key));
+    if none_stays || members.len() < usize::from(rules.fixed.min_validators) {
         return current.clone();
     }
     ValidatorSet::new(members).unwrap_or_else(|_| current.clone())
@@ -62,25 +68,26 @@ fn member(key: PublicKey, candidate: &Candidate, rules: &Rules) -> Validator {
     Validator { key, weight }
 }
 
-/// Steps 3 and 5. The cap is one of stakes: the weights of mode poa are what genesis and authorities want them to be.
+/// Steps 3 and 5.
 fn capped(mut members: Vec<Validator>, mode: Mode) -> Vec<Validator> {
-    if mode == Mode::Poa {
-        return members;
-    }
     let mut weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-    cap_weights(&mut weights);
+    mode.cap(&mut weights);
     for (member, weight) in members.iter_mut().zip(weights) {
         member.weight = weight;
     }
     members
 }
 
-/// Step 4: new weight within a quarter of the old, by key.
-fn let_in(mut wanted: Vec<Validator>, current: &ValidatorSet) -> Vec<Validator> {
-    let mut room = (current.total_weight() / 4).max(1);
+/// 0: it is no member.
+fn weight_in(set: &ValidatorSet, key: &PublicKey) -> u64 {
+    set.index_of(key).map_or(0, |index| set.weight(index))
+}
+
+/// Step 4: new weight as far as there is room for it, by key.
+fn let_in(mut wanted: Vec<Validator>, mut room: u64, current: &ValidatorSet) -> Vec<Validator> {
     wanted.sort_by_key(|member| member.key);
     for member in &mut wanted {
-        let had = current.index_of(&member.key).map_or(0, |index| current.weight(index));
+        let had = weight_in(current, &member.key);
         let joins = u64::from(member.weight).saturating_sub(had).min(room);
         room -= joins;
         let weight = u64::from(member.weight).min(had + joins);
@@ -233,13 +240,39 @@ mod tests {
     }
 
     #[test]
-    fn e2_in_pos_nobody_holds_a_third_of_four_or_more_and_in_poa_weights_stay() {
+    fn e2_in_hybrid_nobody_holds_a_third_of_four_or_more_and_in_poa_weights_stay() {
         let all = [candidate(1, 10_000), candidate(2, 10), candidate(3, 10), candidate(4, 10)];
         let current = set(&[(1, 10), (2, 10), (3, 10), (4, 10)]);
-        assert_eq!(settled(&all, &rules(Mode::Pos, 100, 1), current.clone()), [(1, 14), (2, 10), (3, 10), (4, 10)]);
+        assert_eq!(settled(&all, &rules(Mode::Hybrid, 100, 1), current), [(1, 14), (2, 10), (3, 10), (4, 10)]);
         let mut heavy = all.to_vec();
         heavy[0].1.weight = 7;
         assert_eq!(next(&heavy, &rules(Mode::Poa, 100, 1), &set(&[(1, 7), (2, 1), (3, 1), (4, 1)]))[0], (1, 7));
+    }
+
+    #[test]
+    fn e2_small_stakes_of_strangers_never_rule_in_place_of_one_great_stake() {
+        let all = [candidate(1, 1_000_000), candidate(2, 1_000), candidate(3, 1_000), candidate(4, 1_000)];
+        let mut current = set(&[(1, 1_000_000)]);
+        for _ in 0..5 {
+            current = next_set(&all, &rules(Mode::Pos, 100, 1), &terms(&rules(Mode::Pos, 100, 1)), &current);
+            assert!(current.weight(0) > current.faulty_weight(), "{current:?}");
+        }
+    }
+
+    #[test]
+    fn e2_newcomers_are_a_quarter_of_those_who_stay_not_of_those_who_leave() {
+        let all: Vec<_> = (1..=9).map(|n| candidate(n, 100)).collect();
+        let rules = rules(Mode::Pos, 100, 1);
+        // 6 to 9 of eight are gone: of 400 that stay, 133 join.
+        let members: Vec<_> = (4..=7).chain(11..=14).map(|n| (n, 100)).collect();
+        assert_eq!(next(&all, &rules, &set(&members)), [(1, 100), (2, 33), (4, 100), (5, 100), (6, 100), (7, 100)]);
+    }
+
+    #[test]
+    fn e1_newcomers_alone_are_no_set() {
+        let all = [candidate(5, 50)];
+        let current = set(&[(1, 50), (2, 50), (3, 50), (4, 50)]);
+        assert_eq!(next(&all, &rules(Mode::Pos, 100, 1), &current), [(1, 50), (2, 50), (3, 50), (4, 50)]);
     }
 
     #[test]
@@ -278,7 +311,7 @@ mod tests {
             assert!(candidate.is_eligible(rules.mode, &terms(rules)), "seed {seed}");
             let had = before.index_of(&member.key).map_or(0, |index| before.weight(index));
             joined += u64::from(member.weight).saturating_sub(had);
-            let third = rules.mode != Mode::Poa && after.len() >= 4;
+            let third = rules.mode == Mode::Hybrid && after.len() >= 4;
             assert!(!third || 3 * u64::from(member.weight) < after.total_weight(), "seed {seed}");
         }
         assert!(joined <= (before.total_weight() / 4).max(1), "seed {seed}");

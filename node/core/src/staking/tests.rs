@@ -94,7 +94,7 @@ fn e2_as_many_parts_unbond_at_once_as_are_kept() {
 #[test]
 fn e2_a_stake_is_paid_out_after_the_epochs_and_the_time_both() {
     let rules = rules(Mode::Pos);
-    let start = |c: &mut Candidate, epoch, time_ms| c.start_epoch(&rules, &TERMS, epoch, time_ms);
+    let start = |c: &mut Candidate, epoch, time_ms| c.start_epoch(&rules, &TERMS, epoch, time_ms, 0);
     let mut fast = bonded(150);
     unbond(&mut fast, OWNER, 50, 7).expect("unbonded");
     let mut slow = fast.clone();
@@ -107,6 +107,35 @@ fn e2_a_stake_is_paid_out_after_the_epochs_and_the_time_both() {
         assert_eq!(start(&mut fast, epoch, epoch * 1_000), 0, "{epoch}");
     }
     assert_eq!((start(&mut fast, 14, 14_000), fast.unbonding.len()), (50, 0));
+}
+
+#[test]
+fn e2_what_unbonds_counts_as_long_as_the_set_goes_by_it() {
+    let rules = rules(Mode::Pos);
+    let mut candidate = bonded(150);
+    unbond(&mut candidate, OWNER, 50, 7).expect("unbonded");
+    for epoch in 8..20 {
+        assert_eq!(candidate.start_epoch(&rules, &TERMS, epoch, epoch * 100_000, 150), 0, "{epoch}");
+    }
+    assert_eq!(candidate.unbonding, [Unbonding { amount: 50, epoch: 18, since_ms: 0 }], "it weighs 150 in epoch 19");
+    let paid = (20..=22).map(|epoch| candidate.start_epoch(&rules, &TERMS, epoch, epoch * 100_000, 100));
+    assert_eq!(paid.collect::<Vec<_>>(), [0, 0, 50], "two epochs after the first in which it weighs 100");
+}
+
+#[test]
+fn e2_a_stake_too_small_to_validate_with_unbonds_where_there_is_room() {
+    let rules = rules(Mode::Pos);
+    let mut enough = bonded(100);
+    enough.unbond_too_small(&rules, &TERMS, 3);
+    assert_eq!(enough, bonded(100));
+    let mut small = bonded(99);
+    small.unbond_too_small(&rules, &TERMS, 3);
+    assert_eq!((small.stake, small.locked(), small.active), (0, 99, false));
+    let mut full = bonded(99);
+    full.unbonding = (0..MAX_UNBONDINGS as u64).map(|epoch| Unbonding { amount: 1, epoch, since_ms: 0 }).collect();
+    let before = full.clone();
+    full.unbond_too_small(&rules, &TERMS, 99);
+    assert_eq!(full, before);
 }
 
 #[test]

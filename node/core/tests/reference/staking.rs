@@ -125,14 +125,15 @@ impl Staking {
         let mine = self.votes.entry(voter).or_default();
         let counts = |cast: u128| head.epoch == cast || head.epoch == cast + 1;
         let still: Vec<_> = mine.iter().copied().filter(|(_, cast)| counts(*cast)).collect();
-        if still.iter().any(|(other, _)| *other == motion) {
-            return Err("ALREADY_VOTED");
-        }
-        if still.len() == 16 {
+        let again = still.iter().any(|(other, _)| *other == motion);
+        if !again && still.len() == 16 {
             return Err("VOTES_FULL");
         }
+        let unchanged = mine.clone();
         *mine = still;
-        mine.push((motion, head.epoch));
+        if !again {
+            mine.push((motion, head.epoch));
+        }
         let pos = self.genesis.mode == Mode::Pos;
         let (mut yes, mut all) = (0, 0);
         for (key, weight) in &head.set {
@@ -146,6 +147,9 @@ impl Staking {
                 self.votes.entry(*key).or_default().retain(|(other, _)| *other != motion);
             }
             *self = Staking { votes: std::mem::take(&mut self.votes), ..after };
+        } else if again {
+            self.votes.insert(voter, unchanged);
+            return Err("ALREADY_VOTED");
         }
         Ok(())
     }
@@ -221,9 +225,10 @@ impl Staking {
         let most = usize::try_from(terms["max_validators"]).expect("at most 100");
         let mut wanted: Set = able.iter().take(most).map(|(key, known)| (*key, power(known))).collect();
         if stakes {
-            below_a_third(&mut wanted);
+            below_a_third(&mut wanted, mode);
         }
-        let mut room = (before.values().sum::<u128>() / 4).max(1);
+        let stays: u128 = able.iter().filter_map(|(key, known)| Some(power(known).min(*before.get(key)?))).sum();
+        let mut room = (stays / 3).min(before.values().sum::<u128>() / 4).max(1);
         let mut set = Set::new();
         for (key, weight) in wanted {
             let had = before.get(&key).copied().unwrap_or(0);
@@ -240,9 +245,10 @@ impl Staking {
             }
         }
         if stakes {
-            below_a_third(&mut set);
+            below_a_third(&mut set, mode);
         }
-        if set.is_empty() || set.len() < usize::from(staking.min_validators) { before.clone() } else { set }
+        let strangers = set.keys().all(|key| !before.contains_key(key));
+        if strangers || set.len() < usize::from(staking.min_validators) { before.clone() } else { set }
     }
 
     /// All records of these.
@@ -333,7 +339,7 @@ impl Model {
     /// Before the transactions of a block, after its offences.
     pub fn begin(&mut self) {
         let (head, rules) = (self.head.clone(), self.staking.genesis.staking.clone());
-        for key in &head.missed {
+        for key in head.missed.iter().filter(|key| **key != head.leader) {
             let mut known = self.staking.of(key);
             if known.missed == 0 {
                 known.missed_since = head.time;
@@ -353,11 +359,26 @@ impl Model {
             return;
         }
         for (key, mut known) in self.staking.known.clone().into_iter().filter(|(_, known)| known.listed()) {
-            if !head.set.contains_key(&key) {
+            let weight = head.set.get(&key).copied();
+            if weight.is_none() {
                 (known.missed, known.missed_since) = (0, 0);
+                let small = known.stake > 0 && known.stake < self.terms["min_stake"];
+                let same = known.parts.iter().position(|part| part.epoch == head.epoch);
+                if small && (same.is_some() || known.parts.len() < 32) {
+                    let amount = std::mem::take(&mut known.stake);
+                    match same {
+                        Some(at) => known.parts[at].amount += amount,
+                        None => known.parts.push(Part { amount, epoch: head.epoch, since: None }),
+                    }
+                    known.active = false;
+                }
             }
+            let heavier = weight.unwrap_or(0) * u128::from(rules.unit) > known.stake;
             let mut left = Vec::new();
             for mut part in known.parts.clone() {
+                if heavier {
+                    (part.epoch, part.since) = (part.epoch.max(head.epoch.saturating_sub(1)), None);
+                }
                 let out = part.epoch + 2;
                 if head.epoch >= out && part.since.is_none() {
                     part.since = Some(head.time);
@@ -497,13 +518,16 @@ fn motion_bytes(motion: &Motion) -> Vec<u8> {
     }
 }
 
-/// Of four or more, none has a third: takes as little as that needs from the greatest.
-fn below_a_third(set: &mut Set) {
+/// Of four or more, none has a third: takes as little as that needs from the greatest. In pos not more than a quarter of all.
+fn below_a_third(set: &mut Set, mode: Mode) {
     let total = |set: &Set, cap: u128| -> u128 { set.values().map(|weight| (*weight).min(cap)).sum() };
     let greatest = set.values().copied().max().unwrap_or(0);
     if set.len() < 4 {
         return;
     }
     let cap = (1..=greatest).rev().find(|cap| 3 * cap < total(set, *cap)).expect("1 fits");
+    if mode == Mode::Pos && total(set, cap) * 4 < set.values().sum::<u128>() * 3 {
+        return;
+    }
     set.values_mut().for_each(|weight| *weight = (*weight).min(cap));
 }

@@ -8,7 +8,7 @@ use crate::genesis::{Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use crate::hash::Hash;
 use crate::key::{PublicKey, SecretKey, Signature};
 use crate::ledger::{Context, Executed, ResultCode, Rules, execute};
-use crate::params::Parameters;
+use crate::params::{MAX_VALIDATORS, Parameters};
 use crate::record::{Record, RecordKey};
 use crate::staking::motion::{MAX_VOTES, UPGRADE_NOTICE};
 use crate::staking::{Candidate, Cause, Jail, MAX_CANDIDATES};
@@ -222,6 +222,7 @@ fn more_than_is_bonded_is_not_unbonded_nor_a_rest_below_the_minimum() {
 fn a_stake_comes_back_in_the_first_block_of_an_epoch_and_the_candidate_goes() {
     let mut chain = Chain::with(Mode::Pos, Staking { unbonding_ms: 1_000, ..Staking::default() });
     chain.send(1, unbond(1, 1_000));
+    chain.weigh_first(0);
     let before = chain.balance(1);
     for (epoch, time_ms) in [(6, 60_000), (7, 70_000), (8, 80_000)] {
         let first = chain.first_of(epoch, time_ms);
@@ -248,12 +249,50 @@ fn as_many_candidates_are_kept_as_are_allowed() {
             })
             .collect();
         keys.sort_unstable();
+        let mut more = keys.clone();
         chain.state.set_record(RecordKey::Candidates, Some(Record::Candidates { keys }));
         chain.refused(5, bond(5, 2_000), ResultCode::CandidatesFull);
         if mode == Mode::Hybrid {
-            chain.refused(1, Action::AuthorityVote(Motion::Admit(key(5))), ResultCode::CandidatesFull);
+            more.extend((0..MAX_VALIDATORS as u8).map(|n| PublicKey([201 + n / 50; 32])));
+            chain.carry(Motion::Admit(key(5)));
+            assert_eq!(chain.send(5, bond(5, 2_000)), ResultCode::Ok, "authorities find room for whom they want");
+            chain.state.set_record(RecordKey::Candidates, Some(Record::Candidates { keys: more }));
+            chain.refused(1, Action::AuthorityVote(Motion::Admit(key(6))), ResultCode::CandidatesFull);
         }
     }
+}
+
+#[test]
+fn e2_a_stake_that_counts_still_is_not_paid_out_and_is_slashed() {
+    // Four of at least four: without validator 1 there is no set, and the one there is stays.
+    let staking = Staking { min_validators: 4, unbonding_ms: 0, ..Staking::default() };
+    let mut chain = Chain::with(Mode::Pos, staking);
+    chain.send(1, unbond(1, 1_000));
+    assert_eq!(chain.next_set(&chain.set()), chain.set());
+    for epoch in 6..20 {
+        let first = chain.first_of(epoch, epoch * 10_000);
+        chain.block(&first, vec![]);
+    }
+    assert_eq!(chain.candidate(1).locked(), 1_000);
+    let offences = vec![Offence { key: key(1), class: Class::Finals, epoch: 19, slot: 4 }];
+    let proven = Context { offences, ..chain.context.clone() };
+    chain.block(&proven, vec![]);
+    assert_eq!(chain.candidate(1).locked(), 950);
+}
+
+#[test]
+fn e2_a_stake_below_what_is_needed_now_leaves_the_list() {
+    let mut chain = Chain::with(Mode::Pos, Staking { unbonding_ms: 0, ..Staking::default() });
+    chain.send(5, activate(5));
+    chain.send(5, bond(5, 1_000));
+    chain.carry(Motion::SetTerm { term: Term::MinStake, value: 1_001 });
+    let before = chain.balance(5);
+    for epoch in 6..=10 {
+        let first = chain.first_of(epoch, epoch * 10_000);
+        chain.block(&first, vec![]);
+    }
+    assert_eq!((chain.balance(5), chain.state.candidate(&key(5))), (before + 1_000, None));
+    assert_eq!(chain.state.candidates().len(), 4, "members keep their stake while they are members");
 }
 
 #[test]
@@ -288,6 +327,19 @@ fn a_vote_is_refused_from_who_is_no_authority_and_for_the_same_motion_twice() {
     chain.send(2, admit.clone());
     chain.send(3, admit.clone());
     assert!(!chain.candidate(5).admitted, "the first vote is over");
+    assert_eq!(chain.send(1, admit), ResultCode::Ok);
+    assert!(chain.candidate(5).admitted);
+}
+
+#[test]
+fn e2_votes_that_are_enough_by_now_are_counted_when_one_is_cast_again() {
+    let mut chain = Chain::new(Mode::Poa);
+    let admit = Action::AuthorityVote(Motion::Admit(key(5)));
+    chain.send(1, admit.clone());
+    chain.send(2, admit.clone());
+    chain.context.epoch += 1;
+    let two = chain.set().members().iter().filter(|member| [key(1), key(2)].contains(&member.key)).copied().collect();
+    chain.context.set = Some(Arc::new(ValidatorSet::new(two).expect("a set")));
     assert_eq!(chain.send(1, admit), ResultCode::Ok);
     assert!(chain.candidate(5).admitted);
 }
@@ -400,6 +452,17 @@ fn skipped_slots_count_against_their_leaders_until_they_lead_a_block() {
     chain.context.epoch = 6;
     assert_eq!(chain.send(2, Action::Unjail), ResultCode::Ok);
     assert_eq!(chain.next_set(&set).len(), 4);
+}
+
+#[test]
+fn a_leader_is_not_jailed_by_the_block_that_it_leads() {
+    let mut chain = Chain::with(Mode::Poa, Staking { absence_slots: 1, absence_ms: 0, ..Staking::default() });
+    let leads = Context { missed: vec![key(2)], leader: Some(key(2)), ..chain.context.clone() };
+    chain.block(&leads, vec![]);
+    assert_eq!((chain.candidate(2).jail, chain.candidate(2).missed), (None, 0));
+    let skipped = Context { missed: vec![key(2)], ..chain.context.clone() };
+    chain.block(&skipped, vec![]);
+    assert!(chain.candidate(2).jail.is_some());
 }
 
 #[test]

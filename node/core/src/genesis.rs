@@ -443,7 +443,7 @@ mod tests {
         let open = open.validator_set().expect("a set");
         assert_eq!(
             open.members().iter().map(|member| member.weight).max(),
-            Some(10_000),
+            Some(7_485),
             "three small ones are no quorum"
         );
         assert_eq!(genesis.supply(), Some(100_605 + 5));

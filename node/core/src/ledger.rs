@@ -700,6 +700,7 @@ mod tests {
             (24, "PARAMETER_OUT_OF_RANGE"),
             (25, "UPGRADE_OUT_OF_RANGE"),
             (26, "CANDIDATES_FULL"),
+            (27, "BOND_TOO_LARGE"),
             (64, "RECEIPTS_DISABLED"),
             (65, "RECEIPT_WRONG_CHAIN"),
             (66, "UNKNOWN_COORDINATOR"),
@@ -722,8 +723,8 @@ mod tests {
         for code in ResultCode::ALL {
             assert_eq!(codec::decode::<ResultCode>(&codec::encode(&code)).expect("own bytes"), code);
         }
-        assert!(codec::decode::<ResultCode>(&[27, 0]).is_err());
-        assert_eq!(ResultCode::from_number(27), None);
+        assert!(codec::decode::<ResultCode>(&[28, 0]).is_err());
+        assert_eq!(ResultCode::from_number(28), None);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub enum ResultCode {
     UpgradeOutOfRange = 25,
     /// The chain keeps no more candidates.
     CandidatesFull = 26,
+    /// More at stake than weighs something.
+    BondTooLarge = 27,
     /// Genesis has no terms of receipts.
     ReceiptsDisabled = 64,
     /// The receipt names another chain.
@@ -98,7 +100,7 @@ pub enum ResultCode {
 
 impl ResultCode {
     /// All, in the order of their numbers.
-    pub const ALL: [ResultCode; 44] = [
+    pub const ALL: [ResultCode; 45] = [
         ResultCode::Ok,
         ResultCode::Expired,
         ResultCode::NonceTooLow,
@@ -126,6 +128,7 @@ impl ResultCode {
         ResultCode::ParameterOutOfRange,
         ResultCode::UpgradeOutOfRange,
         ResultCode::CandidatesFull,
+        ResultCode::BondTooLarge,
         ResultCode::ReceiptsDisabled,
         ResultCode::ReceiptWrongChain,
         ResultCode::UnknownCoordinator,
@@ -185,6 +188,7 @@ impl ResultCode {
             ResultCode::ParameterOutOfRange => "PARAMETER_OUT_OF_RANGE",
             ResultCode::UpgradeOutOfRange => "UPGRADE_OUT_OF_RANGE",
             ResultCode::CandidatesFull => "CANDIDATES_FULL",
+            ResultCode::BondTooLarge => "BOND_TOO_LARGE",
             ResultCode::ReceiptsDisabled => "RECEIPTS_DISABLED",
             ResultCode::ReceiptWrongChain => "RECEIPT_WRONG_CHAIN",
             ResultCode::UnknownCoordinator => "UNKNOWN_COORDINATOR",
@@ -226,6 +230,9 @@ impl ResultCode {
             ResultCode::FaucetEmpty => "the faucet does not hold that much any more; ask for less",
             ResultCode::BondTooSmall => {
                 "the stake would be under the chain's min_stake; bond more, or unbond all of it"
+            }
+            ResultCode::BondTooLarge => {
+                "the stake would be over 20,000,000 units of voting power; bond less, or with another validator"
             }
             ResultCode::UnbondTooMuch => "more was asked than is bonded; read the validator's stake and ask for less",
             ResultCode::UnbondingsFull => {

@@ -23,7 +23,7 @@ use crate::codec;
 use crate::evidence::Class;
 use crate::genesis::{Genesis, Mode, Staking};
 use crate::key::Address;
-use crate::params::MAX_VALIDATORS;
+use crate::params::{MAX_VALIDATORS, MAX_WEIGHT};
 use crate::result_code::ResultCode;
 use borsh::{BorshDeserialize, BorshSerialize};
 use motion::Terms;
@@ -165,13 +165,15 @@ impl Candidate {
     /// `Bond`: the sender has paid.
     ///
     /// # Errors
-    /// `STAKING_DISABLED`, `NOT_ACTIVATED`, `NOT_OWNER`, `BOND_TOO_SMALL`.
+    /// `STAKING_DISABLED`, `NOT_ACTIVATED`, `NOT_OWNER`, `BOND_TOO_SMALL`; `BOND_TOO_LARGE` for more than weighs something,
+    /// which genesis refuses too.
     pub fn bond(&mut self, rules: &Rules, terms: &Terms, sender: Address, amount: u64) -> Outcome {
         must(rules.mode != Mode::Poa, ResultCode::StakingDisabled)?;
         must(self.active, ResultCode::NotActivated)?;
         must(self.owner == sender, ResultCode::NotOwner)?;
         let stake = self.stake.saturating_add(amount);
         must(stake >= terms.min_stake, ResultCode::BondTooSmall)?;
+        must(stake / rules.fixed.unit.max(1) <= u64::from(MAX_WEIGHT), ResultCode::BondTooLarge)?;
         self.stake = stake;
         Ok(())
     }
@@ -213,14 +215,17 @@ impl Candidate {
     /// The first block of `epoch`, of time `time_ms`: answers the units that go back to the owner now. Those unbonded in e
     /// go in the first block from e + 2 + `unbonding_epochs` on that is `unbonding_ms` later than the first of e + 2 (E2).
     /// Where its weight in the set of `epoch` stands for more than its stake, as in a set that stayed for want of another,
-    /// all that is unbonding counts still, as if unbonded in `epoch` − 1.
+    /// the newest of what is unbonding counts still, as if unbonded in `epoch` − 1.
     pub fn start_epoch(&mut self, rules: &Rules, terms: &Terms, epoch: u64, time_ms: u64, weight: u64) -> u64 {
         let mut paid = 0u64;
-        let counts = weight.saturating_mul(rules.fixed.unit) > self.stake;
-        self.unbonding.retain_mut(|part| {
-            if counts {
+        let mut counts = weight.saturating_mul(rules.fixed.unit).saturating_sub(self.stake);
+        for part in self.unbonding.iter_mut().rev() {
+            if counts > 0 {
                 (part.epoch, part.since_ms) = (part.epoch.max(epoch.saturating_sub(1)), 0);
             }
+            counts = counts.saturating_sub(part.amount);
+        }
+        self.unbonding.retain_mut(|part| {
             let outside = part.epoch.saturating_add(2);
             if epoch >= outside && part.since_ms == 0 {
                 part.since_ms = time_ms;

@@ -156,30 +156,36 @@ pub fn weight_of_stake(stake: u64, unit: u64) -> u32 {
 }
 
 /// Lowers weights so that each is below a third of their sum, W: no one validator can stop the chain alone (E2). Fewer than
-/// four cannot all be below a third, and stay as they are. So do those of `open` sets, which nobody has to be admitted to,
-/// where that took more than a quarter of all weight: a few small stakes would rule in place of one great one (ADR 0009).
+/// four cannot all be below a third, and stay as they are. Of `open` sets, which nobody has to be admitted to, the cap takes
+/// a quarter of all weight at most: a few small stakes would rule in place of a great one (ADR 0009).
 pub fn cap_weights(weights: &mut [u32], open: bool) {
     if weights.len() < 4 {
         return;
     }
     // Σ min(w, c) − 3c is concave in c, zero at 0 and above it at 1: the greatest c for which it is above zero is the cap.
-    let fits = |cap: u32| weights.iter().map(|w| u64::from((*w).min(cap))).sum::<u64>() > 3 * u64::from(cap);
-    let (mut low, mut high) = (1, weights.iter().copied().max().unwrap_or(1));
+    let sum = |cap: u32| weights.iter().map(|w| u64::from((*w).min(cap))).sum::<u64>();
+    let greatest = weights.iter().copied().max().unwrap_or(1);
+    let mut cap = last_that(greatest, |cap| sum(cap) > 3 * u64::from(cap));
+    if open && 4 * sum(cap) < 3 * sum(greatest) {
+        cap = last_that(greatest, |cap| 4 * sum(cap) < 3 * sum(greatest)) + 1;
+    }
+    for weight in weights {
+        *weight = (*weight).min(cap);
+    }
+}
+
+/// The last of 1 to `most` that holds, where 1 does and none does after one that does not.
+fn last_that(most: u32, holds: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (1, most);
     while low < high {
         let middle = low + (high - low).div_ceil(2);
-        if fits(middle) {
+        if holds(middle) {
             low = middle;
         } else {
             high = middle - 1;
         }
     }
-    let sum = |cap: u32| weights.iter().map(|w| u64::from((*w).min(cap))).sum::<u64>();
-    if open && 4 * sum(low) < 3 * sum(MAX_WEIGHT) {
-        return;
-    }
-    for weight in weights {
-        *weight = (*weight).min(low);
-    }
+    low
 }
 
 /// Seats of each member: 1 if weights are equal, else max(1, round(8·n·w/W)) in integers (M6).
@@ -259,10 +265,9 @@ mod tests {
             cap_weights(&mut out, true);
             out
         };
-        assert_eq!(capped(&[1_000_000, 1_000, 1_000, 1_000]), [1_000_000, 1_000, 1_000, 1_000]);
-        assert_eq!(capped(&[100, 10, 10, 10, 10]), [100, 10, 10, 10, 10]);
-        // 39 + 80 of 160, 120 is three quarters; 40 of 130 more would be too much to take.
-        assert_eq!(capped(&[80, 20, 20, 20, 20]), [80, 20, 20, 20, 20]);
+        assert_eq!(capped(&[1_000_000, 1_000, 1_000, 1_000]), [749_250, 1_000, 1_000, 1_000]);
+        assert_eq!(capped(&[100, 10, 10, 10, 10]), [65, 10, 10, 10, 10]);
+        assert_eq!(capped(&[80, 20, 20, 20, 20]), [40, 20, 20, 20, 20], "39 would be below a third");
         assert_eq!(capped(&[60, 20, 20, 20, 20]), [39, 20, 20, 20, 20]);
         assert_eq!(capped(&[60, 50, 40, 10]), [49, 49, 40, 10]);
     }

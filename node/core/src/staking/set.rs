@@ -14,8 +14,10 @@ use std::cmp::Reverse;
 /// 3. A wanted one weighs its stake / `unit`, capped as [`Mode::cap`] says; poa: its weight.
 /// 4. Weight that `current` has not is let in up to a quarter of all of its weight, and up to a third of the weight that
 ///    stays, at least 1, by key; the excess waits. Who waits altogether takes no place: the eligible of `current` keep theirs.
-/// 5. The cap is applied again.
-/// 6. Fewer than `min_validators`, or none of `current`: `current` stays.
+/// 5. Where these are fewer than `min_validators`, as many of `current` as are wanting stay as they are: first those not
+///    jailed, then the greater weights, of equals the smaller key.
+/// 6. The cap is applied again.
+/// 7. Still fewer, or none of `current` that is eligible: `current` stays.
 pub fn next_set(
     candidates: &[(PublicKey, Candidate)],
     rules: &Rules,
@@ -28,28 +30,42 @@ pub fn next_set(
     let most = usize::from(terms.max_validators);
     let wanted = ranked.iter().take(most).map(|(key, candidate)| member(*key, candidate, rules)).collect();
     let wanted = capped(wanted, rules.mode);
-    let stays = ranked.iter().map(|(key, candidate)| {
-        let Validator { weight, .. } = member(*key, candidate, rules);
-        weight_in(current, key).min(weight.into())
-    });
-    let room = (current.total_weight() / 4).min(stays.sum::<u64>() / 3).max(1);
+    let waiting: Vec<Validator> =
+        ranked.iter().skip(most).map(|(key, candidate)| member(*key, candidate, rules)).collect();
+    let stays = |member: &Validator| weight_in(current, &member.key).min(member.weight.into());
+    let stay: u64 = wanted.iter().chain(&waiting).map(stays).sum();
+    let room = (current.total_weight() / 4).min(stay / 3).max(1);
     let mut members = let_in(wanted, room, current);
     // Places that newcomers could not take yet stay with those who have them.
     let staying = |key: &PublicKey| current.index_of(key).is_some();
-    for (key, candidate) in ranked.into_iter().skip(most).filter(|(key, _)| staying(key)) {
-        if members.len() >= most {
-            break;
-        }
-        let had = current.index_of(key).map_or(1, |index| current.weight(index));
-        let Validator { weight, .. } = member(*key, candidate, rules);
-        members.push(Validator { key: *key, weight: weight.min(u32::try_from(had).unwrap_or(weight)) });
-    }
-    let members = capped(members, rules.mode);
-    let none_stays = !members.iter().any(|member| staying(&member.key));
-    if none_stays || members.len() < usize::from(rules.fixed.min_validators) {
+    let had = |key: &PublicKey| current.index_of(key).and_then(|at| current.get(at)).map_or(0, |member| member.weight);
+    let places = most.saturating_sub(members.len());
+    let kept = waiting.into_iter().filter(|member| staying(&member.key)).take(places);
+    members.extend(kept.map(|member| Validator { weight: member.weight.min(had(&member.key)), ..member }));
+    if !members.iter().any(|member| staying(&member.key)) {
         return current.clone();
     }
-    ValidatorSet::new(members).unwrap_or_else(|_| current.clone())
+    let wanting = usize::from(rules.fixed.min_validators).saturating_sub(members.len());
+    members.extend(last_to_leave(candidates, current, &members, wanting));
+    if members.len() < usize::from(rules.fixed.min_validators) {
+        return current.clone();
+    }
+    ValidatorSet::new(capped(members, rules.mode)).unwrap_or_else(|_| current.clone())
+}
+
+/// Step 5: so many of those of `current` that are not in `members`.
+fn last_to_leave(
+    candidates: &[(PublicKey, Candidate)],
+    current: &ValidatorSet,
+    members: &[Validator],
+    wanting: usize,
+) -> Vec<Validator> {
+    let jailed = |key: &PublicKey| candidates.iter().any(|(of, candidate)| of == key && candidate.jail.is_some());
+    let leaves = |old: &&Validator| !members.iter().any(|member| member.key == old.key);
+    let mut leaving: Vec<Validator> = current.members().iter().filter(leaves).cloned().collect();
+    leaving.sort_by_key(|member| (jailed(&member.key), Reverse(member.weight), member.key));
+    leaving.truncate(wanting);
+    leaving
 }
 
 /// What candidates are ordered by, greatest first.
@@ -68,7 +84,7 @@ fn member(key: PublicKey, candidate: &Candidate, rules: &Rules) -> Validator {
     Validator { key, weight }
 }
 
-/// Steps 3 and 5.
+/// Steps 3 and 6.
 fn capped(mut members: Vec<Validator>, mode: Mode) -> Vec<Validator> {
     let mut weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
     mode.cap(&mut weights);
@@ -269,6 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn e1_who_leaves_a_set_that_is_too_small_goes_once_another_has_come() {
+        let mut all: Vec<_> = (1..=6).map(|n| candidate(n, 0)).collect();
+        for (_, candidate) in &mut all[..2] {
+            candidate.jail = Some(Jail { until: 3, cause: Cause::Absence });
+        }
+        all[2].1.admitted = false;
+        let rules = rules(Mode::Poa, 100, 4);
+        let mut sets = vec![set(&[(1, 1), (2, 1), (3, 1), (4, 1)])];
+        for _ in 0..3 {
+            let after = next_set(&all, &rules, &terms(&rules), &sets[sets.len() - 1]);
+            sets.push(after);
+        }
+        let keys = |set: &ValidatorSet| set.members().iter().map(|member| member.key.0[0]).collect::<Vec<_>>();
+        let keys: Vec<_> = sets.iter().map(keys).collect();
+        assert_eq!(keys[1..], [vec![1, 3, 4, 5], vec![3, 4, 5, 6], vec![3, 4, 5, 6]], "3 is not jailed");
+    }
+
+    #[test]
     fn e1_newcomers_alone_are_no_set() {
         let all = [candidate(5, 50)];
         let current = set(&[(1, 50), (2, 50), (3, 50), (4, 50)]);
@@ -306,9 +340,12 @@ mod tests {
         let (min, max) = (rules.fixed.min_validators.into(), rules.fixed.max_validators.into());
         assert!((min..=max).contains(&after.len()), "seed {seed}");
         let mut joined = 0;
+        let eligible = |key: &PublicKey| {
+            all.iter().any(|(of, candidate)| of == key && candidate.is_eligible(rules.mode, &terms(rules)))
+        };
+        let chosen = after.members().iter().filter(|member| eligible(&member.key)).count();
+        assert!(chosen == after.len() || after.len() == min, "seed {seed}: others only where they are wanting");
         for member in after.members() {
-            let (_, candidate) = all.iter().find(|(key, _)| *key == member.key).expect("a candidate");
-            assert!(candidate.is_eligible(rules.mode, &terms(rules)), "seed {seed}");
             let had = before.index_of(&member.key).map_or(0, |index| before.weight(index));
             joined += u64::from(member.weight).saturating_sub(had);
             let third = rules.mode == Mode::Hybrid && after.len() >= 4;

@@ -123,6 +123,21 @@ fn e2_what_unbonds_counts_as_long_as_the_set_goes_by_it() {
 }
 
 #[test]
+fn e2_the_wait_of_what_counts_no_more_is_not_begun_again_by_what_unbonds_later() {
+    let rules = rules(Mode::Pos);
+    let mut candidate = bonded(200);
+    unbond(&mut candidate, OWNER, 50, 7).expect("unbonded");
+    let mut paid = 0;
+    for epoch in 8..=11 {
+        // Each set is two epochs behind the stake.
+        let weight = if epoch < 9 { 200 } else { 158 - epoch + 1 };
+        paid += candidate.start_epoch(&rules, &TERMS, epoch, epoch * 100_000, weight);
+        unbond(&mut candidate, OWNER, 1, epoch).expect("unbonded");
+    }
+    assert_eq!(paid, 50);
+}
+
+#[test]
 fn e2_a_stake_too_small_to_validate_with_unbonds_where_there_is_room() {
     let rules = rules(Mode::Pos);
     let mut enough = bonded(100);

@@ -125,15 +125,14 @@ impl Staking {
         let mine = self.votes.entry(voter).or_default();
         let counts = |cast: u128| head.epoch == cast || head.epoch == cast + 1;
         let still: Vec<_> = mine.iter().copied().filter(|(_, cast)| counts(*cast)).collect();
-        let again = still.iter().any(|(other, _)| *other == motion);
-        if !again && still.len() == 16 {
+        if still.iter().any(|(other, _)| *other == motion) {
+            return Err("ALREADY_VOTED");
+        }
+        if still.len() == 16 {
             return Err("VOTES_FULL");
         }
-        let unchanged = mine.clone();
         *mine = still;
-        if !again {
-            mine.push((motion, head.epoch));
-        }
+        mine.push((motion, head.epoch));
         let pos = self.genesis.mode == Mode::Pos;
         let (mut yes, mut all) = (0, 0);
         for (key, weight) in &head.set {
@@ -147,9 +146,6 @@ impl Staking {
                 self.votes.entry(*key).or_default().retain(|(other, _)| *other != motion);
             }
             *self = Staking { votes: std::mem::take(&mut self.votes), ..after };
-        } else if again {
-            self.votes.insert(voter, unchanged);
-            return Err("ALREADY_VOTED");
         }
         Ok(())
     }
@@ -227,7 +223,9 @@ impl Staking {
         if stakes {
             below_a_third(&mut wanted, mode);
         }
-        let stays: u128 = able.iter().filter_map(|(key, known)| Some(power(known).min(*before.get(key)?))).sum();
+        let waiting = able.iter().skip(most).map(|(key, known)| (*key, power(known)));
+        let stay = wanted.clone().into_iter().chain(waiting);
+        let stays: u128 = stay.filter_map(|(key, weight)| Some(weight.min(*before.get(&key)?))).sum();
         let mut room = (stays / 3).min(before.values().sum::<u128>() / 4).max(1);
         let mut set = Set::new();
         for (key, weight) in wanted {
@@ -244,11 +242,21 @@ impl Staking {
                 set.insert(*key, power(known).min(*had));
             }
         }
+        if set.keys().all(|key| !before.contains_key(key)) {
+            return before.clone();
+        }
+        let mut leaving: Vec<_> = before.iter().filter(|(key, _)| !set.contains_key(key)).collect();
+        leaving.sort_by_key(|(key, weight)| (self.of(key).jail.is_some(), std::cmp::Reverse(**weight)));
+        let wanting = usize::from(staking.min_validators).saturating_sub(set.len());
+        let kept: Vec<_> = leaving.into_iter().take(wanting).map(|(key, weight)| (*key, *weight)).collect();
+        set.extend(kept);
+        if set.len() < usize::from(staking.min_validators) {
+            return before.clone();
+        }
         if stakes {
             below_a_third(&mut set, mode);
         }
-        let strangers = set.keys().all(|key| !before.contains_key(key));
-        if strangers || set.len() < usize::from(staking.min_validators) { before.clone() } else { set }
+        set
     }
 
     /// All records of these.
@@ -373,12 +381,16 @@ impl Model {
                     known.active = false;
                 }
             }
-            let heavier = weight.unwrap_or(0) * u128::from(rules.unit) > known.stake;
-            let mut left = Vec::new();
-            for mut part in known.parts.clone() {
-                if heavier {
+            let counted = weight.unwrap_or(0) * u128::from(rules.unit);
+            for at in (0..known.parts.len()).rev() {
+                let newer: u128 = known.parts[at + 1..].iter().map(|part| part.amount).sum();
+                if counted > known.stake + newer {
+                    let part = &mut known.parts[at];
                     (part.epoch, part.since) = (part.epoch.max(head.epoch.saturating_sub(1)), None);
                 }
+            }
+            let mut left = Vec::new();
+            for mut part in known.parts.clone() {
                 let out = part.epoch + 2;
                 if head.epoch >= out && part.since.is_none() {
                     part.since = Some(head.time);
@@ -438,6 +450,9 @@ impl Model {
         }
         if known.stake + amount < self.terms["min_stake"] {
             return Err("BOND_TOO_SMALL");
+        }
+        if (known.stake + amount) / u128::from(self.staking.genesis.staking.unit) > 20_000_000 {
+            return Err("BOND_TOO_LARGE");
         }
         self.take(&sender, amount);
         known.stake += amount;
@@ -525,9 +540,8 @@ fn below_a_third(set: &mut Set, mode: Mode) {
     if set.len() < 4 {
         return;
     }
-    let cap = (1..=greatest).rev().find(|cap| 3 * cap < total(set, *cap)).expect("1 fits");
-    if mode == Mode::Pos && total(set, cap) * 4 < set.values().sum::<u128>() * 3 {
-        return;
-    }
+    let below = (1..=greatest).rev().find(|cap| 3 * cap < total(set, *cap)).expect("1 fits");
+    let three_quarters = (1..=greatest).find(|cap| 4 * total(set, *cap) >= 3 * total(set, greatest)).expect("no cap");
+    let cap = if mode == Mode::Pos { below.max(three_quarters) } else { below };
     set.values_mut().for_each(|weight| *weight = (*weight).min(cap));
 }

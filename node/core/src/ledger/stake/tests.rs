@@ -332,19 +332,6 @@ fn a_vote_is_refused_from_who_is_no_authority_and_for_the_same_motion_twice() {
 }
 
 #[test]
-fn e2_votes_that_are_enough_by_now_are_counted_when_one_is_cast_again() {
-    let mut chain = Chain::new(Mode::Poa);
-    let admit = Action::AuthorityVote(Motion::Admit(key(5)));
-    chain.send(1, admit.clone());
-    chain.send(2, admit.clone());
-    chain.context.epoch += 1;
-    let two = chain.set().members().iter().filter(|member| [key(1), key(2)].contains(&member.key)).copied().collect();
-    chain.context.set = Some(Arc::new(ValidatorSet::new(two).expect("a set")));
-    assert_eq!(chain.send(1, admit), ResultCode::Ok);
-    assert!(chain.candidate(5).admitted);
-}
-
-#[test]
 fn a_vote_is_refused_where_it_would_change_nothing_or_is_of_another_mode() {
     let vote = Action::AuthorityVote;
     let mut chain = Chain::new(Mode::Poa);

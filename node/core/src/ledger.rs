@@ -13,7 +13,7 @@
 //! | `Faucet`: does genesis have one? | `FAUCET_DISABLED` | no |
 //! | `Faucet`: amount ≤ its most? | `FAUCET_LIMIT` | no |
 //! | `Faucet`: has it that much? | `FAUCET_EMPTY` | no |
-//! | receipts and escrows: see [`receipts`]; stakes and votes: see [`stake`] | one of their codes | **yes** |
+//! | receipts and escrows: see `receipts`; stakes and votes: see `stake` | one of their codes | **yes** |
 //! | then it happens | `OK` | yes |
 //!
 //! Fees go to the proposer after the last transaction, so it cannot spend in a block what it earns in it, nor its share in

@@ -69,8 +69,10 @@ impl BatchPool {
         set.get(batch.author).map(|author| author.key).ok_or("unknown_author")
     }
 
-    /// An epoch has begun (E5).
+    /// An epoch has begun (E5). What no block may include any more goes, however late it says that it expires (E8): or an author
+    /// could have its share again in each epoch.
     pub fn enter(&self, sets: Sets) {
+        self.lock().forget_older(sets.epoch.saturating_sub(1));
         *self.sets.lock().unwrap_or_else(PoisonError::into_inner) = sets;
     }
 
@@ -128,6 +130,13 @@ impl BatchPool {
 }
 
 impl Inner {
+    /// Forgets batches of epochs before this one that are in no final block.
+    fn forget_older(&mut self, epoch: u64) {
+        let old = self.batches.values().filter(|held| !held.included && held.batch.batch.epoch < epoch);
+        let old: Vec<Hash> = old.map(|held| held.batch.digest).collect();
+        old.iter().for_each(|digest| self.forget(digest));
+    }
+
     fn forget(&mut self, digest: &Hash) {
         self.release(digest);
         self.batches.remove(digest);
@@ -360,6 +369,27 @@ mod tests {
         assert!(pool.get(&one.digest).is_some());
         pool.expire(101);
         assert!(pool.get(&one.digest).is_none());
+    }
+
+    #[test]
+    fn e8_batches_of_an_epoch_that_no_block_includes_any_more_are_forgotten_however_late_they_expire() {
+        let pool = BatchPool::new(sets());
+        let of = |epoch: u64, seq: u64| {
+            let batch = Arc::new(Batch { epoch, seq, expiry_height: u64::MAX, ..(*batch(0, seq, 1).batch).clone() });
+            let digest = batch.digest();
+            VerifiedBatch::trusted(batch, digest, &plain(b"chain"))
+        };
+        let (open, last, included) = (of(0, 1), of(1, 2), of(0, 3));
+        for batch in [&open, &last, &included] {
+            assert!(pool.insert(batch.clone()));
+        }
+        pool.included(5, [included.digest].into_iter());
+        pool.enter(Sets { epoch: 1, ..sets() });
+        assert!(pool.get(&open.digest).is_some(), "a block of this epoch may include it");
+        pool.enter(Sets { epoch: 2, ..sets() });
+        assert!(pool.get(&open.digest).is_none());
+        assert!(pool.get(&last.digest).is_some() && pool.get(&included.digest).is_some());
+        assert_eq!(pool.lock().author_bytes.keys().collect::<Vec<_>>(), [&(1, 0)], "its share is free again");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

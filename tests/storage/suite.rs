@@ -1,6 +1,7 @@
 //! What both databases must do, rule by rule.
 
 use crate::fixture::*;
+use aitbc_core::batch::Batch;
 use aitbc_core::block::{Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
@@ -50,6 +51,7 @@ on_both_databases! {
     known_batches_and_blocks_are_no_error_but_another_block_is,
     a_block_whose_batch_is_missing_is_refused,
     batches_that_expired_outside_a_block_are_deleted,
+    e8_batches_that_no_later_block_includes_are_deleted_however_late_they_expire,
     batches_of_old_blocks_go_in_steps_and_headers_and_certificates_stay,
     what_was_deleted_is_known_to_the_next_holder_of_the_lease_and_never_falls,
     a_step_deletes_no_more_than_a_mebibyte_but_at_least_one_block,
@@ -494,6 +496,24 @@ async fn batches_that_expired_outside_a_block_are_deleted(site: Site) {
     let left = storage.batches(vec![final_one.digest(), late.digest(), open.digest()]).await.expect("reads");
     let left: Vec<Hash> = left.into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [final_one.digest(), open.digest()]);
+}
+
+async fn e8_batches_that_no_later_block_includes_are_deleted_however_late_they_expire(site: Site) {
+    let storage = site.ready().await;
+    let of = |epoch: u64| Batch { epoch, ..batch(epoch, i64::MAX as u64, 1) };
+    let (included, batches) = (batch(9, 99, 1), [3, 4, 5].map(of));
+    storage.commit_batches(batches.iter().chain([&included]).map(batch_write).collect()).await.expect("batches");
+    storage.commit_blocks(vec![block_write(header(1, 1, vec![&included]), None)]).await.expect("blocks");
+    let digests: Vec<Hash> = batches.iter().chain([&included]).map(Batch::digest).collect();
+    for (floor, left) in [((4, 9), &digests[..]), ((5, 0), &digests[1..])] {
+        storage.prune(floor, 1).await.expect("prunes");
+        let found = storage.batches(digests.clone()).await.expect("reads");
+        let found: Vec<Hash> = found.into_iter().map(|(digest, _)| digest).collect();
+        assert_eq!(found, left, "floor {floor:?}");
+    }
+    if matches!(site, Site::Sqlite(_)) {
+        assert_eq!(site.number("SELECT count(*) FROM batch_bytes").await, 3);
+    }
 }
 
 /// Calls until nothing is left to delete; gives the marks on the way.

@@ -292,7 +292,8 @@ pub trait Storage: Send + Sync + 'static {
     fn forget_leftovers(&self) -> BoxFuture<'_, Result<usize>>;
 
     /// Deletes votes, certificates and candidates at or below a position, epoch and slot, and raises the vote floor to it in the same
-    /// transaction (P9); deletes batches in no block that expired below `height`.
+    /// transaction (P9); deletes batches in no block that expired below `height`, or are of an epoch older than the one before the
+    /// position's (V6).
     fn prune(&self, floor: (u64, u64), height: u64) -> BoxFuture<'_, Result<()>>;
 
     /// Least height whose batches are kept; below it only headers and certificates are. 1 unless some were deleted.

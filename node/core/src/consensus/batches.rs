@@ -1,6 +1,7 @@
 //! Batches that are durable here, by what may still become of them: pending, or in a final block (protocol.md C12, V6).
 
 use crate::batch::BatchRef;
+use crate::evidence::FRESH_EPOCHS;
 use crate::hash::Hash;
 use crate::params::{MAX_BLOCK_BATCHES, MAX_BLOCK_BYTES, MAX_BLOCK_TXS, MAX_EXPIRY_AHEAD};
 use crate::validators::Index;
@@ -35,7 +36,8 @@ pub(super) struct BatchBook {
     /// In final blocks, with expiry heights: an older one cannot come again anyway.
     included: BTreeMap<Hash, u64>,
     included_by_expiry: BTreeSet<(u64, Hash)>,
-    /// First batch of each epoch, author and number that came here, pending or not, until it expires (X2 e).
+    /// First batch of each epoch, author and number that came here, pending or not, until it expires (X2 e) or evidence of it
+    /// would be stale (X3).
     numbers: BTreeMap<(u64, Index, u64), Hash>,
     numbers_by_expiry: BTreeSet<(u64, (u64, Index, u64))>,
     /// Grows with each change, so that answers can be kept.
@@ -50,7 +52,8 @@ impl BatchBook {
         BatchBook { epoch, ..BatchBook::default() }
     }
 
-    /// **E8** Batches of the epoch that is over stay includable in this one; older ones go.
+    /// **E8** Batches of the epoch that is over stay includable in this one; older ones go, however late they say that they
+    /// expire.
     pub(super) fn enter(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.version += 1;
@@ -58,6 +61,9 @@ impl BatchBook {
         for digest in old.map(|known| known.reference.digest).collect::<Vec<_>>() {
             self.forget(&digest);
         }
+        let fresh = |of: u64| of.saturating_add(FRESH_EPOCHS) >= epoch;
+        self.numbers.retain(|(of, ..), _| fresh(*of));
+        self.numbers_by_expiry.retain(|(_, (of, ..))| fresh(*of));
     }
 
     /// Of an epoch whose batches no block includes any more.
@@ -255,6 +261,20 @@ mod tests {
         assert!(book.get(&Hash([0; 32])).is_none());
         assert!(!book.add(of(0, 9), 9, 100), "nobody may include it, so no leader may pick it");
         assert_eq!(book.first_includable(1, &BTreeSet::from([Hash([1; 32]), Hash([2; 32])])), None);
+    }
+
+    #[test]
+    fn x3_numbers_of_epochs_whose_evidence_is_stale_are_forgotten_however_late_the_batch_expires() {
+        let of = |epoch: u64, name: u8| BatchRef { epoch, ..reference(0, name, 10) };
+        let mut book = BatchBook::default();
+        for epoch in 0..2 {
+            assert!(book.add(of(epoch, epoch as u8), 7, u64::MAX));
+        }
+        book.enter(2);
+        assert_eq!(book.rival(&of(0, 9), 7), Some(Hash([0; 32])), "evidence of it is fresh still");
+        book.enter(3);
+        assert_eq!((book.rival(&of(0, 9), 7), book.rival(&of(1, 9), 7)), (None, Some(Hash([1; 32]))));
+        assert_eq!((book.numbers.len(), book.numbers_by_expiry.len()), (1, 1));
     }
 
     #[test]

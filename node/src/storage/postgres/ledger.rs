@@ -64,7 +64,8 @@ const DELETE_CERTS: &str = "DELETE FROM ledger.certs WHERE (epoch, slot) <= ($1,
     ORDER BY epoch DESC, slot DESC LIMIT 1))";
 /// Those that a start reads stay, whichever block is the last one then.
 const DELETE_SEALS: &str = "DELETE FROM ledger.seals WHERE epoch < $1";
-const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND expiry_height < $1";
+/// No block includes them any more (V6).
+const DELETE_BATCHES: &str = "DELETE FROM ledger.batches WHERE height IS NULL AND (expiry_height < $1 OR epoch < $2)";
 const DELETE_BODIES: &str = "DELETE FROM ledger.batches WHERE digest = ANY($1)";
 const SNAPSHOT: &str = "INSERT INTO ledger.snapshot (part, height, state_root, results_root, leaves) \
     VALUES ($1, $2, $3, $4, $5)";
@@ -471,7 +472,7 @@ async fn delete_old(tx: &mut Tx<'_>, floor: (i64, i64), height: i64, generation:
         sqlx::query(delete).bind(epoch).bind(slot).execute(&mut **tx).await?;
     }
     sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
-    sqlx::query(DELETE_BATCHES).bind(height).execute(&mut **tx).await?;
+    sqlx::query(DELETE_BATCHES).bind(height).bind(epoch - 1).execute(&mut **tx).await?;
     let (highest_epoch, highest_slot) = highest.unwrap_or((0, 0));
     let raise = sqlx::query(RAISE_FLOOR).bind(generation).bind(epoch).bind(slot).bind(highest_epoch).bind(highest_slot);
     let raised = raise.execute(&mut **tx).await?;

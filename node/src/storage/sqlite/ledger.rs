@@ -71,8 +71,9 @@ const DELETE_CERTS: &str = "DELETE FROM certs WHERE (epoch, slot) <= (?1, ?2) AN
 /// Those that a start reads stay, whichever block is the last one then.
 const DELETE_SEALS: &str = "DELETE FROM seals WHERE epoch < ?1";
 const DELETE_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
-    (SELECT id FROM batches WHERE height IS NULL AND expiry_height < ?1)";
-const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND expiry_height < ?1";
+    (SELECT id FROM batches WHERE height IS NULL AND (expiry_height < ?1 OR epoch < ?2))";
+/// No block includes them any more (V6).
+const DELETE_BATCHES: &str = "DELETE FROM batches WHERE height IS NULL AND (expiry_height < ?1 OR epoch < ?2)";
 
 const DELETE_BODY_BYTES: &str = "DELETE FROM batch_bytes WHERE id IN \
     (SELECT id FROM batches WHERE digest IN (SELECT value FROM json_each(?1)))";
@@ -298,7 +299,7 @@ impl Sqlite {
         }
         sqlx::query(DELETE_SEALS).bind(epoch - SEALS - 1).execute(&mut **tx).await?;
         for delete in [DELETE_BYTES, DELETE_BATCHES] {
-            sqlx::query(delete).bind(height).execute(&mut **tx).await?;
+            sqlx::query(delete).bind(height).bind(epoch - 1).execute(&mut **tx).await?;
         }
         Ok(())
     }

@@ -4,8 +4,9 @@
 //! 0 …                 keys of the core's roster; allowed are members of the epoch before, of this and of the next one
 //! … LAST_STRANGER     others that this node dialed because PEERS names them: they may know epochs that it does not
 //! ```
-//! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is in the roster
-//! it connects anew, under its number there.
+//! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is allowed in the
+//! roster it connects anew, under its number there, and once it is not any more as a stranger again: it may have left for
+//! good or for some epochs, and this node may be in epochs that are long over.
 
 use aitbc_core::epoch::Sets;
 use aitbc_core::hello::Role;
@@ -64,7 +65,7 @@ impl Roster {
             return Some(number);
         }
         // This node dialed it.
-        let dialed = role == Role::Listener && !self.peers.keys.contains(key);
+        let dialed = role == Role::Listener;
         if !dialed || self.strangers.len() >= STRANGERS_MAX {
             return None;
         }
@@ -74,11 +75,9 @@ impl Roster {
 
     /// Number of a key that has one and may have a channel.
     pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
-        if let Some(at) = self.peers.keys.iter().position(|known| known == key) {
-            return Index::try_from(at).ok().filter(|_| self.peers.allowed.contains(key));
-        }
-        let at = self.strangers.iter().position(|known| known == key)?;
-        LAST_STRANGER.checked_sub(Index::try_from(at).ok()?)
+        let known = |keys: &[PublicKey]| Index::try_from(keys.iter().position(|known| known == key)?).ok();
+        let peer = known(&self.peers.keys).filter(|_| self.peers.allowed.contains(key));
+        peer.or_else(|| LAST_STRANGER.checked_sub(known(&self.strangers)?))
     }
 
     /// The key of a number.
@@ -125,7 +124,19 @@ mod tests {
         roster.follow(Peers::of(&[key(1), key(7)], &sets(1, &[1], &[1], &[1, 7])));
         assert_eq!((roster.number_of(&key(7)), roster.key_of(1)), (Some(1), Some(key(7))));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
-        assert_eq!(roster.admit(&key(7), Role::Listener), None, "who left is not let in as a stranger");
+        assert_eq!(roster.number_of(&key(7)), Some(number), "a stranger again");
+    }
+
+    #[test]
+    fn e1_who_was_a_validator_once_is_let_in_as_a_stranger_where_this_node_dials_it() {
+        let keys = [1, 2, 3, 4, 5, 6, 7, 8].map(key);
+        let mut roster = Roster::new(Peers::of(&keys, &sets(12, &[5, 6, 7, 8], &[5, 6, 7, 8], &[5, 6, 7, 8])));
+        assert_eq!((roster.number_of(&key(1)), roster.admit(&key(1), Role::Dialer)), (None, None));
+        let number = roster.admit(&key(1), Role::Listener).expect("PEERS names it");
+        assert!(usize::from(number) >= keys.len(), "the core takes nothing from it");
+        assert_eq!(roster.key_of(number), Some(key(1)));
+        roster.follow(Peers::of(&keys, &sets(13, &[5, 6, 7, 8], &[5, 6, 7, 8], &[1, 6, 7, 8])));
+        assert_eq!(roster.number_of(&key(1)), Some(0), "it comes back");
     }
 
     #[test]

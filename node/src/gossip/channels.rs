@@ -10,11 +10,14 @@
 //!          not live              → Open: the peer has lost the channel that still looks open here
 //! larger:  on Open closes whatever it has
 //! ```
-//! Of two processes with one key, the one of the lower lease generation is refused while the other is connected.
+//! Of two processes with one key, the one of the lower lease generation is refused while the other is connected. One process
+//! has one channel, whatever keys it shows; and of strangers, whose keys cost nothing, only those keep theirs whose process is
+//! the last one that answered at some address of PEERS.
 
-use super::handshake::{Greeting, HandshakeError, Identity, Refusal, Session};
+use super::handshake::{Answered, Greeting, HandshakeError, Identity, Refusal, Session};
 use super::limits::{CROSSING, REOPEN_AFTER};
 use super::peer::Outbound;
+use super::roster;
 use aitbc_core::key::PublicKey;
 use aitbc_core::validators::Index;
 use std::collections::BTreeMap;
@@ -25,7 +28,7 @@ use tokio::sync::watch;
 /// Why a channel is ended from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// A newer channel has replaced it.
+    /// A newer channel has replaced it, or another process its own.
     Replaced,
     /// The other end is no validator of these epochs any more, or has become one: then it may connect anew.
     NotOfEpoch,
@@ -152,7 +155,7 @@ impl Channels {
                 Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
                 _ => return Err(HandshakeError::Unexpected),
             };
-            let Some((channel, old)) = self.enter_unless_duplicate(&session, live) else {
+            let Some((channel, old)) = self.enter_unless_duplicate(&session, live, &identity.answered) else {
                 session.secure.say(&Greeting::Duplicate).await?;
                 return Err(HandshakeError::Duplicate(peer));
             };
@@ -163,7 +166,7 @@ impl Channels {
             session.secure.say(&Greeting::Offer { live }).await?;
             match session.secure.hear().await? {
                 Greeting::Open => {
-                    let (channel, old) = self.enter(&session);
+                    let (channel, old) = self.enter(&session, &identity.answered);
                     Ok(Opened { session, channel, old, open_due: false })
                 }
                 Greeting::Duplicate => Err(HandshakeError::Duplicate(peer)),
@@ -183,7 +186,12 @@ impl Channels {
     }
 
     /// The decision of the smaller key.
-    fn enter_unless_duplicate(&self, session: &Session, live: bool) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
+    fn enter_unless_duplicate(
+        &self,
+        session: &Session,
+        live: bool,
+        answered: &Answered,
+    ) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
         let mut table = self.table();
         let duplicate = table
             .get(&session.peer)
@@ -191,15 +199,15 @@ impl Channels {
         if duplicate {
             return None;
         }
-        let entered = replace(&mut table, session);
+        let entered = replace(&mut table, session, answered);
         drop(table);
         self.changed();
         Some(entered)
     }
 
-    fn enter(&self, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
+    fn enter(&self, session: &Session, answered: &Answered) -> (Arc<Channel>, Option<Arc<Channel>>) {
         let mut table = self.table();
-        let entered = replace(&mut table, session);
+        let entered = replace(&mut table, session, answered);
         drop(table);
         self.changed();
         entered
@@ -220,7 +228,17 @@ impl Channels {
     }
 }
 
-fn replace(table: &mut BTreeMap<Index, Arc<Channel>>, session: &Session) -> (Arc<Channel>, Option<Arc<Channel>>) {
+fn replace(
+    table: &mut BTreeMap<Index, Arc<Channel>>,
+    session: &Session,
+    answered: &Answered,
+) -> (Arc<Channel>, Option<Arc<Channel>>) {
+    for open in table.values().filter(|open| open.peer != session.peer) {
+        let gone = roster::is_stranger(open.peer) && !answered.contains(&open.process);
+        if gone || open.process == session.process {
+            open.end(Ending::Replaced);
+        }
+    }
     let channel = Arc::new(Channel {
         peer: session.peer,
         key: session.heard.hello.key,

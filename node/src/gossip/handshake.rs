@@ -25,7 +25,8 @@ use aitbc_core::validators::Index;
 use borsh::{BorshDeserialize, BorshSerialize};
 use futures_util::{SinkExt, StreamExt};
 use snow::{Builder, HandshakeState, StatelessTransportState};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -50,11 +51,17 @@ pub fn say_hello(identity: &Identity, role: Role, binding: Hash) -> Hello {
     hello.signed(role, &identity.key)
 }
 
-/// The sender's number, if everything fits. `role` is the sender's.
+/// The sender's number, if everything fits. `role` is the sender's, `process` its Noise key.
 ///
 /// # Errors
 /// Says what does not fit; the signature is checked before anything is concluded from the key.
-pub fn check_hello(hello: &Hello, identity: &Identity, role: Role, binding: Hash) -> Result<Index, Refusal> {
+pub fn check_hello(
+    hello: &Hello,
+    identity: &Identity,
+    role: Role,
+    binding: Hash,
+    process: &[u8; 32],
+) -> Result<Index, Refusal> {
     if hello.protocol != PROTOCOL {
         return Err(Refusal::Protocol);
     }
@@ -70,7 +77,38 @@ pub fn check_hello(hello: &Hello, identity: &Identity, role: Role, binding: Hash
     if hello.key == identity.public {
         return Err(Refusal::OwnKey);
     }
-    identity.roster().admit(&hello.key, role).ok_or(Refusal::UnknownKey)
+    let named = identity.answered.contains(process);
+    identity.roster().admit(&hello.key, named).ok_or(Refusal::UnknownKey)
+}
+
+/// Noise keys of the processes that answered at addresses of PEERS, whoever they turned out to be. One of them may have a
+/// channel though its key is unknown here, whichever of the two dials: each may be in epochs that the other does not know,
+/// and then neither would let the other in.
+#[derive(Default)]
+pub struct Answered(Mutex<VecDeque<(SocketAddr, [u8; 32])>>);
+
+impl Answered {
+    /// Addresses whose processes are remembered; beyond, the one that answered longest ago is forgotten.
+    const MAX: usize = 256;
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(SocketAddr, [u8; 32])>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An address has one process: the one before it is gone.
+    fn note(&self, address: SocketAddr, process: [u8; 32]) {
+        let mut answered = self.lock();
+        answered.retain(|(known, _)| *known != address);
+        answered.push_back((address, process));
+        if answered.len() > Self::MAX {
+            answered.pop_front();
+        }
+    }
+
+    /// Whether an address of PEERS led to this process when it was last dialed.
+    pub fn contains(&self, process: &[u8; 32]) -> bool {
+        self.lock().iter().any(|(_, known)| known == process)
+    }
 }
 
 /// Channels for which this process signed a Hello: shown to it later, such a Hello is no other process's (A2).
@@ -116,7 +154,7 @@ pub enum Refusal {
     /// This very process: an address in PEERS is the own one.
     #[error("is this node itself")]
     OwnAddress,
-    /// A validator neither of this epoch nor of the one before or after it.
+    /// A validator neither of this epoch nor of the one before or after it, and none that PEERS here lead to.
     #[error("is no validator of these epochs")]
     UnknownKey,
     /// A later start of the same validator is connected.
@@ -174,6 +212,8 @@ pub struct Identity {
     pub process: snow::Keypair,
     /// Of its channels.
     pub bindings: Bindings,
+    /// Whom PEERS lead to.
+    pub answered: Answered,
 }
 
 impl Identity {
@@ -314,6 +354,9 @@ pub async fn authenticate(
     let own = Greeting::Hello(say_hello(identity, role, binding));
     let same_process = process[..] == identity.process.public[..];
     if role == Role::Dialer {
+        if let Ok(address) = secure.socket.get_ref().peer_addr() {
+            identity.answered.note(address, process);
+        }
         identity.bindings.add(binding);
         secure.say(&own).await?;
     }
@@ -322,8 +365,10 @@ pub async fn authenticate(
         Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
         _ => return Err(HandshakeError::Unexpected),
     };
-    let checked =
-        if same_process { Err(Refusal::OwnAddress) } else { check_hello(&hello, identity, role.other(), binding) };
+    let checked = match same_process {
+        true => Err(Refusal::OwnAddress),
+        false => check_hello(&hello, identity, role.other(), binding, &process),
+    };
     let peer = match checked {
         Ok(peer) => peer,
         Err(refusal) => return Err(secure.refuse(refusal).await),

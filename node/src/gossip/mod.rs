@@ -5,9 +5,9 @@
 //!                           ├→ handshake (who) → channels (which) → ┤
 //! listener → listen ────────┘                                       └→ peer: reader → wire (caps, decode) → GossipEvent
 //! ```
-//! Only validators of these epochs get a channel, and whom this node itself dials ([`Peers`]). A peer that reads slowly loses messages from its own queues and
-//! slows nobody else; one that sends too much is read more slowly; one that breaks the format is closed and may come
-//! again. Nobody is banned: a ban could cost the chain a quorum.
+//! Only validators of these epochs get a channel ([`Peers`]), and whom PEERS lead to. A peer that reads slowly loses messages
+//! from its own queues and slows nobody else; one that sends too much is read more slowly; one that breaks the format is closed
+//! and may come again. Nobody is banned: a ban could cost the chain a quorum.
 
 mod addresses;
 mod channels;
@@ -30,7 +30,7 @@ use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::message::Message;
 use aitbc_core::validators::Index;
 use channels::{Channels, Ending, Opened};
-use handshake::{Bindings, HandshakeError, Identity};
+use handshake::{Answered, Bindings, HandshakeError, Identity};
 use limits::{SEND_BUFFER_BYTES, Timing};
 use prometheus::{IntCounter, IntGauge};
 pub use roster::Peers;
@@ -151,7 +151,16 @@ impl Gossip {
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
             channels: Channels::default(),
-            identity: Identity { chain, roster, key, public, generation, process, bindings: Bindings::default() },
+            identity: Identity {
+                chain,
+                roster,
+                key,
+                public,
+                generation,
+                process,
+                bindings: Bindings::default(),
+                answered: Answered::default(),
+            },
             events,
             stop,
             counters: Counters::new(&metrics),

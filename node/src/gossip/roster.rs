@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! 0 …                 keys of the core's roster; allowed are members of the epoch before, of this and of the next one
-//! … LAST_STRANGER     others that this node dialed because PEERS names them: they may know epochs that it does not
+//! … LAST_STRANGER     others that PEERS lead to: they may know epochs that this node does not, or follow the chain by it
 //! ```
 //! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is allowed in the
 //! roster it connects anew, under its number there, and once it is not any more as a stranger again: it may have left for
 //! good or for some epochs, and this node may be in epochs that are long over.
 
 use aitbc_core::epoch::Sets;
-use aitbc_core::hello::Role;
 use aitbc_core::key::PublicKey;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::BTreeSet;
@@ -59,14 +58,12 @@ impl Roster {
         self.peers = peers;
     }
 
-    /// Number of a key that may have a channel; `role` is that of its end.
-    pub fn admit(&mut self, key: &PublicKey, role: Role) -> Option<Index> {
+    /// Number of a key that may have a channel; `named`: PEERS lead to its process.
+    pub fn admit(&mut self, key: &PublicKey, named: bool) -> Option<Index> {
         if let Some(number) = self.number_of(key) {
             return Some(number);
         }
-        // This node dialed it.
-        let dialed = role == Role::Listener;
-        if !dialed || self.strangers.len() >= STRANGERS_MAX {
+        if !named || self.strangers.len() >= STRANGERS_MAX {
             return None;
         }
         self.strangers.push(*key);
@@ -85,6 +82,11 @@ impl Roster {
         let stranger = || self.strangers.get(usize::from(LAST_STRANGER.checked_sub(number)?));
         self.peers.keys.get(usize::from(number)).or_else(stranger).copied()
     }
+}
+
+/// Whether a number is a stranger's.
+pub fn is_stranger(number: Index) -> bool {
+    LAST_STRANGER.checked_sub(number).is_some_and(|at| usize::from(at) < STRANGERS_MAX)
 }
 
 #[cfg(test)]
@@ -115,12 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_let_in_where_this_node_dialed_it_until_the_chain_knows_it() {
+    fn a_stranger_is_let_in_where_peers_lead_to_it_until_the_chain_knows_it() {
         let mut roster = Roster::new(Peers::of(&[key(1)], &sets(0, &[1], &[1], &[1])));
-        assert_eq!(roster.admit(&key(7), Role::Dialer), None);
-        let number = roster.admit(&key(7), Role::Listener).expect("dialed");
-        assert_eq!((roster.admit(&key(7), Role::Listener), roster.key_of(number)), (Some(number), Some(key(7))));
-        assert_ne!(roster.admit(&key(8), Role::Listener), Some(number));
+        assert_eq!(roster.admit(&key(7), false), None);
+        let number = roster.admit(&key(7), true).expect("named");
+        assert_eq!((roster.admit(&key(7), true), roster.key_of(number)), (Some(number), Some(key(7))));
+        assert_ne!(roster.admit(&key(8), true), Some(number));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(1, &[1], &[1], &[1, 7])));
         assert_eq!((roster.number_of(&key(7)), roster.key_of(1)), (Some(1), Some(key(7))));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
@@ -128,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn e1_who_was_a_validator_once_is_let_in_as_a_stranger_where_this_node_dials_it() {
+    fn e1_who_was_a_validator_once_is_let_in_as_a_stranger_where_peers_lead_to_it() {
         let keys = [1, 2, 3, 4, 5, 6, 7, 8].map(key);
         let mut roster = Roster::new(Peers::of(&keys, &sets(12, &[5, 6, 7, 8], &[5, 6, 7, 8], &[5, 6, 7, 8])));
-        assert_eq!((roster.number_of(&key(1)), roster.admit(&key(1), Role::Dialer)), (None, None));
-        let number = roster.admit(&key(1), Role::Listener).expect("PEERS names it");
-        assert!(usize::from(number) >= keys.len(), "the core takes nothing from it");
+        assert_eq!((roster.number_of(&key(1)), roster.admit(&key(1), false)), (None, None));
+        let number = roster.admit(&key(1), true).expect("PEERS names it");
+        assert!(is_stranger(number) && !is_stranger(7), "the core takes nothing from it");
         assert_eq!(roster.key_of(number), Some(key(1)));
         roster.follow(Peers::of(&keys, &sets(13, &[5, 6, 7, 8], &[5, 6, 7, 8], &[1, 6, 7, 8])));
         assert_eq!(roster.number_of(&key(1)), Some(0), "it comes back");
@@ -147,11 +149,10 @@ mod tests {
             bytes[0] = n as u8;
             PublicKey(bytes)
         };
-        let mut numbers: Vec<Index> =
-            (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), Role::Listener)).collect();
+        let mut numbers: Vec<Index> = (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), true)).collect();
         assert_eq!((numbers.len(), numbers.iter().min()), (STRANGERS_MAX, Some(&(LAST_STRANGER - 255))));
         numbers.dedup();
         assert_eq!(numbers.len(), STRANGERS_MAX);
-        assert_eq!(roster.admit(&PublicKey([0xEE; 32]), Role::Listener), None);
+        assert_eq!(roster.admit(&PublicKey([0xEE; 32]), true), None);
     }
 }

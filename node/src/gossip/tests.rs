@@ -194,6 +194,7 @@ fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity 
         generation,
         process: Identity::generate_process_key().expect("randomness"),
         bindings: handshake::Bindings::default(),
+        answered: handshake::Answered::default(),
     }
 }
 
@@ -310,6 +311,66 @@ async fn e1_whom_a_node_dials_it_connects_to_also_where_it_does_not_know_its_epo
     b.connected_to(&[0]).await;
 }
 
+#[tokio::test]
+async fn e1_two_nodes_connect_that_know_no_epoch_of_each_other_where_each_dials_the_other() {
+    let (keys, addresses) = (keys(2), [free_address(), free_address()]);
+    let start = |own: usize| {
+        let setup = Setup { set: set_of(&keys[own..=own]), listen: addresses[own], ..Setup::new(&keys) };
+        setup.peers(&[addresses[1 - own]]).start(own)
+    };
+    let (a, b) = (start(0), start(1));
+    for (node, other) in [(&a, 1), (&b, 0)] {
+        let other = Some(keys[other].public());
+        until("connected", || node.gossip.connected().iter().any(|peer| node.gossip.key_of(*peer) == other)).await;
+    }
+}
+
+/// What listens at an address of PEERS, once: it shows which process it is, and nothing more.
+async fn answer_by_hand(listener: &TcpListener, identity: &Identity) {
+    loop {
+        let (tcp, _) = listener.accept().await.expect("dialed");
+        let Ok(socket) = handshake::upgrade(tcp, Role::Listener, "").await else { continue };
+        if handshake::noise(socket, Role::Listener, &identity.process.private).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// [`open_by_hand`] as soon as it is let in.
+async fn open_once_let_in(to: SocketAddr, identity: &Identity) -> Session {
+    let end = Instant::now() + PATIENCE;
+    while dial_by_hand(to, identity).await.is_err() {
+        assert!(Instant::now() < end, "still not let in");
+    }
+    open_by_hand(to, identity).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_of_peers_brings_one_channel_to_unknown_keys_however_many_are_shown() {
+    let keys = keys(4);
+    let listener = TcpListener::bind(any_port()).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let a = Setup { set: set_of(&keys[..1]), ..Setup::new(&keys) }.peers(&[address]).start(0);
+    let (first, mut second, third) = (identity(&keys, 1, 1), identity(&keys, 2, 1), identity(&keys, 3, 1));
+    second.process = snow::Keypair { private: first.process.private.clone(), public: first.process.public.clone() };
+    let connected_to = |index: usize| {
+        let key = keys[index].public();
+        move |a: &Node| {
+            a.gossip.connected().iter().map(|peer| a.gossip.key_of(*peer)).collect::<Vec<_>>() == [Some(key)]
+        }
+    };
+    answer_by_hand(&listener, &first).await;
+    let _one = open_once_let_in(a.address(), &first).await;
+    until("the first", || connected_to(1)(&a)).await;
+    let _two = open_by_hand(a.address(), &second).await;
+    until("the second alone: it is the same process", || connected_to(2)(&a)).await;
+    let refused = dial_by_hand(a.address(), &third).await;
+    assert!(matches!(refused, Err(HandshakeError::RefusedByPeer(Refusal::UnknownKey))), "nobody leads to it");
+    answer_by_hand(&listener, &third).await;
+    let _three = open_once_let_in(a.address(), &third).await;
+    until("the third alone: the address is its own now", || connected_to(3)(&a)).await;
+}
+
 /// Passes one connection on to `to`, and returns what the dialer sent.
 async fn record(listener: TcpListener, to: SocketAddr, heard: watch::Sender<Vec<u8>>) {
     let (mut dialer, _) = listener.accept().await.expect("accepts");
@@ -374,10 +435,11 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
     let (from, to) = (identity(&keys, 1, 3), identity(&keys, 0, 1));
     let binding = plain(b"channel");
     let hello = handshake::say_hello(&from, Role::Dialer, binding);
-    assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, binding), Ok(1));
-    assert_eq!(handshake::check_hello(&hello, &to, Role::Listener, binding), Err(Refusal::Signature));
-    assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
-    assert_eq!(handshake::check_hello(&hello, &from, Role::Dialer, binding), Err(Refusal::OwnKey));
+    let check = |hello: &Hello, to, role, binding| handshake::check_hello(hello, to, role, binding, &[0; 32]);
+    assert_eq!(check(&hello, &to, Role::Dialer, binding), Ok(1));
+    assert_eq!(check(&hello, &to, Role::Listener, binding), Err(Refusal::Signature));
+    assert_eq!(check(&hello, &to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
+    assert_eq!(check(&hello, &from, Role::Dialer, binding), Err(Refusal::OwnKey));
     let cases = [
         (Hello { protocol: PROTOCOL - 1, ..hello.clone() }, Refusal::Protocol),
         (Hello { protocol: PROTOCOL + 1, ..hello.clone() }, Refusal::Protocol),
@@ -387,7 +449,7 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
         (Hello { binding: plain(b"other"), ..hello }, Refusal::Binding),
     ];
     for (hello, refusal) in cases {
-        assert_eq!(handshake::check_hello(&hello, &to, Role::Dialer, binding), Err(refusal));
+        assert_eq!(check(&hello, &to, Role::Dialer, binding), Err(refusal));
     }
     let told = format!("speaks another protocol version, {PROTOCOL} is spoken here");
     assert_eq!(Refusal::Protocol.to_string(), told);

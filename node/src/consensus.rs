@@ -178,7 +178,10 @@ impl Consensus {
                 self.tell_sync(SyncEvent::SnapshotRequest { peer: from, height, from: key });
             }
             Message::Snapshot(snapshot) => self.tell_sync(SyncEvent::Snapshot { peer: from, snapshot }),
-            Message::MarkQuery { nonce } => burst.push(Input::MarkQuery { from, nonce }),
+            Message::MarkQuery { nonce } => {
+                // Who has no number any more is gone.
+                burst.extend(self.gossip.key_of(from).map(|asker| Input::MarkQuery { from, asker, nonce }));
+            }
             Message::MarkReply(mut reply) => {
                 // A Hello of this very process tells of no other one (A2).
                 reply.seen.hello.take_if(|heard| self.gossip.said(&heard.hello));
@@ -318,7 +321,7 @@ impl Consensus {
     }
 
     /// A4. A process that lost its lease does not know the votes of the one after it, so the lease is read first; at most one
-    /// answer a peer in 50 ms.
+    /// answer a key in 50 ms.
     fn send_mark(&self, to: Index, asker: &PublicKey, mark: Mark, seen: Seen) {
         let bytes = mark.sign_bytes(&self.identity.chain, asker);
         let (storage, gossip, key) = (self.storage.clone(), self.gossip.clone(), self.key.clone());

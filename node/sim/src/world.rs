@@ -1112,7 +1112,10 @@ impl World {
             Message::Blocks(blocks) => self.heard_blocks(to, from, blocks),
             // No node of the simulation prunes, so none fetches a snapshot.
             Message::HeadersReq { .. } | Message::Headers(_) | Message::SnapshotReq { .. } | Message::Snapshot(_) => {}
-            Message::MarkQuery { nonce } => self.give(to, Input::MarkQuery { from, nonce }),
+            Message::MarkQuery { nonce } => {
+                let asker = key_of(self.identity(from));
+                self.give(to, Input::MarkQuery { from, asker, nonce });
+            }
             Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }
     }

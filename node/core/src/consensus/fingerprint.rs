@@ -61,6 +61,7 @@ impl Core {
             missing_since: _,
             became_final: _,
             peers: _,
+            others_marked: _,
             wants,
             relays: _,
             standstill: _,

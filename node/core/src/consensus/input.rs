@@ -6,7 +6,7 @@ use crate::epoch::Epochs;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
 use crate::hello::Heard;
-use crate::key::Signature;
+use crate::key::{PublicKey, Signature};
 use crate::memory::{MarkReply, Memory};
 use crate::message::Status;
 use crate::record::RecordKey;
@@ -162,10 +162,13 @@ pub enum Input {
         /// Its Hello.
         heard: Heard,
     },
-    /// A peer wants to know what we voted for, and what we saw of its votes (A2, A5).
+    /// Somebody wants to know what we voted for, and what we saw of its votes (A2, A5): a peer, or who is in no set near this
+    /// epoch and may be in a later one.
     MarkQuery {
-        /// Authenticated sender.
+        /// Goes into the output as it is: only the key says who asks.
         from: Index,
+        /// Authenticated key of the sender.
+        asker: PublicKey,
         /// Goes into the answer.
         nonce: Hash,
     },

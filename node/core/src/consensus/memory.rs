@@ -24,6 +24,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Askers without a number in the roster that are answered within [`REPAIR_EVERY_MS`]; more ask again.
+const OTHERS_MARKED_MAX: usize = 32;
+
 /// Whether this validator votes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -151,17 +154,43 @@ impl Core {
 
     /// **A4.** States the own votes' mark; and shows what was seen of the asker's (A2). One that does not vote now, be it that it
     /// is checking itself or that another process may have taken over (P6, P7), does not count. Votes not yet durable are within the mark: a higher one only costs the asker slots.
-    pub(super) fn a4_answer(&mut self, from: Index, nonce: Hash) {
-        let now = self.now.mono_ms;
-        let Some(peer) = self.peers.get_mut(usize::from(from)).filter(|peer| now >= peer.mark_due) else { return };
-        peer.mark_due = now + REPAIR_EVERY_MS;
-        let (noted, hello) = (peer.vote.clone(), peer.hello.clone());
-        let Some(asker) = self.roster.key(from).copied() else { return };
+    ///
+    /// Whoever asks is answered, or a joiner could not recover before it is in a set, which may then have no quorum without it
+    /// (A1). What the asker may conclude rests on who answers (A5, A7), not on who it is itself.
+    pub(super) fn a4_answer(&mut self, to: Index, asker: PublicKey, nonce: Hash) {
+        let local = self.roster.local_of(&asker);
+        if !self.a4_may_answer(local, asker) {
+            return;
+        }
+        let peer = local.and_then(|local| self.peers.get(usize::from(local)));
+        let (noted, hello) = peer.map(|peer| (peer.vote.clone(), peer.hello.clone())).unwrap_or_default();
         let (epoch, slot) = self.a4_mark();
         let mark = Mark { nonce, epoch, clean_from: self.memory.clean_from, quarantined: !self.may_vote(), slot };
-        let votes = noted.into_iter().chain(self.certified_vote_of(from));
+        let votes = noted.into_iter().chain(self.certified_vote_of(&asker));
         let highest = votes.max_by_key(|vote| (vote.statement.epoch, vote.statement.slot));
-        self.emit(Output::Mark { to: from, asker, mark, seen: Seen { vote: highest, hello } });
+        self.emit(Output::Mark { to, asker, mark, seen: Seen { vote: highest, hello } });
+    }
+
+    /// A4: one answer to each in [`REPAIR_EVERY_MS`], and of those without a number to [`OTHERS_MARKED_MAX`].
+    fn a4_may_answer(&mut self, local: Option<Index>, asker: PublicKey) -> bool {
+        let (now, again) = (self.now.mono_ms, self.now.mono_ms + REPAIR_EVERY_MS);
+        if let Some(peer) = local.and_then(|local| self.peers.get_mut(usize::from(local))) {
+            let due = now >= peer.mark_due;
+            if due {
+                peer.mark_due = again;
+            }
+            return due;
+        }
+        self.others_marked.retain(|_, due| now < *due);
+        if self.others_marked.contains_key(&asker) {
+            return false;
+        }
+        if self.others_marked.len() >= OTHERS_MARKED_MAX {
+            self.dropped("mark_query");
+            return false;
+        }
+        self.others_marked.insert(asker, again);
+        true
     }
 
     /// The highest epoch proven started, and a slot of it above which is no own vote; rows at or below the vote floor are
@@ -181,9 +210,9 @@ impl Core {
     }
 
     /// After a restart the certificate of s* still holds votes of others.
-    fn certified_vote_of(&self, peer: Index) -> Option<Vote> {
+    fn certified_vote_of(&self, key: &PublicKey) -> Option<Vote> {
         let cert = self.top.cert.as_ref()?;
-        let signer = self.config.sets.of(cert.statement.epoch)?.index_of(self.roster.key(peer)?)?;
+        let signer = self.config.sets.of(cert.statement.epoch)?.index_of(key)?;
         super::certs::votes_of(cert).into_iter().find(|vote| vote.signer == signer)
     }
 

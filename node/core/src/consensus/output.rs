@@ -150,9 +150,9 @@ pub enum Output {
     Broadcast(Message),
     /// Sign the mark and send it with what was seen, as a `MarkReply` (A4).
     Mark {
-        /// Who asked.
+        /// `from` of the query.
         to: Index,
-        /// Its key, which is under the signature.
+        /// Who asked: its key is under the signature.
         asker: PublicKey,
         /// To be signed.
         mark: Mark,

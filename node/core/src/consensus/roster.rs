@@ -68,13 +68,18 @@ impl Roster {
 
     /// The own number in the core.
     pub(super) fn me(&self) -> Index {
-        let own = self.keys.iter().position(|key| *key == self.own);
-        own.and_then(|own| self.local.get(own)).copied().unwrap_or(Index::MAX)
+        self.local_of(&self.own).unwrap_or(Index::MAX)
     }
 
     /// The core's number of a peer; `None` of one that the shell has not told.
     pub(super) fn local(&self, global: Index) -> Option<Index> {
         self.local.get(usize::from(global)).copied()
+    }
+
+    /// The core's number of a key that has one.
+    pub(super) fn local_of(&self, key: &PublicKey) -> Option<Index> {
+        let global = self.keys.iter().position(|known| known == key)?;
+        self.local.get(global).copied()
     }
 
     /// The shell's number of a peer.

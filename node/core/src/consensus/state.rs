@@ -221,6 +221,8 @@ pub struct Core {
     /// Slots and when they became final, at least T0/16 apart and all but the first within T0: at most 18 (D25).
     pub(super) became_final: VecDeque<(u64, u64)>,
     pub(super) peers: Vec<Peer>,
+    /// When askers without a number are answered again (A4): at most 32.
+    pub(super) others_marked: BTreeMap<PublicKey, u64>,
     pub(super) wants: BTreeMap<super::resolve::Want, super::resolve::Fetch>,
     /// Certificates to be relayed, by time (C16).
     pub(super) relays: BTreeSet<(u64, Statement)>,
@@ -483,6 +485,7 @@ impl Core {
             missing_since: vec![None; n],
             became_final: VecDeque::new(),
             peers: vec![Peer::default(); roster.len()],
+            others_marked: BTreeMap::new(),
             roster,
             wants: BTreeMap::new(),
             relays: BTreeSet::new(),
@@ -561,9 +564,7 @@ impl Core {
     /// Numbers of peers go out as those of the shell.
     pub(super) fn emit(&mut self, mut output: Output) {
         match &mut output {
-            Output::Send { to, .. } | Output::Mark { to, .. } | Output::Announce { to, .. } => {
-                *to = self.roster.global(*to);
-            }
+            Output::Send { to, .. } | Output::Announce { to, .. } => *to = self.roster.global(*to),
             Output::Behind { peer, .. } => *peer = self.roster.global(*peer),
             _ => {}
         }

@@ -48,7 +48,7 @@ impl Core {
             Input::Connected { peer } => self.c18_on_connected(peer),
             Input::Disconnected { peer } => self.on_disconnected(peer),
             Input::Greeted { peer, heard } => self.a2_on_greeted(peer, heard),
-            Input::MarkQuery { from, nonce } => self.a4_answer(from, nonce),
+            Input::MarkQuery { from, asker, nonce } => self.a4_answer(from, asker, nonce),
             Input::MarkReply { from, reply } => self.a5_on_reply(from, reply),
             Input::Tick => {}
             Input::BatchDurable { reference, seq, expiry_height } => self.on_batch(reference, seq, expiry_height),
@@ -124,10 +124,10 @@ fn peer_of(input: &mut Input) -> Option<&mut Index> {
         | Input::Status { from, .. }
         | Input::CandReq { from, .. }
         | Input::CertReq { from, .. }
-        | Input::MarkQuery { from, .. }
         | Input::MarkReply { from, .. } => Some(from),
         Input::Connected { peer } | Input::Disconnected { peer } | Input::Greeted { peer, .. } => Some(peer),
-        Input::Tick
+        Input::MarkQuery { .. }
+        | Input::Tick
         | Input::BatchDurable { .. }
         | Input::Executed { .. }
         | Input::Durable { .. }

@@ -910,7 +910,7 @@ fn p9_a_vote_floor_of_a_later_epoch_covers_all_earlier_ones() {
 
 /// What number 4 answers to a question about marks.
 fn mark_of(rig: &mut Rig) -> Mark {
-    rig.give(Input::MarkQuery { from: 2, nonce: Hash([1; 32]) });
+    rig.ask(2, Hash([1; 32]));
     let mark = |o: &Output| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None };
     rig.out.iter().find_map(mark).expect("an answer")
 }

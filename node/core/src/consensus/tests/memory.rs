@@ -1,17 +1,19 @@
 //! Lost votes: noticed before the first vote, and cured by the others (A2-A8).
 
-use super::rig::{Rig, chain, genesis, nothing, statement};
-use crate::consensus::VotingState;
-use crate::consensus::input::{Input, Recovered, WriteFailure};
-use crate::consensus::output::{Halt, Output, Rows};
+use super::rig::{Rig, WALL, chain, genesis, nothing, statement};
+use crate::consensus::input::{Input, Now, Recovered, WriteFailure};
+use crate::consensus::output::{Halt, Output, Rows, Write};
+use crate::consensus::{Config, Core, VotingState};
+use crate::epoch::Sets;
 use crate::hash::Hash;
 use crate::hello::{Heard, Hello, Role};
-use crate::key::Signature;
+use crate::key::{PublicKey, SecretKey, Signature};
 use crate::memory::{Cause, Mark, Memory, Seen};
 use crate::message::Message;
 use crate::params::Parameters;
-use crate::validators::Index;
+use crate::validators::{Index, Validator, ValidatorSet};
 use crate::vote::{Kind, Vote};
+use std::sync::Arc;
 
 /// Number 3 of four, that has just started on what its database holds and hears nobody.
 fn started(recovered: Recovered) -> Rig {
@@ -182,7 +184,7 @@ fn a4_the_mark_is_the_highest_own_vote_stored_or_under_way_or_forgotten_below_th
     let mark = |rig: &mut Rig| {
         rig.pass(100);
         rig.take();
-        rig.give(Input::MarkQuery { from: 0, nonce: Hash([5; 32]) });
+        rig.ask(0, Hash([5; 32]));
         let mark =
             rig.out.iter().find_map(|o| if let Output::Mark { to: 0, mark, .. } = o { Some(*mark) } else { None });
         mark.expect("answered")
@@ -214,8 +216,8 @@ fn a4_the_answer_shows_the_askers_highest_vote_and_generation() {
         let heard = hello(&rig, 0, generation);
         rig.give(Input::Greeted { peer: 0, heard });
     }
-    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
-    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    rig.ask(0, Hash::ZERO);
+    rig.ask(0, Hash::ZERO);
     let answers: Vec<_> =
         rig.out.iter().filter_map(|o| if let Output::Mark { seen, .. } = o { Some(seen) } else { None }).collect();
     assert_eq!(answers.len(), 1, "at most one answer in 50 ms");
@@ -223,10 +225,72 @@ fn a4_the_answer_shows_the_askers_highest_vote_and_generation() {
     assert_eq!(answers[0].hello.as_ref().map(|heard| heard.hello.generation), Some(6));
 }
 
+#[test]
+fn a4_who_is_in_no_set_is_answered_like_a_peer_and_as_often() {
+    let mut rig = Rig::new(4, 3);
+    // The number is the shell's, which alone knows whose it is.
+    let ask = |rig: &mut Rig, from: Index, name: u8| {
+        rig.take();
+        let asker = SecretKey::from_seed([name; 32]).public();
+        rig.give(Input::MarkQuery { from, asker, nonce: Hash([5; 32]) });
+        let answered = |o: &Output| match o {
+            Output::Mark { to, asker: key, mark, seen } => {
+                assert_eq!((*key, mark.nonce, &seen.vote), (asker, Hash([5; 32]), &None));
+                assert!(mark.counts_toward(0) && mark.counts_toward(1));
+                Some(*to)
+            }
+            _ => None,
+        };
+        rig.out.iter().find_map(answered)
+    };
+    assert_eq!(ask(&mut rig, 60_000, 50), Some(60_000));
+    assert_eq!(ask(&mut rig, 60_001, 51), Some(60_001), "another one");
+    assert_eq!(ask(&mut rig, 60_000, 50), None, "at most one answer in 50 ms");
+    rig.pass(50);
+    assert_eq!(ask(&mut rig, 60_000, 50), Some(60_000));
+    for name in 100..131 {
+        assert!(ask(&mut rig, 60_000, name).is_some());
+    }
+    assert_eq!((ask(&mut rig, 60_000, 131), rig.dropped()), (None, vec!["mark_query"]), "32 at a time");
+    rig.take();
+    rig.ask(0, Hash::ZERO);
+    assert!(rig.out.iter().any(|o| matches!(o, Output::Mark { to: 0, .. })), "a peer has its own turn");
+}
+
+#[test]
+fn a1_a_joiner_recovers_by_the_answers_of_a_set_that_it_is_not_in() {
+    let keys: Vec<SecretKey> = (1..=3).map(|seed| SecretKey::from_seed([seed; 32])).collect();
+    let members = keys.iter().map(|key| Validator { key: key.public(), weight: 1 }).collect();
+    let sets = Sets::genesis(Arc::new(ValidatorSet::new(members).expect("valid set")));
+    let own = SecretKey::from_seed([9; 32]).public();
+    let numbers: Vec<PublicKey> = sets.current.members().iter().map(|member| member.key).collect();
+    let config = Config::at(chain(), own, sets, numbers.clone(), Parameters::default(), 7);
+    let recovered = Recovered { memory: Memory::default().quarantined(Cause::NewDatabase), ..nothing() };
+    let (now, mut out) = (Now { mono_ms: 1_000, wall_ms: WALL }, Vec::new());
+    let mut joiner = Core::new(config, recovered, now);
+    joiner.start(now, &mut out);
+    let question =
+        |o: &Output| if let Output::Broadcast(Message::MarkQuery { nonce }) = o { Some(*nonce) } else { None };
+    let nonce = out.iter().find_map(question).expect("it asks");
+    for (from, number) in numbers.iter().enumerate() {
+        let key = keys.iter().find(|key| key.public() == *number).expect("a member");
+        let mark = Mark { nonce, epoch: 0, clean_from: 0, quarantined: false, slot: 4 };
+        let signature = key.sign(&mark.sign_bytes(&chain(), &own));
+        let reply = crate::memory::MarkReply { mark, signature, seen: Seen::default() };
+        joiner.step(now, Input::MarkReply { from: from as Index, reply }, &mut out);
+    }
+    let stored = |o: &Output| match o {
+        Output::Persist(Write { rows: Rows::Memory { memory, .. }, .. }) => Some(memory.clone()),
+        _ => None,
+    };
+    let memory = out.iter().find_map(stored).expect("A6");
+    assert_eq!((memory.quarantine, memory.clean_from, memory.floors), (None, 2, [(0, 5), (1, 1)].into()));
+}
+
 /// What is shown to number 0, who asks.
 fn shown(rig: &mut Rig) -> Seen {
     rig.take();
-    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    rig.ask(0, Hash::ZERO);
     let seen = rig.out.iter().find_map(|o| if let Output::Mark { seen, .. } = o { Some(seen.clone()) } else { None });
     seen.expect("answered")
 }
@@ -277,7 +341,7 @@ fn a4_one_whose_last_write_failed_or_who_was_fenced_does_not_count() {
         let write = rig.writes()[0].id;
         rig.give(Input::WriteFailed { write, failure });
         rig.take();
-        rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+        rig.ask(0, Hash::ZERO);
         let mark = rig.out.iter().find_map(|o| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None });
         assert!(mark.is_some_and(|mark| mark.quarantined), "{failure:?}: another process may have voted since");
     }
@@ -288,7 +352,7 @@ fn a4_after_a_restart_the_votes_in_the_last_final_certificate_are_remembered() {
     let rig = Rig::new(4, 3);
     let cert = rig.make_cert(&[0, 1, 2], statement(Kind::Final, 7, Hash([7; 32])));
     let mut rig = Rig::recovered(4, 3, Recovered { final_cert: Some(cert), ..nothing() });
-    rig.give(Input::MarkQuery { from: 1, nonce: Hash::ZERO });
+    rig.ask(1, Hash::ZERO);
     let vote = rig.out.iter().find_map(|o| if let Output::Mark { seen, .. } = o { seen.vote.clone() } else { None });
     assert_eq!(vote.map(|vote| (vote.signer, vote.statement.slot)), Some((1, 7)));
 }
@@ -379,7 +443,7 @@ fn a6_a_recovered_validator_votes_above_its_floors_only_and_a7_does_not_count_as
     }
     assert_eq!(rig.persisted_kinds(), [(Kind::Notar, 3), (Kind::Final, 3)]);
     rig.take();
-    rig.give(Input::MarkQuery { from: 0, nonce: Hash::ZERO });
+    rig.ask(0, Hash::ZERO);
     let mark = rig.out.iter().find_map(|o| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None });
     assert!(mark.is_some_and(|mark| !mark.counts_toward(0) && !mark.counts_toward(1) && mark.counts_toward(2)));
 }

@@ -252,6 +252,12 @@ impl Rig {
         self.out.iter().find_map(asked).expect("the core has asked")
     }
 
+    /// A peer wants to know the core's mark.
+    pub fn ask(&mut self, from: Index, nonce: Hash) {
+        let asker = self.core.roster()[usize::from(from)];
+        self.give(Input::MarkQuery { from, asker, nonce });
+    }
+
     /// A clean peer answers it: its highest vote, and what it has seen of the core's key.
     pub fn answer(&mut self, from: Index, slot: u64, seen: Seen) {
         let mark = Mark { nonce: self.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot };

@@ -13,6 +13,7 @@ use aitbc_core::epoch::Sets;
 use aitbc_core::key::PublicKey;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::credible_height;
+use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -113,11 +114,12 @@ impl StatusTask {
         let connected = peers.iter().filter(|peer| peer.connected).count();
         self.metrics.network_peers.set(connected as i64);
         self.metrics.runtime_tasks.set(tokio::runtime::Handle::current().metrics().num_alive_tasks() as i64);
-        let told = peers.iter().map(|peer| (peer.public_key, peer.height)).chain([(self.key, head.height)]);
-        let told = told.filter_map(|(key, height)| Some((sets.current.index_of(&key)?, height)));
-        // By the word of more than the faulty: one liar makes nobody unready.
-        let credible = credible_height(&sets.current, told);
-        let best_peer_height = credible.max(head.height);
+        let told = peers.iter().filter(|peer| peer.last_seen_ms.is_some()).map(|peer| (peer.public_key, peer.height));
+        let told = told.chain([(self.key, head.height)]);
+        let told: Vec<_> = told.filter_map(|(key, height)| Some((sets.current.index_of(&key)?, height))).collect();
+        let anybody = self.gossip.connected().into_iter().filter_map(|peer| self.heights.get(peer));
+        let anybody = anybody.map(|(height, _)| height).max();
+        let best_peer_height = best_height(&sets.current, &told, anybody).max(head.height);
         let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
         let state_sync = *self.state_sync.borrow();
         self.metrics.state_sync_permille.set(state_sync.map_or(0, |progress| progress.permille as i64));
@@ -172,5 +174,37 @@ impl StatusTask {
             }
         };
         all.map(info).collect()
+    }
+}
+
+/// How far the chain is: by the word of more than the faulty of those members that told, this node among them, so that one
+/// liar makes nobody unready. As long as no more have told than may be faulty, the sets known here may be of the past and
+/// others validate by now: then what any peer says counts, a stranger too.
+fn best_height(set: &ValidatorSet, told: &[(Index, u64)], anybody: Option<u64>) -> u64 {
+    let credible = credible_height(set, told.iter().copied());
+    let weight: u64 = told.iter().map(|(index, _)| set.weight(*index)).sum();
+    if weight > set.faulty_weight() { credible } else { credible.max(anybody.unwrap_or(0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aitbc_core::key::SecretKey;
+    use aitbc_core::validators::Validator;
+
+    #[test]
+    fn whose_known_sets_are_of_the_past_believes_a_stranger_that_it_is_behind_and_no_single_liar_otherwise() {
+        let member = |seed: u8| Validator { key: SecretKey::from_seed([seed; 32]).public(), weight: 1 };
+        let set = ValidatorSet::new((1..=4).map(member).collect()).expect("valid set");
+        let far = Some(1_000_000);
+        assert_eq!(
+            best_height(&set, &[(0, 1_000_000)], far),
+            1_000_000,
+            "a node in no set, and one of four that it knows"
+        );
+        assert_eq!(best_height(&set, &[(0, 7)], far), 1_000_000, "and a stranger that knows better");
+        assert_eq!(best_height(&set, &[], None), 0, "nobody is there");
+        assert_eq!(best_height(&set, &[(0, 7), (1, 7)], far), 7, "two of four are more than the faulty");
+        assert_eq!(best_height(&set, &[(0, 7), (1, 1_000_000)], far), 7);
     }
 }

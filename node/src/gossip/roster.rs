@@ -13,8 +13,9 @@ use aitbc_core::key::PublicKey;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::BTreeSet;
 
-/// Strangers numbered in the life of a process; one more is refused.
-const STRANGERS_MAX: usize = 256;
+/// Strangers with a number, 128 KiB of keys; one more takes that of the one who came first. How many have a channel at a time
+/// is bounded by [`Answered`](super::handshake::Answered): keys cost nothing, addresses of PEERS do.
+const STRANGERS_MAX: usize = 4_096;
 /// Number of the first stranger; the others go down from it. Rosters never come so far.
 const LAST_STRANGER: Index = Index::MAX - 1;
 
@@ -45,12 +46,14 @@ impl Peers {
 pub struct Roster {
     peers: Peers,
     strangers: Vec<PublicKey>,
+    /// Strangers so far.
+    admitted: usize,
 }
 
 impl Roster {
     /// Of a start.
     pub fn new(peers: Peers) -> Roster {
-        Roster { peers, strangers: Vec::new() }
+        Roster { peers, ..Roster::default() }
     }
 
     /// The chain goes on: `peers` has the same numbers as before, and perhaps more.
@@ -63,10 +66,15 @@ impl Roster {
         if let Some(number) = self.number_of(key) {
             return Some(number);
         }
-        if !named || self.strangers.len() >= STRANGERS_MAX {
+        if !named {
             return None;
         }
-        self.strangers.push(*key);
+        let at = self.admitted % STRANGERS_MAX;
+        self.admitted = self.admitted.wrapping_add(1);
+        match self.strangers.get_mut(at) {
+            Some(first) => *first = *key,
+            None => self.strangers.push(*key),
+        }
         self.number_of(key)
     }
 
@@ -142,17 +150,21 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_bounded_and_have_numbers_that_no_roster_has() {
+    fn a_stranger_more_than_there_are_numbers_takes_that_of_the_first_and_none_of_the_roster() {
         let mut roster = Roster::new(Peers::of_set(&set(&[1])));
         let stranger = |n: usize| {
             let mut bytes = [0xDD; 32];
-            bytes[0] = n as u8;
+            bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
             PublicKey(bytes)
         };
-        let mut numbers: Vec<Index> = (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), true)).collect();
-        assert_eq!((numbers.len(), numbers.iter().min()), (STRANGERS_MAX, Some(&(LAST_STRANGER - 255))));
-        numbers.dedup();
-        assert_eq!(numbers.len(), STRANGERS_MAX);
-        assert_eq!(roster.admit(&PublicKey([0xEE; 32]), true), None);
+        let numbers: BTreeSet<Index> = (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), true)).collect();
+        assert_eq!((numbers.len(), numbers.last()), (STRANGERS_MAX, Some(&LAST_STRANGER)));
+        assert!(numbers.iter().all(|number| is_stranger(*number)));
+        let first = roster.number_of(&stranger(0));
+        assert_eq!(roster.admit(&stranger(STRANGERS_MAX), true), first, "whoever shows new keys keeps nobody out");
+        assert_eq!(roster.number_of(&stranger(0)), None);
+        assert_eq!(roster.admit(&stranger(0), true), roster.number_of(&stranger(0)));
+        assert!(roster.number_of(&stranger(1)).is_none() && roster.number_of(&stranger(2)).is_some());
+        assert_eq!(roster.strangers.len(), STRANGERS_MAX);
     }
 }

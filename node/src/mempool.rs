@@ -19,7 +19,7 @@ pub enum SubmitError {
     /// The pool refuses it.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The own key validates neither in this epoch nor in the next one: nobody would ever see the transaction.
+    /// The own key does not validate in this epoch: nobody would see the transaction.
     #[error("this node is no validator of this epoch: send it to one of those that GET /rpc/validators lists")]
     NotValidator,
     /// The queue before the verifier is full.

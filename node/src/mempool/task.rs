@@ -321,9 +321,16 @@ impl Task {
         }
     }
 
-    /// Seals at once where no batch of ours is on its way, else when enough is there or has waited long enough.
+    /// Seals at once where no batch of ours is on its way, else when enough is there or has waited long enough. Who is no
+    /// validator of the epoch seals nothing, and says so of all that waits: an epoch may be long, and the next one without it.
     async fn seal(&mut self) {
         let now = Instant::now();
+        if self.parts.place().is_none() {
+            let dropped = self.pool.drop_queued();
+            self.forget(&dropped);
+            (self.ready_bytes, self.seal_at) = (0, None);
+            return;
+        }
         if self.parts.pulse.voting_state().0 != VotingState::Voting {
             self.seal_at = self.pool.has_ready().then(|| now + LOOK_AGAIN);
             return;
@@ -333,11 +340,7 @@ impl Task {
             if !(due || self.outstanding.is_empty() || self.ready_bytes >= BATCH_TARGET_BYTES) {
                 break;
             }
-            let Some(place) = self.parts.place() else {
-                // No validator of this epoch; it may be one in the next.
-                self.seal_at = Some(now + LOOK_AGAIN);
-                return;
-            };
+            let Some(place) = self.parts.place() else { break };
             let txs = self.pool.take(BATCH_TARGET_BYTES, MAX_BATCH_TXS);
             if txs.is_empty() {
                 break;
@@ -389,10 +392,9 @@ fn pending(place: Place) -> Pending {
 }
 
 impl Handle {
-    /// Whether this node seals batches, or will within an epoch.
+    /// Whether this node seals batches.
     fn validates(&self) -> bool {
-        let snapshot = self.snapshot.borrow();
-        [&snapshot.sets.current, &snapshot.sets.next].into_iter().any(|set| set.index_of(&self.own).is_some())
+        self.snapshot.borrow().sets.current.index_of(&self.own).is_some()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

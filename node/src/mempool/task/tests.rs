@@ -1,11 +1,15 @@
 //! What is refused before it costs the node anything.
 
 use super::*;
+use crate::batches::BatchPool;
+use crate::gossip::{Gossip, GossipConfig, Peers};
+use crate::tests::chain::{Chain, Stored, chain, secret};
 use crate::view::BlockSummary;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
 use aitbc_core::key::Signature;
 use aitbc_core::ledger::ReceiptRules;
+use aitbc_core::mempool::Limits;
 use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
 use aitbc_core::state::State;
 use aitbc_core::terms::{Coordinator, Terms};
@@ -49,10 +53,13 @@ fn forged(action: Action) -> SignedTransaction {
     SignedTransaction { transaction, signature: Signature([7; 64]) }
 }
 
-/// Of a node with this key, on a chain of one validator.
-fn handle(own: &SecretKey, metrics: &Arc<Metrics>) -> Handle {
-    let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
-    let member = Validator { key: key(1).public(), weight: 1 };
+fn set_of(n: u8) -> Arc<ValidatorSet> {
+    let member = Validator { key: key(n).public(), weight: 1 };
+    Arc::new(ValidatorSet::new(vec![member]).expect("valid"))
+}
+
+/// Before the first block of an epoch with these sets.
+fn snapshot(state: State, sets: Sets) -> Arc<Snapshot> {
     let head = BlockSummary {
         height: 0,
         slot: 0,
@@ -64,18 +71,82 @@ fn handle(own: &SecretKey, metrics: &Arc<Metrics>) -> Handle {
         state_root: Hash::ZERO,
         results_root: Hash::ZERO,
     };
-    let sets = Sets::genesis(Arc::new(ValidatorSet::new(vec![member]).expect("valid")));
-    let snapshot = watch::channel(Arc::new(Snapshot { head, state: State::default(), parent_state: None, sets })).1;
+    Arc::new(Snapshot { head, state, parent_state: None, sets })
+}
+
+/// Of a node with this key, on a chain of one validator, that will have another one.
+fn handle(own: &SecretKey, metrics: &Arc<Metrics>) -> Handle {
+    let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
+    let sets = Sets { next: set_of(3), ..Sets::genesis(set_of(1)) };
+    let snapshot = watch::channel(snapshot(State::default(), sets)).1;
     let (commands, rules, metrics) = (mpsc::channel(1).0, Arc::new(rules()), metrics.clone());
     Handle { commands, verifier, rules, metrics, own: own.public(), snapshot }
 }
 
 #[tokio::test]
-async fn a_node_that_validates_neither_now_nor_next_takes_no_transaction() {
+async fn a_node_that_does_not_validate_now_takes_no_transaction_though_it_will_in_the_next_epoch() {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let answers = handle(&key(2), &metrics).submit_all(vec![claim(11), claim(12)]).await;
-    assert_eq!(answers.len(), 2);
-    assert!(answers.iter().all(|answer| matches!(answer, Err(SubmitError::NotValidator))), "{answers:?}");
+    for own in [2, 3] {
+        let answers = handle(&key(own), &metrics).submit_all(vec![claim(11), claim(12)]).await;
+        assert_eq!(answers.len(), 2);
+        assert!(answers.iter().all(|answer| matches!(answer, Err(SubmitError::NotValidator))), "{answers:?}");
+    }
+}
+
+/// A pool of validator 1 that seals nothing yet, with what it needs to live.
+async fn pool_of(chain: &Chain, stored: &Stored, snapshot: watch::Receiver<Arc<Snapshot>>) -> (Handle, impl Sized) {
+    let (id, own) = (chain.identity.chain, Arc::new(key(1)));
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
+    let ((core, inputs), (blocks, final_blocks)) = (mpsc::channel(8), mpsc::channel(8));
+    let ((events, gossiped), (stop, stopped)) = (mpsc::channel(8), watch::channel(false));
+    let config = GossipConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        peers: Vec::new(),
+        chain: id,
+        allowed: Peers::of_set(&set_of(1)),
+        key: own.clone(),
+        generation: 1,
+        metrics: metrics.clone(),
+    };
+    let batch_pool = Arc::new(BatchPool::new(Sets::genesis(set_of(1))));
+    let parts = Parts {
+        chain: id,
+        key: own,
+        epochs: chain.epochs,
+        generation: 1,
+        pulse: Arc::new(Pulse::default()),
+        snapshot,
+        batches: Batches::start(id, batch_pool, verifier.clone(), stored.storage.clone(), core, metrics.clone()),
+        gossip: Gossip::start(config, events, stopped).expect("starts"),
+        verifier,
+        subscriptions: Subscriptions::default(),
+        metrics,
+    };
+    let handle = start(parts, Pool::new(chain.rules.clone(), Limits::default()), final_blocks);
+    (handle, (inputs, blocks, gossiped, stop))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_the_set_says_so_of_all_that_it_has_not_sealed() {
+    let chain = chain(1);
+    let stored = chain.store(0, 0).await;
+    let at = |n: u8| snapshot(chain.state(0), Sets::genesis(set_of(n)));
+    let (snapshots, snapshot) = watch::channel(at(1));
+    let (handle, _parts) = pool_of(&chain, &stored, snapshot).await;
+    let payment = Action::Transfer(Payment { to: Address([9; 20]), amount: 1 });
+    let sender = secret(90);
+    let transaction = Transaction { sender: sender.public(), nonce: 0, fee: 1, expiry_height: 9, action: payment };
+    let transaction = transaction.sign(&chain.identity.chain, &sender);
+    let admitted = handle.submit_all(vec![transaction.clone()]).await.remove(0);
+    let id = admitted.expect("a validator takes it");
+    assert_eq!(handle.standing(id).await, Standing::Pending(Pending::Queued));
+    snapshots.send_replace(at(2));
+    // A question is answered before the pool is looked at.
+    handle.standing(id).await;
+    assert_eq!(handle.standing(id).await, Standing::Dropped(Reason::NotValidator));
+    let refused = handle.submit_all(vec![transaction]).await.remove(0);
+    assert!(matches!(refused, Err(SubmitError::NotValidator)), "{refused:?}");
 }
 
 #[tokio::test]

@@ -144,15 +144,28 @@ pub fn named<'a>(
     index: usize,
     batch: &Batch,
 ) -> Result<(Hash, &'a PublicKey), LinkError> {
+    let digest = referred(header, index, batch)?;
+    let author = sets.of_batch(batch.epoch).and_then(|set| set.get(batch.author)).map(|author| (digest, &author.key));
+    author.ok_or_else(|| LinkError {
+        height: header.height,
+        field: "batch",
+        expected: "one of a validator of its epoch".to_owned(),
+        found: described(&batch.reference(digest)),
+    })
+}
+
+/// The same where nobody says who the validators of the batch's epoch were: only its digest.
+///
+/// # Errors
+/// As [`named`], but for the author.
+pub fn referred(header: &Header, index: usize, batch: &Batch) -> Result<Hash, LinkError> {
     let digest = batch.digest();
     let (expected, found) = (header.batches.get(index), batch.reference(digest));
-    let wrong = |expected, found| LinkError { height: header.height, field: "batch", expected, found };
-    if expected != Some(&found) {
-        let expected = expected.map_or_else(|| format!("{} batches", header.batches.len()), described);
-        return Err(wrong(expected, described(&found)));
+    if expected == Some(&found) {
+        return Ok(digest);
     }
-    let author = sets.of_batch(batch.epoch).and_then(|set| set.get(batch.author)).map(|author| (digest, &author.key));
-    author.ok_or_else(|| wrong("one of a validator of its epoch".to_owned(), described(&found)))
+    let expected = expected.map_or_else(|| format!("{} batches", header.batches.len()), described);
+    Err(LinkError { height: header.height, field: "batch", expected, found: described(&found) })
 }
 
 fn described(reference: &BatchRef) -> String {

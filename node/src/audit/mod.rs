@@ -113,6 +113,9 @@ pub struct Report {
     pub batches: u64,
     /// Transactions, each signature of them.
     pub transactions: u64,
+    /// Batches and evidence of epochs before the one in which the audit began: nobody says who their validators were, so no
+    /// signature of them was checked.
+    pub unchecked: u64,
     /// Batches of blocks below this height are gone; `None`: all are there.
     pub pruned_below: Option<u64>,
     /// Height up to which all blocks were executed from genesis and roots compared; `None`: the audit began elsewhere, or
@@ -143,9 +146,11 @@ struct Audit {
     chain: Hash,
     epochs: Epochs,
     client: light::Client,
-    /// Of the client's epoch. Without execution those that are not known are taken to be the same: where they are not, the
-    /// next header's `set_hash` says so.
+    /// Of the client's epoch. Without execution those that are not known are taken to be the same: of later epochs, where they
+    /// are not, the next header's `set_hash` says so.
     sets: Sets,
+    /// Epoch from which on the sets are known, beside those of 0 and 1, which are genesis' (E1).
+    known_from: u64,
     verifier: Verifier,
     execution: Option<Execution>,
     proofs: Proofs,
@@ -159,6 +164,7 @@ struct Audit {
 /// A header that links, with its batches still to be verified.
 struct Linked {
     header: Header,
+    /// Those whose authors are known.
     batches: Vec<(Arc<Batch>, Hash, PublicKey)>,
     whole: bool,
 }
@@ -185,7 +191,8 @@ async fn run_by(
     plan: &Plan,
     mut progress: impl FnMut(&Report, u64),
 ) -> Result<Report, AuditError> {
-    let mut audit = begin(source, genesis, rules, plan).await?;
+    let client = client(source, genesis, plan.start).await?;
+    let mut audit = begin(source, genesis, rules, plan, client).await?;
     let (first, head) = (audit.report.from, source.head().await?);
     let to = plan.to.unwrap_or(head).max(audit.proofs.highest());
     if to > head || (plan.to.is_some() && to < first) {
@@ -203,10 +210,15 @@ async fn run_by(
 }
 
 /// What is trusted first, and all that must be read before the chain goes on.
-async fn begin(source: &Source, genesis: &Genesis, rules: Rules, plan: &Plan) -> Result<Audit, AuditError> {
-    let (chain, epochs) = (genesis.hash(), Epochs::by(&genesis.parameters));
-    let client = client(source, genesis, plan.start).await?;
-    let sets = Sets { epoch: client.epoch(), ..Sets::genesis(Arc::new(client.set().clone())) };
+async fn begin(
+    source: &Source,
+    genesis: &Genesis,
+    rules: Rules,
+    plan: &Plan,
+    client: light::Client,
+) -> Result<Audit, AuditError> {
+    let (chain, epochs, known_from) = (genesis.hash(), Epochs::by(&genesis.parameters), client.epoch());
+    let sets = Sets { epoch: known_from, ..Sets::genesis(Arc::new(client.set().clone())) };
     let verifier = Metrics::new().map_err(|cause| cause.to_string());
     let verifier = verifier.and_then(|m| Verifier::new(None, Arc::new(m)).map_err(|cause| cause.to_string()));
     let verifier = verifier.map_err(|cause| AuditError::Wrong(format!("no threads to verify with: {cause}")))?;
@@ -214,7 +226,7 @@ async fn begin(source: &Source, genesis: &Genesis, rules: Rules, plan: &Plan) ->
     let report = Report::new(client.head(), execution.is_some());
     let proofs = Proofs::ask(source, plan, report.from).await?;
     let (complete_from, convicted) = (None, BTreeMap::new());
-    Ok(Audit { chain, epochs, client, sets, verifier, execution, proofs, complete_from, convicted, report })
+    Ok(Audit { chain, epochs, client, sets, known_from, verifier, execution, proofs, complete_from, convicted, report })
 }
 
 async fn client(source: &Source, genesis: &Genesis, start: Start) -> Result<light::Client, AuditError> {
@@ -257,6 +269,7 @@ impl Report {
             certificates: 0,
             batches: 0,
             transactions: 0,
+            unchecked: 0,
             pruned_below: None,
             executed_to: executes.then_some(0),
             state_height: None,
@@ -329,13 +342,29 @@ impl Audit {
         if whole {
             equal(header.height, "number of batches", header.batches.len(), batches.len())?;
         }
-        let named = |(index, batch): (usize, Batch)| {
-            let (digest, author) = light::named(&self.sets, &header, index, &batch)?;
-            Ok((Arc::new(batch), digest, *author))
-        };
-        let batches = batches.into_iter().enumerate().map(named).collect::<Result<_, LinkError>>()?;
+        let batches = self.name(&header, batches)?;
         self.proofs.pass(&header);
         Ok(Linked { header, batches, whole })
+    }
+
+    /// Each batch is the one that the header names; gives those whose authors are known, with their keys.
+    fn name(&mut self, header: &Header, batches: Vec<Batch>) -> Result<Vec<(Arc<Batch>, Hash, PublicKey)>, LinkError> {
+        let mut named = Vec::with_capacity(batches.len());
+        for (index, batch) in batches.into_iter().enumerate() {
+            if self.sets.of_batch(batch.epoch).is_some() && !self.knows(batch.epoch) {
+                light::referred(header, index, &batch)?;
+                self.report.unchecked += 1;
+                continue;
+            }
+            let (digest, author) = light::named(&self.sets, header, index, &batch)?;
+            named.push((Arc::new(batch), digest, *author));
+        }
+        Ok(named)
+    }
+
+    /// Whether the set of an epoch is proven, not taken to be that of a later one.
+    fn knows(&self, epoch: u64) -> bool {
+        epoch <= 1 || epoch >= self.known_from
     }
 
     /// **L2** The last header of the epoch before names the next set; which it is says the own execution, or else it must be
@@ -354,6 +383,10 @@ impl Audit {
                 |cause: String| AuditError::Wrong(format!("block {}: evidence {index}: {cause}", header.height));
             let stale = EvidenceError::Stale { found: evidence.epoch(), current: header.epoch };
             let set = self.sets.of(evidence.epoch()).ok_or(stale);
+            if set.is_ok() && !self.knows(evidence.epoch()) {
+                self.report.unchecked += 1;
+                continue;
+            }
             let offence = set.and_then(|set| evidence.verify(&self.chain, set, header.epoch));
             let nullifier = RecordKey::nullifier(&offence.map_err(|cause| wrong(cause.to_string()))?);
             if let Some(before) = self.convicted.insert(nullifier, header.height) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::reader::Reader;
-use crate::tests::chain::{BLOCKS, Chain, chain, changed, secret, set_of};
+use crate::tests::chain::{BLOCKS, Chain, Made, chain, changed, secret, set_of};
 use aitbc_core::evidence::{Class, Evidence};
 use aitbc_core::hash::plain;
 use aitbc_core::vote::{Kind, Statement};
@@ -80,4 +80,32 @@ async fn x1_evidence_is_judged_by_the_set_of_its_own_epoch() {
 async fn l2_an_audit_that_executes_nothing_ends_where_validators_change_that_it_cannot_know() {
     let error = wrong(&chain(3 * BLOCKS), &Plan { start: Start::Height(5), ..PLAN }).await;
     assert!(error.contains("the set after block 6 has hash"), "{error}");
+}
+
+#[tokio::test]
+async fn v6_x1_batches_and_evidence_of_epochs_before_the_start_are_unchecked_and_later_ones_are_not() {
+    let id = chain(1).identity.chain;
+    let vote = |digest| Vote::sign(Statement { epoch: 3, slot: 2, kind: Kind::Notar, digest }, &id, 0, &secret(1));
+    let evidence = Evidence::of_votes(vote(plain(b"a")), vote(plain(b"b")), &id);
+    let chain = changed(5 * BLOCKS, |header| {
+        if header.height == 4 * BLOCKS + 2 {
+            header.evidence.push(evidence.clone());
+        }
+    });
+    let stored = chain.store(5 * BLOCKS, 5 * BLOCKS).await;
+    let source = Source::Database(Reader::open(&stored.url, &id).await.expect("readable"));
+    let items: Vec<Item> = chain.blocks[4 * BLOCKS as usize..].iter().map(item).collect();
+    // As from a header whose set is that of genesis again.
+    let client = light::Client::before(id, (*set_of(4)).clone(), &items[0].header);
+    let plan = Plan { start: Start::Height(4 * BLOCKS + 1), ..PLAN };
+    let begun = begin(&source, &chain.identity.genesis, chain.rules.clone(), &plan, client).await;
+    let mut audit = begun.expect("begins");
+    audit.take(Chunk { items, wrong: None }).await.expect("right");
+    assert_eq!((audit.report.unchecked, audit.report.batches, audit.report.headers), (2, 2, 3));
+}
+
+fn item(block: &Made) -> Item {
+    let header = block.candidate.header.clone();
+    let batches = block.batches.iter().map(|batch| (*batch.batch).clone()).collect();
+    Item { header, leader: Some(block.candidate.signature), cert: Some(block.cert.clone()), batches: Some(batches) }
 }

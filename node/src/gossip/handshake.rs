@@ -116,8 +116,10 @@ impl Answered {
 pub struct Bindings(Mutex<HashSet<Hash>>);
 
 impl Bindings {
-    /// A start has asked everybody long before so many handshakes. Beyond, any Hello may be an own one.
-    const MAX: usize = 4_096;
+    /// A start has asked everybody long before so many handshakes, also one whom somebody refuses every two seconds for a day:
+    /// 4 MiB. Beyond, any Hello may be an own one. None is forgotten: whoever got an early one may show it at any time, and it
+    /// would look like another process's, so one liar could quarantine all others at once.
+    const MAX: usize = 65_536;
 
     fn add(&self, binding: Hash) {
         let mut bindings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -483,4 +485,27 @@ pub fn open(
     let len = noise.read_message(*nonce, sealed, plain)?;
     *nonce += 1;
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aitbc_core::hash::plain;
+
+    fn binding(n: usize) -> Hash {
+        plain(&n.to_le_bytes())
+    }
+
+    #[test]
+    fn a2_an_own_hello_is_known_for_ever_and_another_processs_is_told_from_it_after_a_day_of_refusals() {
+        let bindings = Bindings::default();
+        (0..43_200).for_each(|n| bindings.add(binding(n)));
+        assert!(bindings.may_contain(&binding(0)) && !bindings.may_contain(&binding(100_000)));
+        (43_200..100_000).for_each(|n| bindings.add(binding(n)));
+        assert!(
+            bindings.may_contain(&binding(0)) && bindings.may_contain(&binding(100_001)),
+            "no liar makes it believe"
+        );
+        assert_eq!(bindings.0.lock().expect("no panic").len(), Bindings::MAX);
+    }
 }

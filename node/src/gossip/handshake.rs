@@ -156,7 +156,7 @@ pub enum Refusal {
     /// This very process: an address in PEERS is the own one.
     #[error("is this node itself")]
     OwnAddress,
-    /// A validator neither of this epoch nor of the one before or after it, and none that PEERS here lead to.
+    /// A validator neither of this epoch nor of those around it, and none that PEERS here lead to.
     #[error("is no validator of these epochs")]
     UnknownKey,
     /// A later start of the same validator is connected.

@@ -1,7 +1,7 @@
 //! Who may connect, and under which number: a key keeps its number for the life of the process (protocol.md M1, E1).
 //!
 //! ```text
-//! 0 …                 keys of the core's roster; allowed are members of the epoch before, of this and of the next one
+//! 0 …                 keys of the core's roster; allowed are members of the two epochs before, of this and of the next one
 //! … LAST_STRANGER     others that PEERS lead to: they may know epochs that this node does not, or follow the chain by it
 //! ```
 //! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is allowed in the
@@ -28,9 +28,10 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// In an epoch: members of its set and of those just before and after it.
+    /// In an epoch: members of its set, of that just after it, and of the two before it, who are served until it is over (E7).
     pub fn of(roster: &[PublicKey], sets: &Sets) -> Peers {
-        let members = [&sets.previous, &sets.current, &sets.next].into_iter().flat_map(|set| set.members());
+        let sets = [&sets.older, &sets.previous, &sets.current, &sets.next];
+        let members = sets.into_iter().flat_map(|set| set.members());
         Peers { keys: roster.to_vec(), allowed: members.map(|member| member.key).collect() }
     }
 
@@ -117,9 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn e1_members_of_three_epochs_are_let_in_and_who_left_before_is_not() {
+    fn e1_e7_members_of_four_epochs_are_let_in_and_who_left_before_is_not() {
         let keys = [1, 2, 3, 4].map(key);
-        let roster = Roster::new(Peers::of(&keys, &sets(5, &[2], &[3], &[3, 4])));
+        let first = Sets { older: set(&[1]), ..sets(5, &[2], &[3], &[3, 4]) };
+        let mut roster = Roster::new(Peers::of(&keys, &first));
+        assert_eq!([1, 2, 3, 4, 5].map(|n| roster.number_of(&key(n))), [Some(0), Some(1), Some(2), Some(3), None]);
+        roster.follow(Peers::of(&keys, &first.advance(set(&[3, 4]))));
         assert_eq!([1, 2, 3, 4, 5].map(|n| roster.number_of(&key(n))), [None, Some(1), Some(2), Some(3), None]);
         assert_eq!(roster.key_of(0), Some(key(1)), "its number is nobody else's");
     }

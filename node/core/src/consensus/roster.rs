@@ -32,7 +32,8 @@ impl Roster {
 
     /// Numbers the members of the sets that have none yet.
     pub(super) fn add(&mut self, sets: &Sets) {
-        let members = [&sets.previous, &sets.current, &sets.next].into_iter().flat_map(|set| set.members());
+        let sets = [&sets.previous, &sets.current, &sets.next, &sets.older];
+        let members = sets.into_iter().flat_map(|set| set.members());
         let keys: Vec<PublicKey> = members.map(|member| member.key).chain([self.own]).collect();
         for key in keys {
             // Sets of 100 for ever new keys would need years; a number is never used for another key.
@@ -90,5 +91,27 @@ impl Roster {
     /// The key of a peer by the core's number.
     pub(super) fn key(&self, local: Index) -> Option<&PublicKey> {
         self.keys.get(usize::from(*self.global.get(usize::from(local))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Hash;
+    use crate::key::SecretKey;
+    use crate::params::Parameters;
+    use crate::validators::Validator;
+    use std::sync::Arc;
+
+    #[test]
+    fn e7_after_a_start_members_of_the_epoch_two_before_have_numbers_too() {
+        let key = |seed: u8| SecretKey::from_seed([seed; 32]).public();
+        let set = |seed: u8| Arc::new(ValidatorSet::new(vec![Validator { key: key(seed), weight: 1 }]).expect("a set"));
+        let sets = Sets { epoch: 5, older: set(1), previous: set(2), current: set(3), next: set(4) };
+        let roster = Roster::new(&Config::at(Hash::ZERO, key(5), sets, Vec::new(), Parameters::default(), 0));
+        assert_eq!(
+            (1..=6).map(|seed| roster.local_of(&key(seed)).is_some()).collect::<Vec<_>>(),
+            [true, true, true, true, true, false]
+        );
     }
 }

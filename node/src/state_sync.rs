@@ -295,6 +295,11 @@ impl StateFetch {
         self.gossip.connected().into_iter().map(|peer| (peer, weight(peer))).collect()
     }
 
+    /// Whom to look at, for the log.
+    fn address_of(&self, peer: Index) -> Option<String> {
+        self.gossip.key_of(peer).map(|key| key.address().to_string())
+    }
+
     fn tell(&self, plan: &StateSync, told: &mut Instant) {
         let progress = plan.progress();
         let Progress { phase, height, chunks, permille } = progress;
@@ -309,7 +314,8 @@ impl StateFetch {
         match answer {
             Answer::Headers(peer, headers) => {
                 if let Err(cause) = plan.on_headers(now, peer, headers) {
-                    warn!(%cause, peer, "headers from a peer do not verify: it is asked no more");
+                    let address = self.address_of(peer);
+                    warn!(%cause, peer, address, "headers from a peer do not verify: it is asked nothing for an hour");
                 }
             }
             Answer::Snapshot(peer, reply) => {
@@ -321,7 +327,8 @@ impl StateFetch {
                 let Some((root, from)) = plan.expected(peer, height, &from) else { return Ok(()) };
                 let verdict = tokio::task::spawn_blocking(move || chunk.verify(&root, &from)).await?;
                 if let Err(cause) = &verdict {
-                    warn!(%cause, peer, "a part of a snapshot does not verify: its sender is asked no more");
+                    let address = self.address_of(peer);
+                    warn!(%cause, peer, address, "a part of a snapshot does not verify: its sender is asked nothing for an hour");
                 }
                 plan.on_chunk(now, peer, verdict.ok());
             }

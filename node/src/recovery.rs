@@ -17,7 +17,7 @@ use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD};
 use aitbc_core::state::{ProvenLeaf, State};
 use std::sync::Arc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Blocks read at once when replaying.
 const REPLAY_BLOCKS: u64 = 128;
@@ -135,16 +135,24 @@ async fn p10_seal(
     storage: &Arc<dyn Storage>,
     identity: &Identity,
     ledger: &mut LedgerSnapshot,
-) -> Result<(), StorageError> {
+) -> Result<(), RecoveryError> {
     let epochs = epochs(identity);
     let head = ledger.head.as_ref().map_or(0, |block| block.candidate.header.height);
     let Some(before) = epochs.after(head).checked_sub(1) else { return Ok(()) };
     if ledger.seals.iter().any(|seal| seal.header.epoch == before) {
         return Ok(());
     }
-    let block = storage.block(epochs.last(before)).await?;
-    let seal = block.and_then(|block| Some(Seal { header: block.candidate.header, cert: block.cert? }));
-    ledger.seals.extend(seal);
+    let height = epochs.last(before);
+    let Some(block) = storage.block(height).await? else { return Err(RecoveryError::Hole { height, head }) };
+    let Some(cert) = block.cert else {
+        // Nothing extends it without one, so somebody changed the row; a peer has another.
+        warn!(
+            height,
+            "the last block of the epoch before has no certificate here: no vote until a peer sends one (P10)"
+        );
+        return Ok(());
+    };
+    ledger.seals.push(Seal { header: block.candidate.header, cert });
     Ok(())
 }
 

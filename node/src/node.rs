@@ -14,6 +14,7 @@ use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig, GossipHandle, Peers};
+use crate::joiners::Joiners;
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::prune::{self, Prune};
@@ -460,6 +461,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
 
+    tokio::spawn(Joiners { rules: rules.clone(), chain: chain.clone(), gossip: gossip.clone() }.run());
     tokio::spawn(prune::sweep(storage.clone(), stored.clone(), metrics.clone()));
     if let Some(keep) = config.keep_blocks {
         let (storage, metrics) = (storage.clone(), metrics.clone());

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! 0 …                 keys of the core's roster; allowed are members of the epoch before, of this and of the next one
+//! … LAST_CANDIDATE    candidates that a later set may have, and that dialed this node to follow the chain
 //! … LAST_STRANGER     others that this node dialed because PEERS names them: they may know epochs that it does not
 //! ```
-//! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is in the roster
-//! it connects anew, under its number there.
+//! A candidate or stranger is asked for blocks, which prove themselves, and gets what it asks for; the core takes nothing from it.
+//! Once its key is in the roster it connects anew, under its number there: from the beginning of the epoch before its first one on,
+//! so that it has all of that epoch to be connected and to catch up.
 
 use aitbc_core::epoch::Sets;
 use aitbc_core::hello::Role;
@@ -17,6 +19,10 @@ use std::collections::BTreeSet;
 const STRANGERS_MAX: usize = 256;
 /// Number of the first stranger; the others go down from it. Rosters never come so far.
 const LAST_STRANGER: Index = Index::MAX - 1;
+/// Candidates numbered in the life of a process, beside the strangers: what somebody bonds takes no number from whom PEERS names.
+const CANDIDATES_MAX: usize = 256;
+/// Number of the first candidate, below those of all strangers.
+const LAST_CANDIDATE: Index = LAST_STRANGER - STRANGERS_MAX as Index;
 
 /// Whom the chain lets connect.
 #[derive(Clone, Debug, Default)]
@@ -45,12 +51,21 @@ impl Peers {
 pub struct Roster {
     peers: Peers,
     strangers: Vec<PublicKey>,
+    /// Who is one now.
+    candidates: BTreeSet<PublicKey>,
+    /// Candidates that have connected, and may be none any more.
+    followers: Vec<PublicKey>,
+}
+
+/// Whether a number is that of a candidate, which follows the chain and takes no part in it.
+pub fn is_follower(number: Index) -> bool {
+    number <= LAST_CANDIDATE && usize::from(LAST_CANDIDATE - number) < CANDIDATES_MAX
 }
 
 impl Roster {
     /// Of a start.
     pub fn new(peers: Peers) -> Roster {
-        Roster { peers, strangers: Vec::new() }
+        Roster { peers, ..Roster::default() }
     }
 
     /// The chain goes on: `peers` has the same numbers as before, and perhaps more.
@@ -58,33 +73,53 @@ impl Roster {
         self.peers = peers;
     }
 
+    /// Candidates that are let in from now on, and no others.
+    pub fn let_in(&mut self, candidates: BTreeSet<PublicKey>) {
+        self.candidates = candidates;
+    }
+
     /// Number of a key that may have a channel; `role` is that of its end.
     pub fn admit(&mut self, key: &PublicKey, role: Role) -> Option<Index> {
         if let Some(number) = self.number_of(key) {
             return Some(number);
         }
-        // This node dialed it.
-        let dialed = role == Role::Listener && !self.peers.keys.contains(key);
-        if !dialed || self.strangers.len() >= STRANGERS_MAX {
+        if self.peers.keys.contains(key) {
             return None;
         }
-        self.strangers.push(*key);
+        let candidate = self.candidates.contains(key);
+        let (list, most) = match role {
+            // This node dialed it.
+            Role::Listener => (&mut self.strangers, STRANGERS_MAX),
+            Role::Dialer if candidate => (&mut self.followers, CANDIDATES_MAX),
+            Role::Dialer => return None,
+        };
+        if list.len() >= most {
+            return None;
+        }
+        list.push(*key);
         self.number_of(key)
     }
 
     /// Number of a key that has one and may have a channel.
     pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
+        let candidate = self.candidates.contains(key);
         if let Some(at) = self.peers.keys.iter().position(|known| known == key) {
-            return Index::try_from(at).ok().filter(|_| self.peers.allowed.contains(key));
+            return Index::try_from(at).ok().filter(|_| candidate || self.peers.allowed.contains(key));
         }
-        let at = self.strangers.iter().position(|known| known == key)?;
-        LAST_STRANGER.checked_sub(Index::try_from(at).ok()?)
+        let numbered = |list: &[PublicKey], last: Index| {
+            let at = list.iter().position(|known| known == key)?;
+            last.checked_sub(Index::try_from(at).ok()?)
+        };
+        let follower = numbered(&self.followers, LAST_CANDIDATE).filter(|_| candidate);
+        follower.or_else(|| numbered(&self.strangers, LAST_STRANGER))
     }
 
     /// The key of a number.
     pub fn key_of(&self, number: Index) -> Option<PublicKey> {
-        let stranger = || self.strangers.get(usize::from(LAST_STRANGER.checked_sub(number)?));
-        self.peers.keys.get(usize::from(number)).or_else(stranger).copied()
+        let (list, last) =
+            if is_follower(number) { (&self.followers, LAST_CANDIDATE) } else { (&self.strangers, LAST_STRANGER) };
+        let other = || list.get(usize::from(last.checked_sub(number)?));
+        self.peers.keys.get(usize::from(number)).or_else(other).copied()
     }
 }
 
@@ -126,6 +161,47 @@ mod tests {
         assert_eq!((roster.number_of(&key(7)), roster.key_of(1)), (Some(1), Some(key(7))));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
         assert_eq!(roster.admit(&key(7), Role::Listener), None, "who left is not let in as a stranger");
+    }
+
+    #[test]
+    fn e1_a_candidate_is_let_in_as_long_as_it_is_one_and_then_by_its_number_in_the_roster() {
+        let mut roster = Roster::new(Peers::of(&[key(1)], &sets(3, &[1], &[1], &[1])));
+        roster.let_in([key(7)].into());
+        let number = roster.admit(&key(7), Role::Dialer).expect("a candidate dials");
+        assert!(is_follower(number));
+        assert_eq!((roster.key_of(number), roster.admit(&key(8), Role::Dialer)), (Some(key(7)), None));
+        assert_eq!(roster.admit(&key(7), Role::Listener), Some(number), "one channel, whoever dials");
+        roster.let_in(BTreeSet::new());
+        assert_eq!((roster.number_of(&key(7)), roster.admit(&key(7), Role::Dialer)), (None, None));
+        let stranger = roster.admit(&key(7), Role::Listener).expect("PEERS names it, whatever it has bonded");
+        assert!(!is_follower(stranger) && roster.key_of(stranger) == Some(key(7)));
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(4, &[1], &[1], &[1, 7])));
+        assert_eq!(roster.number_of(&key(7)), Some(1), "a validator of the next epoch");
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
+        assert_eq!(roster.number_of(&key(7)), None);
+        roster.let_in([key(7)].into());
+        assert_eq!(roster.admit(&key(7), Role::Dialer), Some(1), "it was jailed, say, and may come back");
+    }
+
+    #[test]
+    fn candidates_are_bounded_and_take_no_number_of_strangers_or_of_the_roster() {
+        let mut roster = Roster::new(Peers::of_set(&set(&[1])));
+        let candidates = |from: u8| (from..from + 100).map(|n| PublicKey([n; 32])).collect::<BTreeSet<_>>();
+        let mut numbers = BTreeSet::new();
+        for from in [10, 110] {
+            roster.let_in(candidates(from));
+            numbers.extend(candidates(from).iter().filter_map(|key| roster.admit(key, Role::Dialer)));
+        }
+        assert_eq!(numbers.len(), 200);
+        assert!(numbers.iter().all(|number| is_follower(*number)));
+        assert!(roster.admit(&key(250), Role::Listener).is_some_and(|number| !is_follower(number)));
+        let third = (0..100u8).map(|n| {
+            let mut bytes = [0xEE; 32];
+            bytes[0] = n;
+            PublicKey(bytes)
+        });
+        roster.let_in(third.clone().collect());
+        assert_eq!(third.filter_map(|key| roster.admit(&key, Role::Dialer)).count(), CANDIDATES_MAX - 200);
     }
 
     #[test]

@@ -61,6 +61,7 @@ on_both_databases! {
     records_are_set_replaced_removed_and_loaded,
     records_of_receipts_and_escrows_outlive_a_restart_and_change,
     a_database_from_before_records_keeps_its_state,
+    evidence_is_read_without_the_other_records,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     receipts_are_found_by_their_names_and_provider_newest_first,
@@ -671,6 +672,16 @@ async fn records_of_receipts_and_escrows_outlive_a_restart_and_change(site: Site
     storage.apply_state(with(2, changed.clone())).await.expect("applies");
     changed.pop();
     assert_eq!(loaded(&storage).await, [vec![record(0)], changed].concat());
+}
+
+async fn evidence_is_read_without_the_other_records(site: Site) {
+    let storage = site.ready().await;
+    let records = [vec![record(5), record(2)], receipt_records(5)].concat();
+    storage.apply_state(StateWrite { records, ..state(5) }).await.expect("applies");
+    let expected = [0, 2, 5].map(|n| (record(n).0, record(n).1.expect("a record")));
+    assert_eq!(storage.evidence().await.expect("reads"), (5, expected.to_vec()));
+    storage.reset_state(StateWrite { records: receipt_records(1), ..state(3) }).await.expect("resets");
+    assert_eq!(storage.evidence().await.expect("reads"), (3, Vec::new()));
 }
 
 async fn a_reset_forgets_the_state_before(site: Site) {

@@ -8,6 +8,7 @@ use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::Cert;
 use std::future::Future;
 
@@ -16,6 +17,8 @@ use std::future::Future;
 pub const SENDER_SCAN: i64 = 100_000;
 /// Most receipts that are counted: counting all could be asked for by anybody.
 pub const RECEIPT_COUNT: i64 = 10_000;
+/// Most records of evidence that are read: each is a validator that was punished.
+pub const EVIDENCE_SCAN: i64 = 100_000;
 
 /// Parts of a fetched state read at once: about 8 MiB.
 pub const SNAPSHOT_PARTS: i64 = 16;
@@ -112,6 +115,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: u32,
         offset: u32,
     ) -> impl Future<Output = Result<(Vec<ReceiptRow>, u64)>> + Send;
+    /// Evidence in the state as applied, at most [`EVIDENCE_SCAN`] records, and its height.
+    fn evidence(&self) -> impl Future<Output = Result<(u64, Vec<(RecordKey, Record)>)>> + Send;
     /// Reads the lease.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -12,6 +12,7 @@ use aitbc_core::block::{Block, Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::Cert;
 use futures_util::future::{BoxFuture, try_join_all};
 use std::collections::HashMap;
@@ -377,6 +378,10 @@ impl<B: Backend> Storage for Database<B> {
 
     fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>> {
         self.timed("receipts", async move { self.backend.receipts(&of, limit.min(MAX_RECEIPTS), offset).await })
+    }
+
+    fn evidence(&self) -> BoxFuture<'_, Result<(u64, Vec<(RecordKey, Record)>)>> {
+        self.timed("evidence", self.backend.evidence())
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<()>> {

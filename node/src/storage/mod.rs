@@ -22,7 +22,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
 use aitbc_core::receipt::{AttestedReceipt, Name};
-use aitbc_core::record::RecordChange;
+use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
 use futures_util::future::BoxFuture;
@@ -352,6 +352,9 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Receipts that minted, newest first, and how many there are of these, counted up to 10,000.
     fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>>;
+
+    /// Evidence in the state as applied, and the height of that; at most 100,000 records, by key.
+    fn evidence(&self) -> BoxFuture<'_, Result<(u64, Vec<(RecordKey, Record)>)>>;
 
     /// A round trip, for readiness; the time it took is measured by the caller. `Fenced` where another process has taken the
     /// lease: one that has nothing to write would else never notice (P7).

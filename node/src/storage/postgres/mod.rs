@@ -21,6 +21,7 @@ use super::{
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::{Cause, Memory};
+use aitbc_core::record::{Record, RecordKey};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
 use std::future::Future;
@@ -397,6 +398,10 @@ impl Backend for Postgres {
 
     async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
         self.read(|| reads::receipts(&self.reads, of, limit, offset)).await
+    }
+
+    async fn evidence(&self) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+        self.read(|| reads::evidence(&self.reads)).await
     }
 
     async fn ping(&self) -> Result<()> {

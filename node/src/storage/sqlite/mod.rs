@@ -22,6 +22,7 @@ use super::{
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -375,6 +376,10 @@ impl Backend for Sqlite {
 
     async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
         reads::receipts(&self.state_reads, of, limit, offset).await
+    }
+
+    async fn evidence(&self) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+        reads::evidence(&self.state_reads).await
     }
 
     async fn ping(&self) -> Result<()> {

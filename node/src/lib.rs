@@ -9,7 +9,7 @@
 //! 1  config lapse metrics pulse serving shutdown snapshots subscriptions
 //! 2  devnet doctor gossip storage telemetry verify
 //! 3  batches commit prune signer view
-//! 4  events joiners state_sync
+//! 4  events joiners state_sync undo
 //! 5  mempool
 //! 6  executor rpc
 //! 7  client recovery sync
@@ -53,5 +53,6 @@ pub mod sync;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod undo;
 pub mod verify;
 pub mod view;

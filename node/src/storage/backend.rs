@@ -2,7 +2,7 @@
 
 use super::{
     BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, StoredBlock, StoredSnapshot,
-    TransactionRow, VoteWrite,
+    TransactionRow, Undo, VoteWrite,
 };
 use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
@@ -83,6 +83,9 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    /// True where the state as applied is of this height.
+    fn write_undo(&self, undo: &Undo) -> impl Future<Output = Result<bool>> + Send;
+    fn undo(&self) -> impl Future<Output = Result<Option<Undo>>> + Send;
     /// Some parts of the fetched state, from one on.
     fn snapshot(&self, from: u64) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
     /// Digest and size of some batches of blocks below a height.

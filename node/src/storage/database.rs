@@ -4,7 +4,7 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
     BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, Storage, StorageError,
-    StoredBlock, StoredSnapshot, TransactionRow, VoteWrite, rows,
+    StoredBlock, StoredSnapshot, TransactionRow, Undo, VoteWrite, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
@@ -329,6 +329,14 @@ impl<B: Backend> Storage for Database<B> {
 
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>> {
         self.timed("load_state", self.backend.load_state())
+    }
+
+    fn commit_undo(&self, undo: Undo) -> BoxFuture<'_, Result<bool>> {
+        self.timed("undo", async move { self.backend.write_undo(&undo).await })
+    }
+
+    fn undo(&self) -> BoxFuture<'_, Result<Option<Undo>>> {
+        self.timed("undo", self.backend.undo())
     }
 
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>> {

@@ -25,6 +25,7 @@ use aitbc_core::receipt::{AttestedReceipt, Name};
 use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
+use borsh::{BorshDeserialize, BorshSerialize};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,6 +217,28 @@ impl StateWrite {
     }
 }
 
+/// What the last block changed, as it was before: with it a start knows the state after the block below it, which its header makes
+/// provable (L3, S3).
+#[derive(Clone, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
+pub struct Undo {
+    /// Height of the last block.
+    pub height: u64,
+    /// Accounts; one that was not there is empty.
+    pub accounts: Vec<(Address, Account)>,
+    /// Records; `None`: it was not there.
+    pub records: Vec<RecordChange>,
+}
+
+impl Undo {
+    /// The state before the last block, from that after it.
+    pub fn before(&self, state: &State) -> State {
+        let mut before = state.clone();
+        before.set_many(&self.accounts);
+        before.set_records(&self.records);
+        before
+    }
+}
+
 /// What a start finds in the ledger (P8).
 #[derive(Clone, Debug, Default)]
 pub struct LedgerSnapshot {
@@ -313,6 +336,12 @@ pub trait Storage: Send + Sync + 'static {
     /// The state as applied, for building the trie at start; `None` before the first `reset_state`.
     /// `transactions` and `receipts` are empty.
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>>;
+
+    /// Keeps what the last block changed, not necessarily durable at return. False where the state as applied is of another block.
+    fn commit_undo(&self, undo: Undo) -> BoxFuture<'_, Result<bool>>;
+
+    /// What was kept last, of whichever block.
+    fn undo(&self) -> BoxFuture<'_, Result<Option<Undo>>>;
 
     /// Empties the state, transactions and receipts included, and writes this one (genesis at height 0, or a rebuild).
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>>;

@@ -16,7 +16,7 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected};
 use super::{
     LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
-    TransactionRow,
+    TransactionRow, Undo,
 };
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
@@ -68,6 +68,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0004_seals.sql"),
     include_str!("../../../migrations/postgres/0005_snapshot.sql"),
     include_str!("../../../migrations/postgres/0006_receipts.sql"),
+    include_str!("../../../migrations/postgres/0007_undo.sql"),
 ];
 
 /// An open database.
@@ -336,6 +337,19 @@ impl Backend for Postgres {
             held.settle(outcome)
         })
         .await
+    }
+
+    async fn write_undo(&self, undo: &Undo) -> Result<bool> {
+        retry("undo", RETRY_FOR, || async {
+            let mut held = self.hold_state().await?;
+            let outcome = limit(DATA_TIMEOUT, state::write_undo(&mut held, undo, self.generation())).await;
+            held.settle(outcome)
+        })
+        .await
+    }
+
+    async fn undo(&self) -> Result<Option<Undo>> {
+        self.read(|| reads::undo(&self.reads)).await
     }
 
     async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {

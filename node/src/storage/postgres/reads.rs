@@ -2,7 +2,7 @@
 
 use super::super::backend::{BlockId, EVIDENCE_SCAN, RECEIPT_COUNT, SENDER_SCAN, SNAPSHOT_PARTS};
 use super::super::rows::{self, sql};
-use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, StoredSnapshot, TransactionRow, owner};
+use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, StoredSnapshot, TransactionRow, Undo, owner};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::params::MAX_EXPIRY_AHEAD;
@@ -161,6 +161,11 @@ pub(super) async fn receipts(
     let page = sqlx::query_as(AssertSqlSafe(page)).bind(value).bind(i64::from(limit)).bind(i64::from(offset));
     let found: Vec<rows::ReceiptColumns> = page.fetch_all(pool).await?;
     Ok((found.into_iter().map(rows::receipt).collect::<Result<_>>()?, rows::number(total)))
+}
+
+pub(super) async fn undo(pool: &PgPool) -> Result<Option<Undo>> {
+    let changes: Option<Vec<u8>> = sqlx::query_scalar("SELECT changes FROM state.undo").fetch_optional(pool).await?;
+    changes.map(|changes| rows::decode("undo", &changes)).transpose()
 }
 
 /// Keys of evidence begin with a zero byte: one range of the index, however much else there is.

@@ -17,7 +17,7 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
 use super::{
     LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
-    TransactionRow,
+    TransactionRow, Undo,
 };
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
@@ -65,6 +65,7 @@ const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0002.sql"),
     include_str!("../../../migrations/sqlite/state_0003.sql"),
     include_str!("../../../migrations/sqlite/state_0004.sql"),
+    include_str!("../../../migrations/sqlite/state_0005.sql"),
 ];
 
 /// Two open files.
@@ -320,6 +321,16 @@ impl Backend for Sqlite {
         let mut file = self.state.lock().await;
         let outcome = self.reset(&mut file.connection, state).await;
         file.settle(outcome).await
+    }
+
+    async fn write_undo(&self, undo: &Undo) -> Result<bool> {
+        let mut file = self.state.lock().await;
+        let outcome = state::write_undo(&mut file.connection, undo, self.generation()).await;
+        file.settle(outcome).await
+    }
+
+    async fn undo(&self) -> Result<Option<Undo>> {
+        reads::undo(&self.state_reads).await
     }
 
     async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {

@@ -9,7 +9,7 @@
 //! 1  config lapse metrics pulse serving shutdown snapshots subscriptions
 //! 2  devnet doctor gossip storage telemetry verify
 //! 3  batches commit prune signer view
-//! 4  events state_sync
+//! 4  events joiners state_sync undo
 //! 5  mempool
 //! 6  executor rpc
 //! 7  client recovery sync
@@ -32,6 +32,7 @@ pub mod executor;
 #[cfg(test)]
 mod fuzz;
 pub mod gossip;
+pub mod joiners;
 pub mod lapse;
 pub mod mempool;
 pub mod metrics;
@@ -52,5 +53,6 @@ pub mod sync;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod undo;
 pub mod verify;
 pub mod view;

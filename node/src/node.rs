@@ -14,6 +14,7 @@ use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig, GossipHandle, Peers};
+use crate::joiners::Joiners;
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::prune::{self, Prune};
@@ -27,6 +28,7 @@ use crate::status::StatusTask;
 use crate::storage::{self, Owner, Storage, StorageError};
 use crate::subscriptions::Subscriptions;
 use crate::sync::{self, Heights, Sync};
+use crate::undo::KeepUndo;
 use crate::verify::Verifier;
 use crate::view::{Identity, NodeStatus, View};
 use aitbc_core::consensus::input::Input;
@@ -380,7 +382,10 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
     let pulse = Arc::new(Pulse::default());
     let pool = Arc::new(BatchPool::new(sets.clone()));
     let snapshots = Arc::new(Snapshots::default());
-    // Until the next one that all keep: on an idle chain that takes long.
+    // Until the next one that all keep: on an idle chain that takes long, and where it stands only the one below is proven.
+    if let Some(parent) = chain.borrow().parent_state.clone() {
+        snapshots.keep(height - 1, parent);
+    }
     if height > 0 {
         snapshots.keep(height, chain.borrow().state.clone());
     }
@@ -460,6 +465,8 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         })
         .map_err(|cause| NodeError::Start { what: "start the executor", cause: cause.to_string() })?;
 
+    tokio::spawn(Joiners { rules: rules.clone(), chain: chain.clone(), gossip: gossip.clone() }.run());
+    tokio::spawn(KeepUndo { chain: chain.clone(), storage: storage.clone(), metrics: metrics.clone() }.run());
     tokio::spawn(prune::sweep(storage.clone(), stored.clone(), metrics.clone()));
     if let Some(keep) = config.keep_blocks {
         let (storage, metrics) = (storage.clone(), metrics.clone());

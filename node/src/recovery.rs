@@ -3,7 +3,7 @@
 use crate::commit::Folded;
 use crate::executor::{receipt_rows, tip, transaction_rows};
 use crate::storage::{
-    LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, StoredSnapshot, TransactionRow,
+    LedgerSnapshot, ReceiptRow, StateWrite, Storage, StorageError, StoredBlock, StoredSnapshot, TransactionRow, Undo,
 };
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
@@ -17,7 +17,7 @@ use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD};
 use aitbc_core::state::{ProvenLeaf, State};
 use std::sync::Arc;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Blocks read at once when replaying.
 const REPLAY_BLOCKS: u64 = 128;
@@ -124,6 +124,7 @@ pub async fn recover(
         end = replay(storage, identity, rules, end, head).await?;
     }
     let recent = storage.headers(head.saturating_sub(KEEP_FINAL_SLOTS).max(1), head).await?;
+    let end = with_parent(storage, end).await?;
     let mut recovered = recovered(ledger, &end, recent, memory, lease.generation);
     recovered.included.extend(named_below(storage, lowest, head).await?);
     Ok(Start { snapshot: end, recovered })
@@ -135,16 +136,24 @@ async fn p10_seal(
     storage: &Arc<dyn Storage>,
     identity: &Identity,
     ledger: &mut LedgerSnapshot,
-) -> Result<(), StorageError> {
+) -> Result<(), RecoveryError> {
     let epochs = epochs(identity);
     let head = ledger.head.as_ref().map_or(0, |block| block.candidate.header.height);
     let Some(before) = epochs.after(head).checked_sub(1) else { return Ok(()) };
     if ledger.seals.iter().any(|seal| seal.header.epoch == before) {
         return Ok(());
     }
-    let block = storage.block(epochs.last(before)).await?;
-    let seal = block.and_then(|block| Some(Seal { header: block.candidate.header, cert: block.cert? }));
-    ledger.seals.extend(seal);
+    let height = epochs.last(before);
+    let Some(block) = storage.block(height).await? else { return Err(RecoveryError::Hole { height, head }) };
+    let Some(cert) = block.cert else {
+        // Nothing extends it without one, so somebody changed the row; a peer has another.
+        warn!(
+            height,
+            "the last block of the epoch before has no certificate here: no vote until a peer sends one (P10)"
+        );
+        return Ok(());
+    };
+    ledger.seals.push(Seal { header: block.candidate.header, cert });
     Ok(())
 }
 
@@ -258,6 +267,21 @@ async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rul
     let Some(sets) = sets else { return Err(RecoveryError::Sets { height: applied.height }) };
     let head = stored_summary(&sets, &stored, applied.state_root, applied.results_root);
     Ok(Snapshot { head, state, parent_state: None, sets })
+}
+
+/// The same with the state before the last block, where no block was replayed and the database has kept what that one changed
+/// (S3). What was kept may be of another block, or changed by hand: the header knows.
+async fn with_parent(storage: &Arc<dyn Storage>, end: Snapshot) -> Result<Snapshot, StorageError> {
+    if end.parent_state.is_some() {
+        return Ok(end);
+    }
+    let (undo, last) = (storage.undo().await?, storage.block(end.head.height).await?);
+    let of_last = |(undo, last): (Undo, StoredBlock)| {
+        let before = undo.before(&end.state);
+        (before.root() == last.candidate.header.parent_state_root).then_some(before)
+    };
+    let parent_state = undo.filter(|undo| undo.height == end.head.height).zip(last).and_then(of_last);
+    Ok(Snapshot { parent_state, ..end })
 }
 
 /// Executes some blocks beyond `end` and applies them, all in one transaction: of one each, most of the time is commits.

@@ -19,7 +19,7 @@ use aitbc_core::message::{self, Headers, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use aitbc_core::params::{MAX_VALIDATORS, MIN_KEEP_BLOCKS};
 use aitbc_core::state::chunk::CHUNK_BYTES;
 use aitbc_core::state::{ProvenLeaf, State};
-use aitbc_core::state_sync::{Ask, Bars, Fetched, FinalHeader, GivenUp, Progress, StateSync};
+use aitbc_core::state_sync::{Ask, Bars, Fetched, FinalHeader, GivenUp, Progress, StateSync, is_old};
 use aitbc_core::sync::{Deleted, reply_headers};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Cert;
@@ -189,6 +189,14 @@ pub enum FetchError {
         /// Of all leaves.
         found: Hash,
     },
+    /// It took so long that the blocks above it are about to be deleted.
+    #[error("the snapshot of height {height} is too old by now: the others have {best} blocks")]
+    Old {
+        /// Its height.
+        height: u64,
+        /// What more than the faulty have.
+        best: u64,
+    },
     /// A thread ended.
     #[error("a thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
@@ -295,6 +303,11 @@ impl StateFetch {
         self.gossip.connected().into_iter().map(|peer| (peer, weight(peer))).collect()
     }
 
+    /// Whom to look at, for the log.
+    fn address_of(&self, peer: Index) -> Option<String> {
+        self.gossip.key_of(peer).map(|key| key.address().to_string())
+    }
+
     fn tell(&self, plan: &StateSync, told: &mut Instant) {
         let progress = plan.progress();
         let Progress { phase, height, chunks, permille } = progress;
@@ -309,7 +322,8 @@ impl StateFetch {
         match answer {
             Answer::Headers(peer, headers) => {
                 if let Err(cause) = plan.on_headers(now, peer, headers) {
-                    warn!(%cause, peer, "headers from a peer do not verify: it is asked no more");
+                    let address = self.address_of(peer);
+                    warn!(%cause, peer, address, "headers from a peer do not verify: it is asked nothing for an hour");
                 }
             }
             Answer::Snapshot(peer, reply) => {
@@ -321,7 +335,8 @@ impl StateFetch {
                 let Some((root, from)) = plan.expected(peer, height, &from) else { return Ok(()) };
                 let verdict = tokio::task::spawn_blocking(move || chunk.verify(&root, &from)).await?;
                 if let Err(cause) = &verdict {
-                    warn!(%cause, peer, "a part of a snapshot does not verify: its sender is asked no more");
+                    let address = self.address_of(peer);
+                    warn!(%cause, peer, address, "a part of a snapshot does not verify: its sender is asked nothing for an hour");
                 }
                 plan.on_chunk(now, peer, verdict.ok());
             }
@@ -342,6 +357,11 @@ impl StateFetch {
         .await?;
         if found != state_root {
             return Err(FetchError::Root { expected: state_root, found });
+        }
+        // Of a large state that took a while, and the blocks above the base must still be there after the commit and a start.
+        let best = *self.best.borrow();
+        if is_old(height, best) {
+            return Err(FetchError::Old { height, best });
         }
         // The leader's signature is not part of fetched headers and not needed: a certificate covers them.
         let write =
@@ -488,6 +508,52 @@ mod tests {
         assert!(attempts.active());
         let outcome = attempts.ended().await;
         (attempts, outcome)
+    }
+
+    #[tokio::test]
+    async fn s3_a_snapshot_that_is_too_old_once_it_is_proven_is_not_stored() {
+        use crate::gossip::{Gossip, GossipConfig, Peers};
+        use crate::metrics::Metrics;
+        use crate::tests::chain::{BLOCKS, Made, chain, secret, set_of, sets_of};
+        let (height, metrics) = (2 * BLOCKS, Arc::new(Metrics::new().expect("unique names")));
+        let chain = chain(height);
+        let (stored, state) = (chain.store(0, 0).await, chain.state(height));
+        let header = |made: &Made| {
+            let (header, cert) = (made.candidate.header.clone(), Some(made.cert.clone()));
+            FinalHeader { digest: made.digest, header, cert }
+        };
+        let fetched = || Fetched {
+            headers: chain.blocks.iter().map(header).collect(),
+            state_root: state.root(),
+            results_root: Hash::ZERO,
+            leaves: state.leaves().collect(),
+        };
+        let config = GossipConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            peers: Vec::new(),
+            chain: chain.identity.chain,
+            allowed: Peers::of_set(&set_of(0)),
+            key: Arc::new(secret(1)),
+            generation: 1,
+            metrics,
+        };
+        let (_stop, stop) = watch::channel(false);
+        let (best, told) = watch::channel(height + 1_251);
+        let fetch = StateFetch {
+            identity: chain.identity.clone(),
+            sets: sets_of(0),
+            storage: stored.storage.clone(),
+            gossip: Gossip::start(config, mpsc::channel(1).0, stop).expect("a port"),
+            above: 0,
+            best: told,
+            progress: watch::channel(None).0,
+        };
+        let outcome = fetch.install(fetched()).await;
+        assert!(matches!(outcome, Err(FetchError::Old { height: 6, best: 1_257 })), "{outcome:?}");
+        assert_eq!(stored.storage.snapshot(0).await.expect("reads"), None);
+        best.send_replace(height + 1_250);
+        assert_eq!(fetch.install(fetched()).await.expect("stored"), height);
+        assert!(stored.storage.snapshot(0).await.expect("reads").is_some());
     }
 
     #[tokio::test]

@@ -215,9 +215,9 @@ struct Fetching {
 }
 
 impl Fetching {
-    fn new(front: Anchor, set: &Arc<ValidatorSet>, runs: mpsc::Sender<Run>) -> Fetching {
+    fn new(front: Anchor, set: &Arc<ValidatorSet>, epochs: Epochs, runs: mpsc::Sender<Run>) -> Fetching {
         Fetching {
-            planner: Planner::new(),
+            planner: Planner::new(epochs),
             started: Instant::now(),
             front,
             stage: Stage::Idle,
@@ -329,7 +329,8 @@ impl Sync {
             chain: self.chain.clone(),
         };
         tokio::spawn(apply.run(waiting));
-        let mut fetching = Fetching::new(self.own_end(), &self.sets().current, runs);
+        let epochs = Epochs::by(&self.identity.genesis.parameters);
+        let mut fetching = Fetching::new(self.own_end(), &self.sets().current, epochs, runs);
         let mut executed = self.chain.clone();
         let mut attempts = Attempts::new(self.state_sync_lag);
         let (best, _) = watch::channel(0);

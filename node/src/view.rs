@@ -48,7 +48,8 @@ pub struct Snapshot {
     /// State after it.
     pub state: State,
     /// State after its parent, to which its header commits: what can be proven to who trusts certificates only (L3).
-    /// `None` for genesis, and from a start to the next block, as the database keeps the newest state only.
+    /// `None` for genesis, and from a start to the next block unless the chain had stood for some seconds: the database keeps the
+    /// newest state, and what the last block changed once no other follows.
     pub parent_state: Option<State>,
     /// The sets of the next block's epoch, as the state has them (E1).
     pub sets: Sets,

@@ -6,8 +6,9 @@ use aitbc_core::block::{Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::record::Record;
+use aitbc_core::state::Account;
 use aitbc_core::vote::{Cert, Kind, Statement};
-use aitbc_node::storage::{Owner, ReceiptsOf, StateWrite, Storage, StorageError, VoteWrite};
+use aitbc_node::storage::{Owner, ReceiptsOf, StateWrite, Storage, StorageError, Undo, VoteWrite};
 use std::sync::Arc;
 
 macro_rules! on_both_databases {
@@ -63,6 +64,8 @@ on_both_databases! {
     records_are_set_replaced_removed_and_loaded,
     records_of_receipts_and_escrows_outlive_a_restart_and_change,
     a_database_from_before_records_keeps_its_state,
+    s3_what_the_last_block_changed_is_kept_for_the_state_as_applied_only,
+    evidence_is_read_without_the_other_records,
     a_reset_forgets_the_state_before,
     transactions_are_listed_newest_first,
     receipts_are_found_by_their_names_and_provider_newest_first,
@@ -691,6 +694,34 @@ async fn records_of_receipts_and_escrows_outlive_a_restart_and_change(site: Site
     storage.apply_state(with(2, changed.clone())).await.expect("applies");
     changed.pop();
     assert_eq!(loaded(&storage).await, [vec![record(0)], changed].concat());
+}
+
+async fn s3_what_the_last_block_changed_is_kept_for_the_state_as_applied_only(site: Site) {
+    let storage = site.ready().await;
+    let accounts = vec![(address(1), Account { balance: 9, nonce: 1 }), (address(2), Account::default())];
+    let records = vec![record(3), (record(4).0, None)];
+    let undo = |height| Undo { height, accounts: accounts.clone(), records: records.clone() };
+    assert_eq!(storage.undo().await.expect("reads"), None);
+    storage.apply_state(state(5)).await.expect("applies");
+    assert!(!storage.commit_undo(undo(4)).await.expect("no error"));
+    assert!(storage.commit_undo(undo(5)).await.expect("stored"));
+    assert_eq!(storage.undo().await.expect("reads"), Some(undo(5)));
+    storage.apply_state(state(6)).await.expect("applies");
+    assert!(storage.commit_undo(undo(6)).await.expect("stored"), "in place of the other");
+    let second = site.open().await;
+    second.take_lease("second".to_owned()).await.expect("takes over");
+    assert!(!storage.commit_undo(Undo { accounts: Vec::new(), ..undo(6) }).await.expect("no error"), "fenced");
+    assert_eq!(second.undo().await.expect("reads"), Some(undo(6)));
+}
+
+async fn evidence_is_read_without_the_other_records(site: Site) {
+    let storage = site.ready().await;
+    let records = [vec![record(5), record(2)], receipt_records(5)].concat();
+    storage.apply_state(StateWrite { records, ..state(5) }).await.expect("applies");
+    let expected = [0, 2, 5].map(|n| (record(n).0, record(n).1.expect("a record")));
+    assert_eq!(storage.evidence().await.expect("reads"), (5, expected.to_vec()));
+    storage.reset_state(StateWrite { records: receipt_records(1), ..state(3) }).await.expect("resets");
+    assert_eq!(storage.evidence().await.expect("reads"), (3, Vec::new()));
 }
 
 async fn a_reset_forgets_the_state_before(site: Site) {

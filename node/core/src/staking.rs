@@ -141,13 +141,17 @@ impl Candidate {
 
     /// Whether a set may hold it (E2).
     pub fn is_eligible(&self, mode: Mode, terms: &Terms) -> bool {
+        self.may_join(mode, terms) && self.active && self.jail.is_none()
+    }
+
+    /// Whether a set may hold it as soon as its own key has said that it is ready.
+    pub fn may_join(&self, mode: Mode, terms: &Terms) -> bool {
         let (admitted, staked) = (self.admitted, self.stake >= terms.min_stake);
-        let chosen = match mode {
+        match mode {
             Mode::Poa => admitted,
             Mode::Pos => staked,
             Mode::Hybrid => admitted && staked,
-        };
-        chosen && self.active && self.jail.is_none()
+        }
     }
 
     /// `Activate`: the key says that it is ready, and whose its stake is. The owner stays who it is while it has something

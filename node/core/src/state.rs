@@ -134,6 +134,14 @@ impl Item {
         }
     }
 
+    /// What says that it is gone.
+    fn gone(&self) -> Item {
+        match self {
+            Item::Account(address, _) => Item::Account(*address, Account::default()),
+            Item::Record(record) => Item::record(record.0.clone(), None),
+        }
+    }
+
     fn hash(&self) -> Hash {
         match self {
             Item::Account(address, account) => leaf_hash(address, account),
@@ -184,6 +192,39 @@ impl Node {
 
     fn branch(bit: u8, left: Node, right: Node) -> Node {
         Node::Branch(Arc::new(Branch { bit, left, right, hash: OnceLock::new() }))
+    }
+
+    /// Where the keys below differ first; `None`: there is one.
+    fn bit(&self) -> Option<u8> {
+        match self {
+            Node::Leaf(_) => None,
+            Node::Branch(branch) => Some(branch.bit),
+        }
+    }
+
+    /// What is on one side of a bit by which this node divides, or all of it.
+    fn side(&self, at: u8, right: bool) -> &Node {
+        match self {
+            Node::Branch(branch) if branch.bit == at => {
+                if right {
+                    &branch.right
+                } else {
+                    &branch.left
+                }
+            }
+            _ => self,
+        }
+    }
+
+    /// The item of the least key.
+    fn first(&self) -> &Item {
+        let mut node = self;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return &leaf.item,
+                Node::Branch(branch) => node = &branch.left,
+            }
+        }
     }
 
     /// Hash of the node, computed once.
@@ -456,6 +497,20 @@ impl State {
         })
     }
 
+    /// What makes `other` of this state: accounts, those that are gone empty, and records. It passes by what both share, so of
+    /// states a block apart it costs what that block changed.
+    pub fn changes_to(&self, other: &State) -> (Vec<(Address, Account)>, Vec<RecordChange>) {
+        let (mut changes, mut accounts, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        differences(self.top.as_ref(), other.top.as_ref(), &mut changes);
+        for item in changes {
+            match item {
+                Item::Account(address, account) => accounts.push((address, account)),
+                Item::Record(record) => records.push((*record).clone()),
+            }
+        }
+        (accounts, records)
+    }
+
     fn items(&self) -> impl Iterator<Item = &Item> {
         let mut stack: Vec<&Node> = self.top.iter().collect();
         std::iter::from_fn(move || {
@@ -491,6 +546,30 @@ impl State {
                     path.push(Step { bit: branch.bit, sibling: branch.sibling(key).hash() });
                     node = branch.child(key);
                 }
+            }
+        }
+    }
+}
+
+/// What makes the leaves below `to` of those below `from`. A key that is below both takes the same way in both.
+fn differences(from: Option<&Node>, to: Option<&Node>, changes: &mut Vec<Item>) {
+    match (from, to) {
+        (None, None) => {}
+        (Some(a), Some(b)) if a.hash() == b.hash() => {}
+        (Some(Node::Leaf(a)), Some(Node::Leaf(b))) if b.item.is_of(&a.item) => changes.push(b.item.clone()),
+        (Some(Node::Leaf(a)), None) => changes.push(a.item.gone()),
+        (None, Some(Node::Leaf(b))) => changes.push(b.item.clone()),
+        (Some(Node::Leaf(_)), Some(Node::Leaf(_))) => {
+            differences(from, None, changes);
+            differences(None, to, changes);
+        }
+        _ => {
+            // The first bit by which either divides; what divides later, or not at all, is all on one side of it.
+            let at = [from, to].into_iter().flatten().filter_map(Node::bit).min().unwrap_or(u8::MAX);
+            for side in [false, true] {
+                let below = |node: &Node| node.bit() == Some(at) || bit(&node.first().key(), at) == side;
+                let [from, to] = [from, to].map(|node| node.filter(|node| below(node)).map(|node| node.side(at, side)));
+                differences(from, to, changes);
             }
         }
     }
@@ -890,6 +969,37 @@ mod tests {
         after.set(address(3), account(77));
         assert!(before.prove(&address(3)).verify(&after.root()).is_err());
         assert_eq!(after.prove(&address(3)).verify(&after.root()), Ok(Some(account(77))));
+    }
+
+    #[test]
+    fn what_makes_one_state_of_another_does_and_is_no_more_than_what_changed() {
+        for seed in 0..200 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let universe = rng.random_range(1..200);
+            let mut from = State::empty();
+            let mut unused = Model::new();
+            (0..rng.random_range(0..300)).for_each(|_| change(&mut rng, &mut from, &mut unused, universe));
+            let record = |n: u8| {
+                let key = RecordKey::Receipt { nullifier: Hash([n; 32]) };
+                (key, Some(Record::Receipt { digest: Hash::ZERO, height: n.into(), minted: 1 }))
+            };
+            (0..9).for_each(|n| from.set_record(record(n).0, record(n).1));
+            let mut to = from.clone();
+            let changed = rng.random_range(0..20);
+            (0..changed).for_each(|_| change(&mut rng, &mut to, &mut unused, universe));
+            to.set_record(record(3).0, None);
+            to.set_record(record(20).0, record(20).1);
+            for (from, to) in [(&from, &to), (&to, &from), (&State::empty(), &to), (&to, &State::empty())] {
+                let (accounts, records) = from.changes_to(to);
+                let mut made = from.clone();
+                made.set_many(&accounts);
+                made.set_records(&records);
+                assert_eq!(made, *to, "seed {seed}");
+            }
+            let (accounts, records) = from.changes_to(&to);
+            assert!(accounts.len() <= changed && records.len() == 2, "seed {seed}: {accounts:?}");
+            assert_eq!(to.changes_to(&to), (Vec::new(), Vec::new()));
+        }
     }
 
     #[test]

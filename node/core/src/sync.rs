@@ -88,8 +88,9 @@ struct Peer {
 }
 
 /// Keeps track of peers, requests and answers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Planner {
+    epochs: Epochs,
     peers: BTreeMap<Index, Peer>,
     /// Answers that do not continue the own chain yet, by first height.
     waiting: BTreeMap<u64, Answer>,
@@ -101,8 +102,9 @@ pub struct Planner {
 
 impl Planner {
     /// A planner that knows no peers.
-    pub fn new() -> Planner {
-        Planner::default()
+    pub fn new(epochs: Epochs) -> Planner {
+        let (peers, waiting) = (BTreeMap::new(), BTreeMap::new());
+        Planner { epochs, peers, waiting, own: 0, own_since: None, turns: 0 }
     }
 
     /// A peer told its height.
@@ -262,20 +264,22 @@ impl Planner {
         }
     }
 
-    /// The first heights above the own that are neither asked for nor waiting.
+    /// The first heights above the own that are neither asked for nor waiting. They end with their epoch, as every answer does: what
+    /// is asked of others at the same time then begins where this one ends, however short epochs are.
     fn first_gap(&self) -> (u64, u64) {
         let waiting = self.waiting.iter().map(|(from, answer)| (*from, answer.blocks.len() as u64));
         let asked = self.in_flight().map(|request| (request.from, u64::from(request.count)));
         let mut taken: Vec<(u64, u64)> = waiting.chain(asked).collect();
         taken.sort_unstable();
+        let of_epoch = |at: u64| self.epochs.last(self.epochs.of(at)).saturating_sub(at).saturating_add(1);
         let mut at = self.own + 1;
         for (from, count) in taken {
             if from > at {
-                return (at, REQUEST_BLOCKS.min(from - at));
+                return (at, REQUEST_BLOCKS.min(from - at).min(of_epoch(at)));
             }
             at = at.max(from + count);
         }
-        (at, REQUEST_BLOCKS)
+        (at, REQUEST_BLOCKS.min(of_epoch(at)))
     }
 
     /// Of the idle peers that have `from`: the one with the fewest failures, of equals the one not asked for longest.
@@ -864,7 +868,11 @@ pub(crate) mod tests {
     }
 
     fn planner(heights: &[u64]) -> Planner {
-        let mut planner = Planner::new();
+        planner_by(Epochs::new(u64::MAX), heights)
+    }
+
+    fn planner_by(epochs: Epochs, heights: &[u64]) -> Planner {
+        let mut planner = Planner::new(epochs);
         for (peer, height) in heights.iter().enumerate() {
             planner.on_status(peer as Index, *height);
         }
@@ -881,6 +889,16 @@ pub(crate) mod tests {
         let asked = planner.next(0, 0);
         assert_eq!(froms(&asked), [(0, 1, 256), (1, 257, 256), (2, 513, 256), (3, 769, 232)]);
         assert!(planner.next(1, 0).is_empty());
+    }
+
+    #[test]
+    fn m5_what_is_asked_of_different_peers_at_once_is_of_an_epoch_each() {
+        let mut planner = planner_by(Epochs::new(20), &[1_000; 6]);
+        assert_eq!(froms(&planner.next(0, 10)), [(0, 11, 10), (1, 21, 20), (2, 41, 20), (3, 61, 20)]);
+        let mut long = planner_by(Epochs::new(300), &[1_000; 6]);
+        assert_eq!(froms(&long.next(0, 0)), [(0, 1, 256), (1, 257, 44), (2, 301, 256), (3, 557, 44)]);
+        let mut short = planner_by(Epochs::new(1), &[1_000; 6]);
+        assert_eq!(froms(&short.next(0, 7)), [(0, 8, 1), (1, 9, 1), (2, 10, 1), (3, 11, 1)]);
     }
 
     #[test]
@@ -1109,7 +1127,7 @@ pub(crate) mod tests {
                 let all = [Manner::Honest, Manner::Silent, Manner::Empty, Manner::Pruned, Manner::Garbage];
                 manners.push(all[rng.random_range(0..5)]);
             }
-            let (mut planner, mut tip, mut now) = (Planner::new(), genesis(), 0);
+            let (mut planner, mut tip, mut now) = (planner(&[]), genesis(), 0);
             let mut network: Vec<(u64, Request)> = Vec::new();
             while tip.height < 400 {
                 assert!(now < 300_000, "seed {seed}: at height {} after {now} ms", tip.height);

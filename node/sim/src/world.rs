@@ -250,7 +250,7 @@ impl World {
             blocks: Vec::new(),
             stalled_until: 0,
             began_at: 0,
-            planner: Planner::new(),
+            planner: Planner::new(Epochs::by(&plan.parameters)),
             clock_skew,
             clock_drift,
             down_for_good: false,
@@ -604,7 +604,7 @@ impl World {
         let mut out = Vec::new();
         core.start(now, &mut out);
         state.core = Some(core);
-        state.planner = Planner::new();
+        state.planner = Planner::new(epochs);
         self.carry_out(node, out);
         self.look(node);
     }

@@ -21,6 +21,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, Signature};
 use aitbc_core::ledger::{self, Context, Rules};
 use aitbc_core::light::{self, Anchor, LightError, LinkError, equal};
+use aitbc_core::params::MAX_EXPIRY_AHEAD;
 use aitbc_core::record::RecordKey;
 use aitbc_core::state::State;
 use aitbc_core::vote::Vote;
@@ -34,8 +35,9 @@ use tokio::sync::mpsc;
 
 /// Chunks read ahead of the checks.
 const AHEAD: usize = 2;
-/// Headers read beyond the last one asked for, to find a certificate that covers it.
-const BEYOND: u64 = 256;
+/// Headers read beyond the last one asked for, to find a certificate that covers it: below a fetched state there is one an epoch
+/// at least, and no epoch is longer.
+const BEYOND: u64 = MAX_EXPIRY_AHEAD;
 /// Headers at the end of a chain that may be without a certificate: a node stores a few before the one that covers them.
 const OPEN_END: u64 = 64;
 

@@ -156,8 +156,8 @@ pub enum Refusal {
     /// This very process: an address in PEERS is the own one.
     #[error("is this node itself")]
     OwnAddress,
-    /// A validator neither of this epoch nor of those around it, and none that PEERS here lead to.
-    #[error("is no validator of these epochs")]
+    /// A validator neither of this epoch nor of those around it, no candidate for later ones, and none that PEERS here lead to.
+    #[error("is no validator of these epochs, nor a candidate")]
     UnknownKey,
     /// A later start of the same validator is connected.
     #[error("is an earlier start of a validator whose later start is connected")]

@@ -5,9 +5,9 @@
 //!                           ├→ handshake (who) → channels (which) → ┤
 //! listener → listen ────────┘                                       └→ peer: reader → wire (caps, decode) → GossipEvent
 //! ```
-//! Only validators of these epochs get a channel ([`Peers`]), and whom PEERS lead to. A peer that reads slowly loses messages
-//! from its own queues and slows nobody else; one that sends too much is read more slowly; one that breaks the format is closed
-//! and may come again. Nobody is banned: a ban could cost the chain a quorum.
+//! Only validators of these epochs get a channel ([`Peers`]), candidates for later ones, and whom PEERS lead to. A peer that
+//! reads slowly loses messages from its own queues and slows nobody else; one that sends too much is read more slowly; one that
+//! breaks the format is closed and may come again. Nobody is banned: a ban could cost the chain a quorum.
 
 mod addresses;
 mod channels;
@@ -35,6 +35,7 @@ use limits::{SEND_BUFFER_BYTES, Timing};
 use prometheus::{IntCounter, IntGauge};
 pub use roster::Peers;
 use roster::Roster;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -203,13 +204,19 @@ impl GossipHandle {
         Ok(())
     }
 
-    /// Queues a message for every connected peer, encoded once.
+    /// Queues a message for every connected peer, encoded once. Batches go to none that only follows: it gets those of final
+    /// blocks when it asks for the blocks, and what a stake costs must not multiply what all validators send.
     ///
     /// # Errors
     /// Where it is over its cap.
     pub fn broadcast(&self, message: &Message) -> Result<(), TooLarge> {
         let encoded = wire::encode(message)?;
-        self.shared.channels.for_each(|channel| self.shared.push(channel, encoded.clone()));
+        let batch = encoded.class() == Class::Batches;
+        self.shared.channels.for_each(|channel| {
+            if !(batch && roster::is_follower(channel.peer)) {
+                self.shared.push(channel, encoded.clone());
+            }
+        });
         Ok(())
     }
 
@@ -234,6 +241,17 @@ impl GossipHandle {
     /// number there.
     pub fn follow(&self, peers: Peers) {
         self.shared.identity.roster().follow(peers);
+        self.end_others();
+    }
+
+    /// Candidates that may connect now, though no set of these epochs has them.
+    pub fn let_in(&self, candidates: BTreeSet<PublicKey>) {
+        self.shared.identity.roster().let_in(candidates);
+        self.end_others();
+    }
+
+    /// Ends channels to those who may have none, or have another number by now.
+    fn end_others(&self) {
         self.shared.channels.for_each(|channel| {
             if self.number_of(&channel.key) != Some(channel.peer) {
                 channel.end(Ending::NotOfEpoch);

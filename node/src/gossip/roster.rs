@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! 0 …                 keys of the core's roster; allowed are members of the two epochs before, of this and of the next one
+//! … LAST_CANDIDATE    candidates that a later set may have, and that dialed this node to follow the chain
 //! … LAST_STRANGER     others that PEERS lead to: they may know epochs that this node does not, or follow the chain by it
 //! ```
-//! A stranger is asked for blocks, which prove themselves, and the core takes nothing from it. Once its key is allowed in the
-//! roster it connects anew, under its number there, and once it is not any more as a stranger again: it may have left for
-//! good or for some epochs, and this node may be in epochs that are long over.
+//! A candidate or stranger is asked for blocks, which prove themselves, and gets what it asks for; the core takes nothing from it.
+//! Once its key is allowed in the roster it connects anew, under its number there: from the beginning of the epoch before its
+//! first one on, so that it has all of that epoch to be connected and to catch up. Once it is not any more it is a stranger
+//! again: it may have left for good or for some epochs, and this node may be in epochs that are long over.
 
 use aitbc_core::epoch::Sets;
 use aitbc_core::key::PublicKey;
@@ -18,6 +20,10 @@ use std::collections::BTreeSet;
 const STRANGERS_MAX: usize = 4_096;
 /// Number of the first stranger; the others go down from it. Rosters never come so far.
 const LAST_STRANGER: Index = Index::MAX - 1;
+/// Candidates numbered in the life of a process, beside the strangers: what somebody bonds takes no number from whom PEERS names.
+const CANDIDATES_MAX: usize = 256;
+/// Number of the first candidate, below those of all strangers.
+const LAST_CANDIDATE: Index = LAST_STRANGER - STRANGERS_MAX as Index;
 
 /// Whom the chain lets connect.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +55,15 @@ pub struct Roster {
     strangers: Vec<PublicKey>,
     /// Strangers so far.
     admitted: usize,
+    /// Who is one now.
+    candidates: BTreeSet<PublicKey>,
+    /// Candidates that have connected, and may be none any more.
+    followers: Vec<PublicKey>,
+}
+
+/// Whether a number is that of a candidate, which follows the chain and takes no part in it.
+pub fn is_follower(number: Index) -> bool {
+    number <= LAST_CANDIDATE && usize::from(LAST_CANDIDATE - number) < CANDIDATES_MAX
 }
 
 impl Roster {
@@ -62,34 +77,49 @@ impl Roster {
         self.peers = peers;
     }
 
+    /// Candidates that are let in from now on, and no others.
+    pub fn let_in(&mut self, candidates: BTreeSet<PublicKey>) {
+        self.candidates = candidates;
+    }
+
     /// Number of a key that may have a channel; `named`: PEERS lead to its process.
     pub fn admit(&mut self, key: &PublicKey, named: bool) -> Option<Index> {
         if let Some(number) = self.number_of(key) {
             return Some(number);
         }
-        if !named {
-            return None;
+        if named {
+            self.add_stranger(key);
+        } else if self.candidates.contains(key) && self.followers.len() < CANDIDATES_MAX {
+            self.followers.push(*key);
         }
+        self.number_of(key)
+    }
+
+    fn add_stranger(&mut self, key: &PublicKey) {
         let at = self.admitted % STRANGERS_MAX;
         self.admitted = self.admitted.wrapping_add(1);
         match self.strangers.get_mut(at) {
             Some(first) => *first = *key,
             None => self.strangers.push(*key),
         }
-        self.number_of(key)
     }
 
     /// Number of a key that has one and may have a channel.
     pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
-        let known = |keys: &[PublicKey]| Index::try_from(keys.iter().position(|known| known == key)?).ok();
-        let peer = known(&self.peers.keys).filter(|_| self.peers.allowed.contains(key));
-        peer.or_else(|| LAST_STRANGER.checked_sub(known(&self.strangers)?))
+        let candidate = self.candidates.contains(key);
+        let at = |keys: &[PublicKey]| Index::try_from(keys.iter().position(|known| known == key)?).ok();
+        let peer = at(&self.peers.keys).filter(|_| candidate || self.peers.allowed.contains(key));
+        let follower = || LAST_CANDIDATE.checked_sub(at(&self.followers)?).filter(|_| candidate);
+        let stranger = || LAST_STRANGER.checked_sub(at(&self.strangers)?);
+        peer.or_else(follower).or_else(stranger)
     }
 
     /// The key of a number.
     pub fn key_of(&self, number: Index) -> Option<PublicKey> {
-        let stranger = || self.strangers.get(usize::from(LAST_STRANGER.checked_sub(number)?));
-        self.peers.keys.get(usize::from(number)).or_else(stranger).copied()
+        let (list, last) =
+            if is_follower(number) { (&self.followers, LAST_CANDIDATE) } else { (&self.strangers, LAST_STRANGER) };
+        let other = || list.get(usize::from(last.checked_sub(number)?));
+        self.peers.keys.get(usize::from(number)).or_else(other).copied()
     }
 }
 
@@ -151,6 +181,47 @@ mod tests {
         assert_eq!(roster.key_of(number), Some(key(1)));
         roster.follow(Peers::of(&keys, &sets(13, &[5, 6, 7, 8], &[5, 6, 7, 8], &[1, 6, 7, 8])));
         assert_eq!(roster.number_of(&key(1)), Some(0), "it comes back");
+    }
+
+    #[test]
+    fn e1_a_candidate_is_let_in_as_long_as_it_is_one_and_then_by_its_number_in_the_roster() {
+        let mut roster = Roster::new(Peers::of(&[key(1)], &sets(3, &[1], &[1], &[1])));
+        roster.let_in([key(7)].into());
+        let number = roster.admit(&key(7), false).expect("a candidate dials");
+        assert!(is_follower(number));
+        assert_eq!((roster.key_of(number), roster.admit(&key(8), false)), (Some(key(7)), None));
+        assert_eq!(roster.admit(&key(7), true), Some(number), "one channel, whoever dials");
+        roster.let_in(BTreeSet::new());
+        assert_eq!((roster.number_of(&key(7)), roster.admit(&key(7), false)), (None, None));
+        let stranger = roster.admit(&key(7), true).expect("PEERS names it, whatever it has bonded");
+        assert!(!is_follower(stranger) && roster.key_of(stranger) == Some(key(7)));
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(4, &[1], &[1], &[1, 7])));
+        assert_eq!(roster.number_of(&key(7)), Some(1), "a validator of the next epoch");
+        roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
+        assert_eq!(roster.number_of(&key(7)), Some(stranger));
+        roster.let_in([key(7)].into());
+        assert_eq!(roster.admit(&key(7), false), Some(1), "it was jailed, say, and may come back");
+    }
+
+    #[test]
+    fn candidates_are_bounded_and_take_no_number_of_strangers_or_of_the_roster() {
+        let mut roster = Roster::new(Peers::of_set(&set(&[1])));
+        let candidates = |from: u8| (from..from + 100).map(|n| PublicKey([n; 32])).collect::<BTreeSet<_>>();
+        let mut numbers = BTreeSet::new();
+        for from in [10, 110] {
+            roster.let_in(candidates(from));
+            numbers.extend(candidates(from).iter().filter_map(|key| roster.admit(key, false)));
+        }
+        assert_eq!(numbers.len(), 200);
+        assert!(numbers.iter().all(|number| is_follower(*number)));
+        assert!(roster.admit(&key(250), true).is_some_and(|number| !is_follower(number)));
+        let third = (0..100u8).map(|n| {
+            let mut bytes = [0xEE; 32];
+            bytes[0] = n;
+            PublicKey(bytes)
+        });
+        roster.let_in(third.clone().collect());
+        assert_eq!(third.filter_map(|key| roster.admit(&key, false)).count(), CANDIDATES_MAX - 200);
     }
 
     #[test]

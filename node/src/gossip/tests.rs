@@ -297,6 +297,29 @@ async fn e1_who_becomes_a_validator_is_let_in_and_who_is_none_any_more_loses_its
 }
 
 #[tokio::test]
+async fn e1_a_candidate_is_connected_long_before_the_epoch_in_which_it_validates() {
+    let keys = keys(3);
+    let a = Setup::new(&keys[..2]).start(0);
+    let mut candidate = Setup { set: set_of(&keys[..2]), ..Setup::new(&keys) }.peers(&[a.address()]).start(2);
+    until("refused", || a.refused("unknown_key") > 0).await;
+    a.gossip.let_in([keys[2].public()].into());
+    until("connected", || a.gossip.connected().len() == 1).await;
+    let number = a.gossip.connected()[0];
+    assert!(number > 2, "none that the core may give");
+    candidate.connected_to(&[0]).await;
+    a.gossip.broadcast(&Message::Batch(Box::new(batch(1, 4)))).expect("for validators");
+    a.gossip.send(number, &Message::Blocks(Blocks::default())).expect("connected");
+    assert!(matches!(candidate.message().await, (0, Message::Blocks(_))), "a batch would overtake it");
+    // The set of the next epoch has it, and no candidate is let in any more.
+    a.gossip.follow(roster_of(&keys, &[0, 1, 2]));
+    a.gossip.let_in(BTreeSet::new());
+    a.connected_to(&[2]).await;
+    candidate.connected_to(&[0]).await;
+    a.gossip.follow(roster_of(&keys, &[0, 1]));
+    a.connected_to(&[]).await;
+}
+
+#[tokio::test]
 async fn e1_whom_a_node_dials_it_connects_to_also_where_it_does_not_know_its_epoch_yet() {
     let keys = keys(2);
     let b = Setup::new(&keys).start(1);

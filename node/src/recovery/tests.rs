@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tests::chain::{BLOCKS, Chain, chain, set_of, sets_of};
+use sqlx::{Connection, SqliteConnection};
 
 async fn start(chain: &Chain, storage: &Arc<dyn Storage>) -> Result<Start, RecoveryError> {
     let generation = storage.take_lease("test".into()).await?;
@@ -36,6 +37,23 @@ async fn p10_a_start_has_the_end_of_the_epoch_before_also_where_only_its_block_w
         let boundary = &chain.blocks[last as usize - 1];
         let found: Vec<_> = seals.iter().map(|seal| (&seal.header, &seal.cert)).collect();
         assert_eq!(found, [(&boundary.candidate.header, &boundary.cert)], "{blocks} blocks");
+    }
+}
+
+#[tokio::test]
+async fn p10_without_the_block_that_ended_the_epoch_before_there_is_no_start_and_without_its_certificate_no_seal() {
+    let chain = chain(BLOCKS + 1);
+    for (change, whole) in [("UPDATE blocks SET cert = NULL", true), ("DELETE FROM blocks", false)] {
+        let stored = chain.store(BLOCKS + 1, BLOCKS + 1).await;
+        let mut ledger =
+            SqliteConnection::connect(&stored.url.replace("sqlite:///", "sqlite://")).await.expect("opens");
+        let change = format!("{change} WHERE height = {BLOCKS}");
+        sqlx::query(sqlx::AssertSqlSafe(change)).execute(&mut ledger).await.expect("done");
+        match start(&chain, &stored.storage).await {
+            Ok(start) => assert!(whole && start.recovered.lacks_seal(chain.epochs) == Some(0)),
+            Err(RecoveryError::Hole { height, head }) => assert!(!whole && (height, head) == (BLOCKS, BLOCKS + 1)),
+            Err(other) => panic!("{other}"),
+        }
     }
 }
 

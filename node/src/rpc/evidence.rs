@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::get_block::{WRITE_WAIT, within};
 use super::query::Parameters;
 use aitbc_core::evidence::Class;
 use aitbc_core::key::{Address, PublicKey};
@@ -43,20 +44,26 @@ pub struct Conviction {
 
 pub(super) async fn evidence(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
     Parameters::read(&uri, &[])?;
-    let snapshot = api.view.snapshot();
     let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
-    // The walk passes every account.
+    // Readers are told of a block before its state is in the tables.
+    let head = api.view.snapshot().head.height;
+    let found = within(WRITE_WAIT, || async {
+        let found = api.view.storage.evidence().await?;
+        Ok(Some(found).filter(|(height, _)| *height >= head))
+    });
+    let found = found.await?;
+    let (height, records) = found.ok_or(ApiError::Busy("the state of the last block is not in the database yet"))?;
     super::written("evidence", move || {
-        let mut evidence: Vec<Conviction> = snapshot.state.records().filter_map(conviction).collect();
+        let mut evidence: Vec<Conviction> = records.iter().filter_map(conviction).collect();
         evidence.sort_by_key(|found| (std::cmp::Reverse(found.height), found.public_key, found.class));
         evidence.truncate(MAX_CONVICTIONS);
-        Ok(Convictions { height: snapshot.head.height, evidence })
+        Ok(Convictions { height, evidence })
     })
     .await
 }
 
 /// `None` where the record is of something else.
-fn conviction((key, record): (&RecordKey, &Record)) -> Option<Conviction> {
+fn conviction((key, record): &(RecordKey, Record)) -> Option<Conviction> {
     let (RecordKey::Evidence { key, epoch, class }, Record::Evidence { slot, height }) = (key, record) else {
         return None;
     };

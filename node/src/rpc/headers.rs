@@ -79,9 +79,11 @@ pub(super) async fn headers(State(api): State<Api>, uri: Uri) -> Result<Response
         let digests = stored.iter().flat_map(|block| block.candidate.header.batches.iter().map(|b| b.digest));
         batches = api.view.storage.batches(digests.collect()).await?.into_iter().collect();
     }
+    // Asked after the batches were read: those of lower blocks may have been deleted meanwhile.
+    let lowest = api.view.storage.lowest();
     super::written("headers", move || {
         let info = |block: &StoredBlock| HeaderInfo {
-            batches: with_batches.then(|| texts(block, &batches)).flatten(),
+            batches: with_batches.then(|| texts(block, &batches, lowest)).flatten(),
             ..HeaderInfo::of(block)
         };
         Ok(Headers { head, headers: stored.iter().map(info).collect() })
@@ -116,8 +118,12 @@ fn fitting(stored: &[StoredBlock]) -> usize {
     stored.iter().take_while(fits).count().max(1)
 }
 
-/// Batches of a block; `None` where one is gone.
-fn texts(stored: &StoredBlock, batches: &HashMap<Hash, Arc<Batch>>) -> Option<Vec<String>> {
+/// Batches of a block; `None` where one is gone, or all are on their way out though some are still there.
+fn texts(stored: &StoredBlock, batches: &HashMap<Hash, Arc<Batch>>, lowest: u64) -> Option<Vec<String>> {
+    let header = &stored.candidate.header;
+    if header.height < lowest && !header.batches.is_empty() {
+        return None;
+    }
     let text = |digest: &Hash| batches.get(digest).map(|batch| codec::hex::text(batch.as_ref()));
     stored.candidate.header.batches.iter().map(|reference| text(&reference.digest)).collect()
 }

@@ -2,12 +2,13 @@
 
 use super::{
     BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, StoredBlock, StoredSnapshot,
-    TransactionRow, VoteWrite,
+    TransactionRow, Undo, VoteWrite,
 };
 use aitbc_core::block::Seal;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::Cert;
 use std::future::Future;
 
@@ -16,6 +17,8 @@ use std::future::Future;
 pub const SENDER_SCAN: i64 = 100_000;
 /// Most receipts that are counted: counting all could be asked for by anybody.
 pub const RECEIPT_COUNT: i64 = 10_000;
+/// Most records of evidence that are read: each is a validator that was punished.
+pub const EVIDENCE_SCAN: i64 = 100_000;
 
 /// Parts of a fetched state read at once: about 8 MiB.
 pub const SNAPSHOT_PARTS: i64 = 16;
@@ -80,6 +83,9 @@ pub trait Backend: Send + Sync + 'static {
     fn apply_state(&self, write: &StateWrite) -> impl Future<Output = Result<()>> + Send;
     fn load_state(&self) -> impl Future<Output = Result<Option<StateWrite>>> + Send;
     fn reset_state(&self, state: &StateWrite) -> impl Future<Output = Result<()>> + Send;
+    /// True where the state as applied is of this height.
+    fn write_undo(&self, undo: &Undo) -> impl Future<Output = Result<bool>> + Send;
+    fn undo(&self) -> impl Future<Output = Result<Option<Undo>>> + Send;
     /// Some parts of the fetched state, from one on.
     fn snapshot(&self, from: u64) -> impl Future<Output = Result<Option<StoredSnapshot>>> + Send;
     /// Digest and size of some batches of blocks below a height.
@@ -112,6 +118,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: u32,
         offset: u32,
     ) -> impl Future<Output = Result<(Vec<ReceiptRow>, u64)>> + Send;
+    /// Evidence in the state as applied, at most [`EVIDENCE_SCAN`] records, and its height.
+    fn evidence(&self) -> impl Future<Output = Result<(u64, Vec<(RecordKey, Record)>)>> + Send;
     /// Reads the lease.
     fn ping(&self) -> impl Future<Output = Result<()>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;

@@ -4,7 +4,7 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
     BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, Storage, StorageError,
-    StoredBlock, StoredSnapshot, TransactionRow, VoteWrite, rows,
+    StoredBlock, StoredSnapshot, TransactionRow, Undo, VoteWrite, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
@@ -12,6 +12,7 @@ use aitbc_core::block::{Block, Header, Seal};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use aitbc_core::vote::Cert;
 use futures_util::future::{BoxFuture, try_join_all};
 use std::collections::HashMap;
@@ -42,8 +43,26 @@ pub struct Database<B> {
     votes: Lane<VoteJob>,
     data: Lane<DataJob>,
     metrics: Arc<Metrics>,
-    /// Least height whose batches are there.
-    lowest: AtomicU64,
+    lowest: Lowest,
+}
+
+/// Least height whose batches are there. It only rises, whoever deletes beside whom, unless a deletion fails.
+struct Lowest(AtomicU64);
+
+impl Lowest {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn raise(&self, to: u64) {
+        self.0.fetch_max(to, Ordering::AcqRel);
+    }
+
+    /// Nothing was deleted after all, unless another has raised it further.
+    fn take_back(&self, from: u64, to: u64) {
+        // An error says that it is another height by now.
+        let _ = self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    }
 }
 
 struct Votes<B>(Arc<B>);
@@ -96,7 +115,7 @@ impl<B: Backend> Database<B> {
             data: Lane::start(Data(backend.clone()), depth("storage_data")),
             backend,
             metrics,
-            lowest: AtomicU64::new(lowest),
+            lowest: Lowest(AtomicU64::new(lowest)),
         })
     }
 
@@ -142,13 +161,13 @@ impl<B: Backend> Database<B> {
         let Some(last) = headers.iter().take(count).next_back() else { return Ok(from) };
         let lowest = last.height + 1;
         let digests = headers.iter().take(count).flat_map(|h| h.batches.iter().map(|b| b.digest)).collect();
-        self.lowest.store(lowest, Ordering::Release);
+        self.lowest.raise(lowest);
         self.data.write(DataJob::Bodies { digests, lowest }).await.inspect_err(|_| {
-            self.lowest.store(from, Ordering::Release);
+            self.lowest.take_back(lowest, from);
         })?;
         self.backend.forget_transactions(lowest).await?;
-        self.metrics.lowest_height.set(lowest as i64);
-        Ok(lowest)
+        self.metrics.lowest_height.set(self.lowest() as i64);
+        Ok(self.lowest())
     }
 
     async fn forget_some_leftovers(&self) -> Result<usize> {
@@ -171,14 +190,14 @@ impl<B: Backend> Database<B> {
         Ok(count)
     }
 
-    fn set_lowest(&self, lowest: u64) {
-        self.lowest.store(lowest, Ordering::Release);
-        self.metrics.lowest_height.set(lowest as i64);
+    fn raise_lowest(&self, lowest: u64) {
+        self.lowest.raise(lowest);
+        self.metrics.lowest_height.set(self.lowest() as i64);
     }
 
     async fn write_snapshot(&self, headers: Vec<BlockWrite>, snapshot: StoredSnapshot) -> Result<()> {
         self.data.write(DataJob::Snapshot(headers, snapshot)).await?;
-        self.set_lowest(self.backend.lowest().await?);
+        self.raise_lowest(self.backend.lowest().await?);
         Ok(())
     }
 
@@ -237,7 +256,7 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("take_lease", async move {
             let generation = self.backend.take_lease(holder).await?;
             // The holder before may have deleted some since the start.
-            self.set_lowest(self.backend.lowest().await?);
+            self.raise_lowest(self.backend.lowest().await?);
             Ok(generation)
         })
     }
@@ -293,7 +312,7 @@ impl<B: Backend> Storage for Database<B> {
     }
 
     fn lowest(&self) -> u64 {
-        self.lowest.load(Ordering::Acquire)
+        self.lowest.get()
     }
 
     fn forget_bodies(&self, below: u64) -> BoxFuture<'_, Result<u64>> {
@@ -310,6 +329,14 @@ impl<B: Backend> Storage for Database<B> {
 
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>> {
         self.timed("load_state", self.backend.load_state())
+    }
+
+    fn commit_undo(&self, undo: Undo) -> BoxFuture<'_, Result<bool>> {
+        self.timed("undo", async move { self.backend.write_undo(&undo).await })
+    }
+
+    fn undo(&self) -> BoxFuture<'_, Result<Option<Undo>>> {
+        self.timed("undo", self.backend.undo())
     }
 
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>> {
@@ -361,6 +388,10 @@ impl<B: Backend> Storage for Database<B> {
         self.timed("receipts", async move { self.backend.receipts(&of, limit.min(MAX_RECEIPTS), offset).await })
     }
 
+    fn evidence(&self) -> BoxFuture<'_, Result<(u64, Vec<(RecordKey, Record)>)>> {
+        self.timed("evidence", self.backend.evidence())
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<()>> {
         self.timed("ping", async {
             let answer = timeout(PING_TIMEOUT, self.backend.ping()).await;
@@ -374,5 +405,24 @@ impl<B: Backend> Storage for Database<B> {
             self.data.close().await;
             self.backend.close().await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_height_rises_by_whoever_deletes_more_and_falls_only_where_nobody_did() {
+        let lowest = Lowest(AtomicU64::new(1));
+        // A deletion that read the blocks before a snapshot was stored.
+        lowest.raise(5_001);
+        lowest.raise(65);
+        assert_eq!(lowest.get(), 5_001);
+        lowest.take_back(65, 1);
+        assert_eq!(lowest.get(), 5_001, "nor does its failure take back the snapshot's");
+        lowest.raise(5_065);
+        lowest.take_back(5_065, 5_001);
+        assert_eq!(lowest.get(), 5_001);
     }
 }

@@ -22,9 +22,10 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Memory;
 use aitbc_core::receipt::{AttestedReceipt, Name};
-use aitbc_core::record::RecordChange;
+use aitbc_core::record::{Record, RecordChange, RecordKey};
 use aitbc_core::state::{Account, State};
 use aitbc_core::vote::{Cert, Vote};
+use borsh::{BorshDeserialize, BorshSerialize};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -216,6 +217,28 @@ impl StateWrite {
     }
 }
 
+/// What the last block changed, as it was before: with it a start knows the state after the block below it, which its header makes
+/// provable (L3, S3).
+#[derive(Clone, Debug, PartialEq, BorshSerialize, BorshDeserialize)]
+pub struct Undo {
+    /// Height of the last block.
+    pub height: u64,
+    /// Accounts; one that was not there is empty.
+    pub accounts: Vec<(Address, Account)>,
+    /// Records; `None`: it was not there.
+    pub records: Vec<RecordChange>,
+}
+
+impl Undo {
+    /// The state before the last block, from that after it.
+    pub fn before(&self, state: &State) -> State {
+        let mut before = state.clone();
+        before.set_many(&self.accounts);
+        before.set_records(&self.records);
+        before
+    }
+}
+
 /// What a start finds in the ledger (P8).
 #[derive(Clone, Debug, Default)]
 pub struct LedgerSnapshot {
@@ -315,6 +338,12 @@ pub trait Storage: Send + Sync + 'static {
     /// `transactions` and `receipts` are empty.
     fn load_state(&self) -> BoxFuture<'_, Result<Option<StateWrite>>>;
 
+    /// Keeps what the last block changed, not necessarily durable at return. False where the state as applied is of another block.
+    fn commit_undo(&self, undo: Undo) -> BoxFuture<'_, Result<bool>>;
+
+    /// What was kept last, of whichever block.
+    fn undo(&self) -> BoxFuture<'_, Result<Option<Undo>>>;
+
     /// Empties the state, transactions and receipts included, and writes this one (genesis at height 0, or a rebuild).
     fn reset_state(&self, state: StateWrite) -> BoxFuture<'_, Result<()>>;
 
@@ -353,6 +382,9 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Receipts that minted, newest first, and how many there are of these, counted up to 10,000.
     fn receipts(&self, of: ReceiptsOf, limit: u32, offset: u32) -> BoxFuture<'_, Result<(Vec<ReceiptRow>, u64)>>;
+
+    /// Evidence in the state as applied, and the height of that; at most 100,000 records, by key.
+    fn evidence(&self) -> BoxFuture<'_, Result<(u64, Vec<(RecordKey, Record)>)>>;
 
     /// A round trip, for readiness; the time it took is measured by the caller. `Fenced` where another process has taken the
     /// lease: one that has nothing to write would else never notice (P7).

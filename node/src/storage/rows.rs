@@ -84,6 +84,16 @@ pub fn record((key, value): RecordRow) -> Result<(RecordKey, Record)> {
     Ok((decode("key of a record", &key)?, decode("record", &value)?))
 }
 
+/// Height of the state, and one of its records, if it has any of those asked for.
+pub type EvidenceRow = (Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Rows of a read of evidence.
+pub fn evidence(found: Vec<EvidenceRow>) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+    let height = found.first().and_then(|(height, ..)| *height).map_or(0, number);
+    let records = found.into_iter().filter_map(|(_, key, value)| Some(record((key?, value?))));
+    Ok((height, records.collect::<Result<_>>()?))
+}
+
 /// Rows of `records` to write, and keys of those to delete.
 pub fn records(changed: &[RecordChange]) -> (Vec<RecordRow>, Vec<Vec<u8>>) {
     let (mut written, mut gone) = (Vec::new(), Vec::new());

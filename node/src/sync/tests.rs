@@ -79,7 +79,7 @@ async fn behind(chain: &Chain, blocks: u64) -> Behind {
         halted: watch::channel(None).0,
         chain: snapshots,
     };
-    let mut fetching = Fetching::new(front, &set, runs_sender);
+    let mut fetching = Fetching::new(front, &set, chain.epochs, runs_sender);
     fetching.planner.on_status(7, chain.blocks.len() as u64);
     Behind {
         fetching,

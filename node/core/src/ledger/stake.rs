@@ -4,6 +4,7 @@
 //! first block of an epoch, what has finished unbonding goes to its owners. It ends: fees to the proposer, then the reward.
 
 use super::{Block, Rules};
+use crate::epoch::Sets;
 use crate::evidence::Offence;
 use crate::genesis::{Genesis, GenesisValidator, Mode};
 use crate::key::PublicKey;
@@ -15,6 +16,7 @@ use crate::state::State;
 use crate::supply::Supply;
 use crate::transaction::{Action, Motion, Stake, Transaction};
 use crate::validators::ValidatorSet;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 type Outcome = Result<(), ResultCode>;
@@ -88,6 +90,18 @@ impl State {
         let candidates: Vec<_> = self.candidates().iter().filter_map(with).collect();
         let next = set::next_set(&candidates, &rules.staking, &self.terms(rules), current);
         if next == **current { current.clone() } else { Arc::new(next) }
+    }
+
+    /// Candidates that none of these sets has and that a later one may have, be they ready or not: those with the greatest stakes,
+    /// of equals the smaller keys, at most `most`. They follow the chain until it is their turn.
+    pub fn waiting(&self, rules: &Rules, sets: &Sets, most: usize) -> Vec<PublicKey> {
+        let (mode, terms) = (rules.staking.mode, self.terms(rules));
+        let near = [&sets.previous, &sets.current, &sets.next];
+        let outside = self.candidates().iter().filter(|key| near.iter().all(|set| set.index_of(key).is_none()));
+        let with = outside.filter_map(|key| Some((self.candidate(key)?, *key)));
+        let mut waiting: Vec<_> = with.filter(|(candidate, _)| candidate.may_join(mode, &terms)).collect();
+        waiting.sort_by_key(|(candidate, key)| (Reverse(candidate.stake), *key));
+        waiting.into_iter().take(most).map(|(_, key)| key).collect()
     }
 }
 

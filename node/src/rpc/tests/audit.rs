@@ -209,6 +209,32 @@ async fn batches_that_are_changed_are_wrong_and_those_below_all_others_may_be_pr
 }
 
 #[tokio::test]
+async fn batches_that_outlive_others_below_the_lowest_height_are_no_sign_that_all_are_kept() {
+    let chain = chain().await;
+    // As where a state was fetched: what is needless goes by its expiry.
+    let mut ledger = open(&chain, false).await;
+    execute(&mut ledger, "DELETE FROM batch_bytes WHERE id = 2").await;
+    execute(&mut ledger, "INSERT INTO meta (name, value) VALUES ('lowest_batches', '4')").await;
+    chain.storage.take_lease("again".into()).await.expect("reads what was deleted");
+    for source in [database(&chain).await, Source::Rpc(chain.client())] {
+        let report = audit(&source, &chain, &PLAN).await.expect("nothing is wrong");
+        assert_eq!((report.pruned_below, report.to, report.batches), (Some(4), 6, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_block_is_covered_by_a_certificate_that_is_an_epoch_above_it() {
+    let chain = Chain::start().await;
+    for _ in 0..300 {
+        chain.block().await;
+    }
+    execute(&mut open(&chain, false).await, "UPDATE blocks SET cert = NULL WHERE height BETWEEN 2 AND 299").await;
+    let plan = Plan { to: Some(3), ..PLAN };
+    let report = audit(&database(&chain).await, &chain, &plan).await.expect("that of block 300");
+    assert_eq!((report.to, report.certificates), (300, 2));
+}
+
+#[tokio::test]
 async fn a_transaction_that_nobody_signed_is_found_under_a_valid_certificate() {
     let chain = chain().await;
     let mut forged = chain.pay(&alice(), 4);

@@ -16,11 +16,12 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected};
 use super::{
     LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
-    TransactionRow,
+    TransactionRow, Undo,
 };
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::{Cause, Memory};
+use aitbc_core::record::{Record, RecordKey};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
 use std::future::Future;
@@ -67,6 +68,7 @@ pub(super) const SCRIPTS: &[&str] = &[
     include_str!("../../../migrations/postgres/0004_seals.sql"),
     include_str!("../../../migrations/postgres/0005_snapshot.sql"),
     include_str!("../../../migrations/postgres/0006_receipts.sql"),
+    include_str!("../../../migrations/postgres/0007_undo.sql"),
 ];
 
 /// An open database.
@@ -337,6 +339,19 @@ impl Backend for Postgres {
         .await
     }
 
+    async fn write_undo(&self, undo: &Undo) -> Result<bool> {
+        retry("undo", RETRY_FOR, || async {
+            let mut held = self.hold_state().await?;
+            let outcome = limit(DATA_TIMEOUT, state::write_undo(&mut held, undo, self.generation())).await;
+            held.settle(outcome)
+        })
+        .await
+    }
+
+    async fn undo(&self) -> Result<Option<Undo>> {
+        self.read(|| reads::undo(&self.reads)).await
+    }
+
     async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
         self.read(|| reads::snapshot(&self.reads, from)).await
     }
@@ -397,6 +412,10 @@ impl Backend for Postgres {
 
     async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
         self.read(|| reads::receipts(&self.reads, of, limit, offset)).await
+    }
+
+    async fn evidence(&self) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+        self.read(|| reads::evidence(&self.reads)).await
     }
 
     async fn ping(&self) -> Result<()> {

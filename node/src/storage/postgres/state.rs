@@ -1,7 +1,7 @@
 //! The state, written by arrays: one statement for accounts, one for transactions.
 
 use super::super::rows::{self, AddressTexts, RecordRow, sql};
-use super::super::{ReceiptRow, Result, StateWrite};
+use super::super::{ReceiptRow, Result, StateWrite, Undo};
 use aitbc_core::codec;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres as Driver, Transaction};
@@ -25,6 +25,15 @@ const RECEIPTS: &str = "INSERT INTO state.receipts \
     (place, height, idx, time_ms, receipt_id, job_id, provider, client, units, minted, receipt) \
     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], \
     $8::text[], $9::bigint[], $10::bigint[], $11::bytea[])";
+
+const UNDO: &str = "INSERT INTO state.undo (id, height, changes) \
+    SELECT 1, $1, $2 FROM state.applied WHERE id = 1 AND generation = $3 AND height = $1 \
+    ON CONFLICT (id) DO UPDATE SET height = excluded.height, changes = excluded.changes";
+
+pub(super) async fn write_undo(connection: &mut PgConnection, undo: &Undo, generation: i64) -> Result<bool> {
+    let query = sqlx::query(UNDO).bind(sql(undo.height)).bind(codec::encode(undo)).bind(generation);
+    Ok(query.execute(connection).await?.rows_affected() > 0)
+}
 
 /// From now on writers of older leases are refused.
 pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Result<()> {

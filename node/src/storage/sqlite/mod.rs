@@ -17,11 +17,12 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::owner::{self, Expected, Meta};
 use super::{
     LedgerSnapshot, Owner, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
-    TransactionRow,
+    TransactionRow, Undo,
 };
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::memory::Memory;
+use aitbc_core::record::{Record, RecordKey};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -64,6 +65,7 @@ const STATE: &[&str] = &[
     include_str!("../../../migrations/sqlite/state_0002.sql"),
     include_str!("../../../migrations/sqlite/state_0003.sql"),
     include_str!("../../../migrations/sqlite/state_0004.sql"),
+    include_str!("../../../migrations/sqlite/state_0005.sql"),
 ];
 
 /// Two open files.
@@ -321,6 +323,16 @@ impl Backend for Sqlite {
         file.settle(outcome).await
     }
 
+    async fn write_undo(&self, undo: &Undo) -> Result<bool> {
+        let mut file = self.state.lock().await;
+        let outcome = state::write_undo(&mut file.connection, undo, self.generation()).await;
+        file.settle(outcome).await
+    }
+
+    async fn undo(&self) -> Result<Option<Undo>> {
+        reads::undo(&self.state_reads).await
+    }
+
     async fn snapshot(&self, from: u64) -> Result<Option<StoredSnapshot>> {
         reads::snapshot(&self.ledger_reads, from).await
     }
@@ -375,6 +387,10 @@ impl Backend for Sqlite {
 
     async fn receipts(&self, of: &ReceiptsOf, limit: u32, offset: u32) -> Result<(Vec<ReceiptRow>, u64)> {
         reads::receipts(&self.state_reads, of, limit, offset).await
+    }
+
+    async fn evidence(&self) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+        reads::evidence(&self.state_reads).await
     }
 
     async fn ping(&self) -> Result<()> {

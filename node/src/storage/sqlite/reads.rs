@@ -1,11 +1,12 @@
 //! Reads, each on a connection of the readers' pools.
 
-use super::super::backend::{BlockId, RECEIPT_COUNT, SENDER_SCAN, SNAPSHOT_PARTS};
+use super::super::backend::{BlockId, EVIDENCE_SCAN, RECEIPT_COUNT, SENDER_SCAN, SNAPSHOT_PARTS};
 use super::super::rows::{self, sql};
-use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, StoredSnapshot, TransactionRow, owner};
+use super::super::{ReceiptRow, ReceiptsOf, Result, StoredBlock, StoredSnapshot, TransactionRow, Undo, owner};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::Address;
 use aitbc_core::params::MAX_EXPIRY_AHEAD;
+use aitbc_core::record::{Record, RecordKey};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqlitePool;
 
@@ -156,4 +157,17 @@ pub(super) async fn receipts(
     let page = sqlx::query_as(AssertSqlSafe(page)).bind(value).bind(i64::from(limit)).bind(i64::from(offset));
     let found: Vec<rows::ReceiptColumns> = page.fetch_all(pool).await?;
     Ok((found.into_iter().map(rows::receipt).collect::<Result<_>>()?, rows::number(total)))
+}
+
+pub(super) async fn undo(pool: &SqlitePool) -> Result<Option<Undo>> {
+    let changes: Option<Vec<u8>> = sqlx::query_scalar("SELECT changes FROM undo").fetch_optional(pool).await?;
+    changes.map(|changes| rows::decode("undo", &changes)).transpose()
+}
+
+/// Keys of evidence begin with a zero byte: one range of the index, however much else there is.
+const EVIDENCE: &str = "SELECT height, key, value FROM applied \
+    LEFT JOIN records ON key >= x'00' AND key < x'01' ORDER BY key LIMIT ?1";
+
+pub(super) async fn evidence(pool: &SqlitePool) -> Result<(u64, Vec<(RecordKey, Record)>)> {
+    rows::evidence(sqlx::query_as(EVIDENCE).bind(EVIDENCE_SCAN).fetch_all(pool).await?)
 }

@@ -1,7 +1,7 @@
 //! The state: written in few big statements.
 
 use super::super::rows::{self, AddressTexts, RecordRow, sql};
-use super::super::{ReceiptRow, Result, StateWrite, TransactionRow};
+use super::super::{ReceiptRow, Result, StateWrite, TransactionRow, Undo};
 use super::many::{self, statements};
 use super::{BEGIN, Sqlite};
 use aitbc_core::codec;
@@ -36,6 +36,15 @@ const APPLY: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root
     transactions = transactions + ?5 WHERE id = 1 AND generation <= ?1 AND height < ?2 RETURNING transactions";
 const RESET: &str = "UPDATE applied SET generation = ?1, height = ?2, state_root = ?3, results_root = ?4, \
     transactions = ?5 WHERE id = 1 AND generation <= ?1 RETURNING transactions";
+
+const UNDO: &str = "INSERT INTO undo (id, height, changes) \
+    SELECT 1, ?1, ?2 FROM applied WHERE id = 1 AND generation = ?3 AND height = ?1 \
+    ON CONFLICT (id) DO UPDATE SET height = excluded.height, changes = excluded.changes";
+
+pub(super) async fn write_undo(connection: &mut SqliteConnection, undo: &Undo, generation: i64) -> Result<bool> {
+    let query = sqlx::query(UNDO).bind(sql(undo.height)).bind(codec::encode(undo)).bind(generation);
+    Ok(query.execute(connection).await?.rows_affected() > 0)
+}
 
 /// From now on writers of older leases are refused.
 pub(super) async fn fence(connection: &mut SqliteConnection, generation: i64) -> Result<()> {

@@ -520,3 +520,30 @@ fn a_context_names_who_skipped_of_the_last_slots_and_whether_an_epoch_begins() {
     assert!(!next.is_first && next.missed.is_empty());
     assert_eq!(header(3, 10_000).missed.len() as u64, crate::staking::MAX_COUNTED_SKIPS);
 }
+
+#[test]
+fn who_waits_for_a_set_are_the_greatest_stakes_outside_ready_or_not_and_nobody_below_the_minimum() {
+    let mut chain = Chain::new(Mode::Pos);
+    let put = |chain: &mut Chain, n: u8, candidate: Candidate| {
+        let record = Some(Record::Candidate(candidate));
+        chain.state.set_record(RecordKey::Candidate { key: key(n) }, record);
+        let mut keys = chain.state.candidates().to_vec();
+        keys.push(key(n));
+        keys.sort_unstable();
+        chain.state.set_record(RecordKey::Candidates, Some(Record::Candidates { keys }));
+    };
+    let jail = Some(Jail { until: 9, cause: Cause::Absence });
+    let staked = |stake| Candidate { stake, active: true, ..Candidate::default() };
+    put(&mut chain, 5, Candidate { active: false, ..staked(2_000) });
+    put(&mut chain, 6, Candidate { jail, ..staked(3_000) });
+    put(&mut chain, 7, staked(999));
+    put(&mut chain, 8, staked(2_000));
+    put(&mut chain, 9, Candidate { admitted: true, ..Candidate::default() });
+    let set = Arc::new(chain.genesis.validator_set().expect("a set"));
+    let sets = Sets::genesis(set);
+    let waiting = |chain: &Chain, most| chain.state.waiting(&chain.rules, &sets, most);
+    assert_eq!(waiting(&chain, 9), [key(6), key(5), key(8)], "those of genesis are in the sets");
+    assert_eq!(waiting(&chain, 2), [key(6), key(5)]);
+    chain.rules.staking.mode = Mode::Poa;
+    assert_eq!(waiting(&chain, 9), [key(9)], "whom authorities admit, without a stake");
+}

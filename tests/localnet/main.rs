@@ -28,6 +28,8 @@ mod double_start;
 mod faults;
 /// Asked to stop, a node stops.
 mod stopping;
+/// Old programs stop before an upgrade and say what they need.
+mod upgrade;
 /// The chain checked again by an independent client, over RPC and from databases.
 mod verify;
 /// Whoever abuses the gossip port.

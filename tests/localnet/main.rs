@@ -26,6 +26,8 @@ mod double_signing;
 mod double_start;
 /// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
 mod faults;
+/// A receipt mints once however it is sent.
+mod receipts;
 /// Asked to stop, a node stops.
 mod stopping;
 /// Old programs stop before an upgrade and say what they need.

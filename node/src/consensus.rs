@@ -13,6 +13,7 @@ use crate::storage::Storage;
 use crate::subscriptions::Subscriptions;
 use crate::sync::SyncEvent;
 use crate::view::Identity;
+use aitbc_core::batch::Batch;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::{Event, Halt, Output};
 use aitbc_core::consensus::{Core, VotingState};
@@ -158,10 +159,8 @@ impl Consensus {
             Message::CandReq { digests } => burst.push(Input::CandReq { from, digests }),
             Message::Cand(candidate) => burst.push(Input::Cand { from, candidate: *candidate }),
             Message::CertReq { slots } => burst.push(Input::CertReq { from, slots }),
-            Message::Batch(batch) => self.batches.receive(*batch),
-            Message::Batches { batches } => {
-                batches.into_iter().for_each(|batch| self.batches.receive(batch));
-            }
+            Message::Batch(batch) => self.take_batch(*batch),
+            Message::Batches { batches } => batches.into_iter().for_each(|batch| self.take_batch(batch)),
             Message::BatchReq { digests } => self.answer_batches(from, digests),
             Message::BlocksReq { from: height, count } => {
                 self.tell_sync(SyncEvent::Request { peer: from, from: height, count });
@@ -188,6 +187,14 @@ impl Consensus {
                 burst.push(Input::MarkReply { from, reply: *reply });
             }
         }
+    }
+
+    /// V1: where this program has stopped no block of its own will ever include it, and the others go on without end.
+    fn take_batch(&self, batch: Batch) {
+        if self.core.v1_stopped().is_some() {
+            return self.metrics.network_dropped.with_label_values(&["old_version"]).inc();
+        }
+        self.batches.receive(batch);
     }
 
     fn tell_sync(&self, event: SyncEvent) {

@@ -15,7 +15,7 @@ use crate::storage::{BatchWrite, ReceiptRow, Storage, TransactionRow};
 use crate::subscriptions::Subscriptions;
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
-use aitbc_core::block::{Candidate, Header};
+use aitbc_core::block::{Candidate, Header, VERSION};
 use aitbc_core::consensus::input::{Input, Roots, Tip};
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::hash::Hash;
@@ -173,9 +173,8 @@ impl Executor {
         }
         if digest == self.tip {
             // Block sync executed it and was faster than this order.
-            let head = self.chain.borrow().head.clone();
-            let roots = Roots { state: head.state_root, results: head.results_root };
-            let set = self.epochs().is_boundary(head.height).then(|| self.sets.next.clone());
+            let Tip { height, roots, .. } = tip(&self.chain.borrow());
+            let set = self.epochs().is_boundary(height).then(|| self.sets.next.clone());
             let _ = self.core.blocking_send(Input::Executed { digest, roots, set });
             return;
         }
@@ -191,8 +190,13 @@ impl Executor {
             error!(%digest, "asked to execute a block whose batches are not here");
             return;
         };
+        if !speaks(&state, candidate.header.height) {
+            error!(%digest, height = candidate.header.height, "asked to execute a block of a version that is not spoken here");
+            return;
+        }
         let executed = self.apply(&state, &candidate.header, &batches);
-        let roots = Roots { state: executed.state_root, results: executed.results_root };
+        let next_version = executed.state.version_at(candidate.header.height.saturating_add(1));
+        let roots = Roots { state: executed.state_root, results: executed.results_root, next_version };
         let set = self.e1_set_after(candidate.header.height, &executed.state);
         self.done.insert(digest, Done { height: candidate.header.height, batches, executed });
         // Fails only while the node stops.
@@ -279,6 +283,10 @@ impl Executor {
             if header.height <= self.tip_height {
                 continue;
             }
+            // Before its roots are looked at: what they mean may be another rule's.
+            if !speaks(&self.tip_state, header.height) {
+                break;
+            }
             let snapshot = self.chain.borrow().clone();
             let (state, results) = (snapshot.head.state_root, snapshot.head.results_root);
             if header.parent_state_root != state || header.parent_results_root != results {
@@ -294,7 +302,7 @@ impl Executor {
             self.let_out(digest, candidate, own, done, fetched);
         }
         self.forget_losers();
-        Ok(tip(&self.chain.borrow().head))
+        Ok(tip(&self.chain.borrow()))
     }
 
     /// Makes a final block visible and sends it to the database; of a fetched one its batches too.
@@ -364,14 +372,21 @@ impl Executor {
 }
 
 /// The end of the chain as the core wants it.
-pub fn tip(head: &BlockSummary) -> Tip {
+pub fn tip(end: &Snapshot) -> Tip {
+    let (head, next_version) = (&end.head, end.state.version_at(end.head.height.saturating_add(1)));
     Tip {
         digest: head.hash,
         slot: head.slot,
         height: head.height,
         time_ms: head.time_ms,
-        roots: Roots { state: head.state_root, results: head.results_root },
+        roots: Roots { state: head.state_root, results: head.results_root, next_version },
     }
+}
+
+/// **V1** Whether the block of `height` on this state has a version that this program speaks. The core does not ask for others; here
+/// nothing is executed by rules that are not known, whoever asks.
+fn speaks(state: &State, height: u64) -> bool {
+    state.version_at(height) <= VERSION
 }
 
 /// A block in a few words; `sets` are those of its epoch.

@@ -68,6 +68,8 @@ metrics! {
     lowest_height: gauge "blockchain_lowest_height";
     /// 1 while block sync stands still because no connected peer can be believed to keep the next block.
     sync_out_of_reach: gauge "blockchain_sync_out_of_reach";
+    /// Height from which on blocks have a version that this program does not speak: it stops before; 0 where none is scheduled.
+    upgrade_height: gauge "blockchain_upgrade_height";
     /// Thousandths of a snapshot that were fetched; 0 while none is.
     state_sync_permille: gauge "blockchain_state_sync_permille";
     /// Snapshots fetched instead of blocks, by outcome: stored, failed.

@@ -355,7 +355,7 @@ fn recovered(
     Recovered {
         memory,
         generation,
-        tip: tip(&end.head),
+        tip: tip(end),
         final_cert: ledger.final_cert,
         votes: ledger.votes,
         certs: ledger.certs,

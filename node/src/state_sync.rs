@@ -156,7 +156,7 @@ impl Attempts {
         (self.running, self.bars) = (None, bars);
         self.retry_at = Instant::now() + RETRY;
         self.over = outcome.as_ref().map_or_else(|cause| cause.halt().is_some(), |_| true);
-        if let Err(FetchError::GivenUp(GivenUp::OtherSet)) = outcome {
+        if let Err(FetchError::GivenUp(GivenUp::OtherSet | GivenUp::NewVersion { .. })) = outcome {
             // Nor would any later one be proven.
             self.lag = None;
         }

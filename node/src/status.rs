@@ -7,10 +7,12 @@ use crate::shutdown::Shutdown;
 use crate::storage::{Storage, StorageError};
 use crate::sync::Heights;
 use crate::view::{NodeStatus, PeerInfo, Snapshot};
+use aitbc_core::block::VERSION;
 use aitbc_core::consensus::input::Input;
 use aitbc_core::consensus::output::Halt;
 use aitbc_core::epoch::Sets;
 use aitbc_core::key::PublicKey;
+use aitbc_core::staking::motion::Upgrade;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::sync::credible_height;
 use aitbc_core::validators::{Index, ValidatorSet};
@@ -60,6 +62,7 @@ impl StatusTask {
         let mut looks: u32 = 0;
         let mut database_ready = true;
         let mut last_reason = Some("starting".to_owned());
+        let mut last_upgrade = None;
         loop {
             if looks.is_multiple_of(PING_EVERY) {
                 let before = database_ready;
@@ -77,6 +80,10 @@ impl StatusTask {
                     None => info!(height = self.chain.borrow().head.height, "ready"),
                 }
                 last_reason.clone_from(&now.not_ready);
+            }
+            if now.upgrade.map(|(upgrade, _)| upgrade) != last_upgrade {
+                last_upgrade = now.upgrade.map(|(upgrade, _)| upgrade);
+                tell(last_upgrade);
             }
             status.send_replace(Arc::new(now));
             tokio::select! {
@@ -123,12 +130,16 @@ impl StatusTask {
         let catching_up = best_peer_height > head.height + CAUGHT_UP_WITHIN;
         let state_sync = *self.state_sync.borrow();
         self.metrics.state_sync_permille.set(state_sync.map_or(0, |progress| progress.permille as i64));
+        let upgrade = snapshot.upgrade().map(|upgrade| (upgrade, snapshot.upgrade_due().is_some()));
+        self.metrics.upgrade_height.set(upgrade.map_or(0, |(upgrade, _)| upgrade.height as i64));
         let reason = if stopping {
             Some("stopping".to_owned())
         } else if let Some(halt) = &*self.halted.borrow() {
             Some(format!("voting stopped: {halt:?}"))
         } else if !database_ready {
             Some("the database does not answer".to_owned())
+        } else if let Some((upgrade, true)) = upgrade {
+            Some(needs(&upgrade))
         } else if !peers.is_empty() && connected == 0 {
             Some("no peer is connected".to_owned())
         } else if let Some(Progress { phase, height, permille, .. }) = state_sync {
@@ -143,6 +154,7 @@ impl StatusTask {
             voting_state,
             state_sync,
             quarantine,
+            upgrade,
             best_peer_height,
             catching_up,
             database_ready,
@@ -184,6 +196,23 @@ fn best_height(set: &ValidatorSet, told: &[(Index, u64)], anybody: Option<u64>) 
     let credible = credible_height(set, told.iter().copied());
     let weight: u64 = told.iter().map(|(index, _)| set.weight(*index)).sum();
     if weight > set.faulty_weight() { credible } else { credible.max(anybody.unwrap_or(0)) }
+}
+
+/// Why a node that has stopped before an upgrade is not ready (V1).
+fn needs(Upgrade { version, height }: &Upgrade) -> String {
+    format!("blocks from height {height} on have version {version}, and this program speaks up to {VERSION}")
+}
+
+/// Once, long before it stops: the upgrade is in the state for a hundred blocks at least.
+fn tell(upgrade: Option<Upgrade>) {
+    if let Some(Upgrade { version, height }) = upgrade {
+        warn!(
+            version,
+            height,
+            spoken = VERSION,
+            "an upgrade is scheduled that this program does not speak: it stops before"
+        );
+    }
 }
 
 #[cfg(test)]

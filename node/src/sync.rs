@@ -370,6 +370,10 @@ impl Sync {
 
     fn look(&self, fetching: &mut Fetching, attempts: &mut Attempts, best: &watch::Sender<u64>) {
         let own = self.chain.borrow().head.height;
+        if self.chain.borrow().upgrade_due().is_some() {
+            // V1: nothing above is of use, nor is a snapshot of it.
+            return;
+        }
         let sets = self.sets();
         let height = self.best_height(&sets.current, own);
         best.send_replace(height);
@@ -419,11 +423,13 @@ impl Sync {
     }
 
     fn own_end(&self) -> Anchor {
-        Anchor::from(&crate::executor::tip(&self.chain.borrow().head))
+        Anchor::from(&crate::executor::tip(&self.chain.borrow()))
     }
 
     fn ask(&self, fetching: &mut Fetching) {
         let now = fetching.now_ms();
+        // V1: known long before its height, by the executed blocks.
+        fetching.planner.end_at(self.chain.borrow().upgrade().map(|upgrade| upgrade.height.saturating_sub(1)));
         for request in fetching.planner.next(now, fetching.front.height) {
             debug!(peer = request.peer, from = request.from, count = request.count, "asking for blocks");
             // A peer that left is told by `Disconnected`, and another one asked.

@@ -3,13 +3,14 @@
 use crate::doctor::Examined;
 use crate::pulse::Pulse;
 use crate::storage::Storage;
-use aitbc_core::block::Header;
+use aitbc_core::block::{Header, VERSION};
 use aitbc_core::consensus::VotingState;
 use aitbc_core::epoch::Sets;
 use aitbc_core::genesis::Genesis;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::memory::Cause;
+use aitbc_core::staking::motion::Upgrade;
 use aitbc_core::state::State;
 use aitbc_core::state_sync::Progress;
 use aitbc_core::validators::ValidatorSet;
@@ -53,6 +54,18 @@ pub struct Snapshot {
     pub parent_state: Option<State>,
     /// The sets of the next block's epoch, as the state has them (E1).
     pub sets: Sets,
+}
+
+impl Snapshot {
+    /// The next upgrade to a version that this program does not speak (V1): it stops before its height.
+    pub fn upgrade(&self) -> Option<Upgrade> {
+        self.state.upgrade_beyond(VERSION)
+    }
+
+    /// It, where the next block has it: this block is the last one here.
+    pub fn upgrade_due(&self) -> Option<Upgrade> {
+        self.upgrade().filter(|upgrade| self.head.height.saturating_add(1) >= upgrade.height)
+    }
 }
 
 /// Whose names can be told of a block, however old: of the epochs around the last block, of those at genesis, and of others
@@ -116,6 +129,8 @@ pub struct NodeStatus {
     pub voting_state: VotingState,
     /// Why it is quarantined.
     pub quarantine: Option<Cause>,
+    /// The next upgrade to a version that this program does not speak (V1), and whether the next block has it: then it has stopped.
+    pub upgrade: Option<(Upgrade, bool)>,
     /// How far the fetch of a snapshot is; `None`: there is none.
     pub state_sync: Option<Progress>,
     /// Frontier F.

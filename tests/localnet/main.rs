@@ -26,8 +26,12 @@ mod double_signing;
 mod double_start;
 /// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
 mod faults;
+/// A receipt mints once however it is sent.
+mod receipts;
 /// Asked to stop, a node stops.
 mod stopping;
+/// Old programs stop before an upgrade and say what they need.
+mod upgrade;
 /// The chain checked again by an independent client, over RPC and from databases.
 mod verify;
 /// Whoever abuses the gossip port.

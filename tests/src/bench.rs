@@ -2,7 +2,7 @@
 
 use crate::ledger_reader::LedgerReader;
 use crate::load::{self, Latencies, Load};
-use crate::localnet::{Database, Localnet, Shape, Wiring};
+use crate::localnet::{Database, Localnet, START_LIMIT, Shape, Wiring};
 use crate::metrics::Metrics;
 use crate::node_process::node_binary;
 use crate::postgres::Postgres;
@@ -10,6 +10,8 @@ use crate::process_stats;
 use crate::seed::Seed;
 use crate::wait;
 use crate::wallet::Wallet;
+use crate::work;
+use aitbc_core::genesis::Genesis;
 use aitbc_core::ledger::ResultCode;
 use aitbc_core::params::{MAX_GENESIS_ACCOUNTS, MAX_TRANSFERS, Parameters};
 use anyhow::{Context, Result, bail};
@@ -46,6 +48,8 @@ pub struct Options {
     pub singles: usize,
     /// Time at rest before memory is read.
     pub rest: Duration,
+    /// Percent of the load that are receipts and bonds, half and half; 0: transfers only, on a chain of authorities.
+    pub mix: usize,
 }
 
 /// What was measured in one run.
@@ -63,6 +67,8 @@ pub struct Report {
     pub without_effect: f64,
     /// The same by result.
     pub without_effect_by_code: BTreeMap<String, f64>,
+    /// Of those: receipts that minted and bonds that took effect, as /rpc/supply tells, a second. Receipts hold two more signatures.
+    pub receipts_and_bonds_per_second: [f64; 2],
     /// Final blocks a second under load.
     pub blocks_per_second: f64,
     /// Milliseconds from send to final on an idle chain: p50, p99.
@@ -93,21 +99,29 @@ pub struct Report {
 /// Where the chain does not come up, stops, or breaks an invariant.
 pub async fn measure(options: &Options) -> Result<Report> {
     let genesis_accounts = options.senders.min(MAX_GENESIS_ACCOUNTS);
-    let mut net = Localnet::start_shape(Shape {
+    let shape = Shape {
         validators: options.validators,
         database: options.database,
         seed: options.seed,
         accounts: genesis_accounts,
         parameters: Parameters::default(),
         wiring: Wiring::Direct,
-    })
-    .await?;
+    };
+    let allow = |genesis: &mut Genesis| {
+        if options.mix > 0 {
+            work::allow(genesis, options.seed)
+        }
+    };
+    let mut net = Localnet::prepare_with(shape, allow).await?;
+    net.start_all()?;
+    net.wait_for_height(1, START_LIMIT).await?;
     let version = LedgerReader::open(&net.nodes[0].database_url)?.version().await?;
     wait::let_it_run(options.rest).await;
     let idle_mb = memory_mb(&net);
 
     let mut senders = std::mem::take(&mut net.wallets);
     endow(&net, &mut senders, options).await?;
+    work::assign(&net, &mut senders, options.mix).await?;
     let idle = load::one_by_one(&net, senders.first_mut().context("no senders")?, options.singles).await?;
     let loaded = match options.rate {
         0 => Latencies::default(),
@@ -137,6 +151,7 @@ pub async fn measure(options: &Options) -> Result<Report> {
         final_tx_per_second: (after.transactions - before.transactions - without_effect) / seconds,
         without_effect,
         without_effect_by_code: after.failures_since(&before),
+        receipts_and_bonds_per_second: after.work_since(&before).map(|count| count / seconds),
         blocks_per_second: (after.blocks - before.blocks) / seconds,
         idle_ms: quantiles(&idle),
         loaded_ms: quantiles(&loaded),
@@ -182,6 +197,8 @@ struct Sample {
     blocks: f64,
     transactions: f64,
     without_effect: f64,
+    /// Minted and at stake, of /rpc/supply.
+    supply: [f64; 2],
     metrics: Metrics,
     cpu: BTreeMap<String, f64>,
     machine: (f64, f64),
@@ -190,6 +207,8 @@ struct Sample {
 impl Sample {
     async fn take(net: &Localnet) -> Result<Sample> {
         let metrics = net.metrics(0).await?;
+        let supply = net.nodes[0].rpc.get("/rpc/supply").await?.ok()?;
+        let units = |name: &str| supply[name].as_f64().with_context(|| format!("no {name} in {supply}"));
         let mut cpu = BTreeMap::new();
         for node in &net.nodes {
             let pid = node.process.pid().context("a node has ended")?;
@@ -207,6 +226,7 @@ impl Sample {
             blocks: metrics.sum("blockchain_blocks_total"),
             transactions: metrics.sum("blockchain_transactions_total"),
             without_effect: metrics.sum(RESULTS) - metrics.value(RESULTS, "code=\"OK\""),
+            supply: [units("minted")?, units("staked")?],
             metrics,
             cpu,
             machine: process_stats::machine_cpu(),
@@ -220,6 +240,12 @@ impl Sample {
             .map(|code| (code.to_owned(), count(&self.metrics, code) - count(&before.metrics, code)))
             .filter(|(_, count)| *count > 0.0)
             .collect()
+    }
+
+    /// Receipts and bonds that took effect: no reward is minted, nothing is slashed or unbonded.
+    fn work_since(&self, before: &Sample) -> [f64; 2] {
+        let [minted, staked] = [0, 1].map(|i| self.supply[i] - before.supply[i]);
+        [minted / work::MINTED as f64, staked / work::BOND as f64]
     }
 
     fn cpu_since(&self, before: &Sample) -> BTreeMap<String, f64> {

@@ -32,6 +32,7 @@ pub mod cluster;
 pub mod bench;
 pub mod catch_up;
 pub mod load;
+pub mod work;
 pub mod one_of_four;
 
 pub mod mixed_load;

@@ -1,4 +1,5 @@
-//! Load on a chain: closed loop (as much as it takes, bounded in flight) and open loop (a fixed rate, late or not).
+//! Load on a chain: closed loop (as much as it takes, bounded in flight) and open loop (a fixed rate, late or not). What each
+//! sender sends is its [duty](crate::work::Duty).
 
 use crate::localnet::Localnet;
 use crate::metrics::Metrics;
@@ -177,7 +178,7 @@ impl Feeder {
     async fn run(mut self) -> Result<Vec<Wallet>> {
         let mut cursor = 0;
         while !self.counters.stopping() && !self.slots.is_empty() {
-            let chunk = self.sign(cursor);
+            let chunk = self.sign(cursor)?;
             self.wait_for_room().await;
             if self.counters.stopping() {
                 break;
@@ -198,17 +199,17 @@ impl Feeder {
     }
 
     /// The next senders, each with a transaction in its slot.
-    fn sign(&mut self, cursor: usize) -> Vec<usize> {
+    fn sign(&mut self, cursor: usize) -> Result<Vec<usize>> {
         let expiry = self.counters.height.load(Ordering::Relaxed) + EXPIRY;
         let chunk: Vec<usize> = (0..CHUNK.min(self.slots.len())).map(|i| (cursor + i) % self.slots.len()).collect();
         for index in &chunk {
             let to = self.recipients[self.rng.random_range(0..self.recipients.len())];
             let slot = &mut self.slots[*index];
             if slot.unsent.is_none() {
-                slot.unsent = Some(slot.wallet.transfer(&self.chain, to, 1, expiry));
+                slot.unsent = Some(slot.wallet.work(&self.chain, to, expiry)?);
             }
         }
-        chunk
+        Ok(chunk)
     }
 
     async fn wait_for_room(&self) {
@@ -256,7 +257,7 @@ impl Slot {
 /// `rate` a second, for `time`, over these validators in turn; those that fail are counted, not timed.
 ///
 /// # Errors
-/// Where the chain does not answer at the start.
+/// Where the chain does not answer at the start, or nothing can be signed.
 pub async fn open_loop(
     net: &Localnet,
     senders: &mut [Wallet],
@@ -283,7 +284,7 @@ pub async fn open_loop(
         }
         let to = recipients[rng.random_range(0..recipients.len())];
         let sender = i % senders.len();
-        let signed = senders[sender].transfer(&net.chain, to, 1, height + EXPIRY);
+        let signed = senders[sender].work(&net.chain, to, height + EXPIRY)?;
         // A sender always at the same validator: its nonces arrive in order.
         let rpc = net.nodes[validators[sender % validators.len()]].rpc.clone();
         let chain = net.chain;

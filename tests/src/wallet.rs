@@ -1,5 +1,6 @@
 //! An account that signs: its key and the nonce it uses next.
 
+use crate::work::Duty;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
@@ -12,12 +13,14 @@ pub struct Wallet {
     key: SecretKey,
     /// Of the next transaction.
     pub nonce: u64,
+    /// What it signs where a load asks it.
+    pub duty: Duty,
 }
 
 impl Wallet {
     /// At nonce 0.
     pub fn new(key: SecretKey) -> Wallet {
-        Wallet { key, nonce: 0 }
+        Wallet { key, nonce: 0, duty: Duty::default() }
     }
 
     /// Its address.
@@ -47,7 +50,8 @@ impl Wallet {
         self.sign(chain, Action::Faucet(Payment { to, amount }), expiry_height)
     }
 
-    fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
+    /// Whatever action at the next nonce, which it uses up.
+    pub fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
         let nonce = self.nonce;
         self.nonce += 1;
         Transaction { sender: self.key.public(), nonce, fee: FEE, expiry_height, action }.sign(chain, &self.key)

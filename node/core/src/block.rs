@@ -10,13 +10,15 @@ use crate::validators::Index;
 use crate::vote::{Cert, Kind, Statement, Vote};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-/// Version of the block format this code makes.
+/// Version of the blocks of a chain before its first upgrade.
+pub const FIRST_VERSION: u16 = 1;
+/// The newest version of blocks that this program makes and judges (V1). What was scheduled beyond it needs another program.
 pub const VERSION: u16 = 1;
 
 /// A block without its batches. The roots are those after executing the parent (lag 1).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Header {
-    /// Format, [`VERSION`].
+    /// Version of the format and of all rules: the one scheduled for this height (V1).
     pub version: u16,
     /// Epoch.
     pub epoch: u64,

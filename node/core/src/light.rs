@@ -62,6 +62,18 @@ pub fn equal<T: PartialEq + Display>(height: u64, field: &'static str, expected:
     Err(LinkError { height, field, expected: expected.to_string(), found: found.to_string() })
 }
 
+/// **V1** That this program speaks the version of a header.
+///
+/// # Errors
+/// Says which ones it speaks.
+pub fn spoken(header: &Header) -> Result<(), LinkError> {
+    if header.version <= VERSION {
+        return Ok(());
+    }
+    let (expected, found) = (format!("at most {VERSION}"), header.version.to_string());
+    Err(LinkError { height: header.height, field: "version", expected, found })
+}
+
 fn above(height: u64, field: &'static str, least: u64, found: u64) -> Result<(), LinkError> {
     if found > least {
         return Ok(());
@@ -90,7 +102,8 @@ impl Anchor {
         }
     }
 
-    /// The end after one more header of `epoch`, whose validators are `set` with hash `set_hash`.
+    /// The end after one more header of `epoch`, whose validators are `set` with hash `set_hash`. Of whatever version: digests link
+    /// all of them, and which may be taken is for the caller to see ([`spoken`]).
     ///
     /// # Errors
     /// Names the first field that does not follow.
@@ -102,7 +115,6 @@ impl Anchor {
         header: &Header,
     ) -> Result<Anchor, LinkError> {
         let height = self.height.saturating_add(1);
-        equal(height, "version", VERSION, header.version)?;
         equal(height, "height", height, header.height)?;
         // No height is above the greatest.
         above(height, "height", self.height, header.height)?;
@@ -275,6 +287,20 @@ impl Client {
     /// # Errors
     /// As [`Client::advance`].
     pub fn advance_by(
+        &mut self,
+        header: &Header,
+        cert: Option<&Cert>,
+        verifies: impl Fn(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<Hash, LightError> {
+        spoken(header)?;
+        self.advance_over(header, cert, verifies)
+    }
+
+    /// The same for a header of any version: what it says beyond its links means nothing here.
+    ///
+    /// # Errors
+    /// As [`Client::advance`].
+    pub fn advance_over(
         &mut self,
         header: &Header,
         cert: Option<&Cert>,

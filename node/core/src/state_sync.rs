@@ -10,9 +10,10 @@
 //! The certificate makes the headers final, header h + 1 has the root of the state after block h, and each chunk proves itself
 //! against that root.
 
-use crate::block::Header;
+use crate::block::{Header, VERSION};
 use crate::epoch::{Epochs, Sets};
 use crate::hash::Hash;
+use crate::key::PublicKey;
 use crate::light::{Client, LightError, equal};
 use crate::message::{Headers, MAX_SNAPSHOTS, Message, Snapshot};
 use crate::params::MAX_EXPIRY_AHEAD;
@@ -151,6 +152,18 @@ pub enum GivenUp {
         "the validators have changed since the own last block: their snapshots cannot be verified, only blocks be taken"
     )]
     OtherSet,
+    /// The chain has gone beyond what this program speaks (V1): a state made by rules that it does not know is of no use. No later
+    /// attempt of the same program ends otherwise.
+    #[error(
+        "final headers from height {height} on have version {version}, which this program does not speak: start one that does; \
+         meanwhile blocks below are taken"
+    )]
+    NewVersion {
+        /// Version of the first such header.
+        version: u16,
+        /// Its height.
+        height: u64,
+    },
 }
 
 /// What an attempt has learned for those after it.
@@ -226,8 +239,8 @@ enum Phase {
 pub struct StateSync {
     chain: Hash,
     trust: Trust,
-    /// A hand-over names a set that nobody knows here.
-    other_set: bool,
+    /// Why no attempt can be of use, once final headers have said so.
+    in_vain: Option<GivenUp>,
     /// Snapshots at or below this height are of no use.
     above: u64,
     /// What more than the faulty say of the chain's height.
@@ -304,8 +317,8 @@ impl StateSync {
     /// attempts.
     pub fn new(chain: Hash, (sets, epochs): (Sets, Epochs), above: u64, bars: Bars, now_ms: u64) -> StateSync {
         let (trust, peers, phase) = (Trust::new(epochs, sets), BTreeMap::new(), Phase::Offers { since: now_ms });
-        let (other_set, best, due_ms, choices, turns) = (false, 0, now_ms, 0, 0);
-        StateSync { chain, trust, other_set, above, best, peers, phase, due_ms, choices, turns, bars }
+        let (in_vain, best, due_ms, choices, turns) = (None, 0, now_ms, 0, 0);
+        StateSync { chain, trust, in_vain, above, best, peers, phase, due_ms, choices, turns, bars }
     }
 
     /// What the next attempt begins with.
@@ -365,6 +378,10 @@ impl StateSync {
             return Ok(());
         }
         let handover = self.trust.handover(self.trust.first_header(*height)) == Some(from);
+        // What is above the header that holds the root is here for its certificate only.
+        let needed = |header: &&Header| header.version > VERSION && header.height <= height.saturating_add(1);
+        let newer = reply.headers.iter().find(needed);
+        let newer = newer.map(|header| GivenUp::NewVersion { version: header.version, height: header.height });
         let mut taken = follow(&self.chain, &mut self.trust, client.as_ref(), reply);
         if handover {
             taken = taken.and_then(|(mut client, _)| {
@@ -376,7 +393,7 @@ impl StateSync {
             Ok(taken) => taken,
             // Final it is, so its sender is not to blame.
             Err(LightError::Set { .. }) => {
-                self.other_set = true;
+                self.in_vain = Some(GivenUp::OtherSet);
                 return Ok(());
             }
             Err(wrong) => {
@@ -384,6 +401,11 @@ impl StateSync {
                 return Err(wrong);
             }
         };
+        if newer.is_some() {
+            // V1: final they are, so their sender is not to blame.
+            self.in_vain = newer;
+            return Ok(());
+        }
         state.failures = state.failures.saturating_sub(1);
         if handover {
             self.due_ms = later(self.due_ms, HANDOVER_MS, now_ms);
@@ -446,8 +468,8 @@ impl StateSync {
     /// # Errors
     /// Where there is nothing to be had.
     pub fn next(&mut self, now_ms: u64, best: u64) -> Result<Vec<(Index, Ask)>, GivenUp> {
-        if self.other_set {
-            return Err(GivenUp::OtherSet);
+        if let Some(in_vain) = self.in_vain {
+            return Err(in_vain);
         }
         self.best = best;
         self.time_out(now_ms);
@@ -659,7 +681,8 @@ fn follow(
             // Refused unless the last header is the certified end of its epoch, and names the set known for the next one.
             trust.enter_next(&mut client)?;
         }
-        let digest = client.advance(&header, cert.as_ref())?;
+        // V1 is looked at once they are final: before that anybody could have made them.
+        let digest = client.advance_over(&header, cert.as_ref(), PublicKey::verifies)?;
         taken.push(FinalHeader { digest, header, cert });
     }
     let head = client.head();
@@ -1284,6 +1307,40 @@ mod tests {
             assert_eq!(sync.next(0, LAST), Err(GivenUp::OtherSet), "a new set after {end}");
             assert!(sync.into_bars().wrong.is_empty());
         }
+    }
+
+    #[test]
+    fn v1_where_the_chain_has_gone_beyond_this_program_nobody_is_barred_and_no_snapshot_taken() {
+        for first in [3_500, 5_001] {
+            let headers = long_chain(|header| header.version = VERSION + u16::from(header.height >= first));
+            let mut sync = long_sync(at_genesis(EPOCH));
+            let (_, found) = walk(&mut sync, |from| long_reply(&headers, from));
+            assert_eq!(found, Ok(()), "final all the same");
+            let needed = GivenUp::NewVersion { version: VERSION + 1, height: first };
+            assert_eq!(sync.next(0, LAST), Err(needed));
+            assert!(sync.into_bars().wrong.is_empty());
+        }
+        let headers = long_chain(|header| header.version = VERSION + u16::from(header.height >= 5_002));
+        let mut sync = long_sync(at_genesis(EPOCH));
+        walk(&mut sync, |from| long_reply(&headers, from)).1.expect("final");
+        assert_eq!(sync.progress().phase, "chunks", "all that is needed of it is spoken here");
+    }
+
+    #[test]
+    fn v1_a_version_is_believed_only_of_final_headers() {
+        let headers = long_chain(|header| header.version = VERSION + u16::from(header.height >= 3_500));
+        let forged = |from| {
+            let mut reply = long_reply(&headers, from);
+            reply.cert = reply.headers.last().map(|last| cert(last, Kind::Final, &[0, 1]));
+            reply
+        };
+        let genuine = long_chain(|_| {});
+        let mut sync = long_sync(at_genesis(EPOCH));
+        let mixed = |from| if from <= 3_000 { long_reply(&genuine, from) } else { forged(from) };
+        let (_, found) = walk(&mut sync, mixed);
+        assert!(found.is_err(), "{found:?}");
+        assert!(!matches!(sync.next(0, LAST), Err(GivenUp::NewVersion { .. })), "a liar alone makes nobody give up");
+        assert!(sync.into_bars().wrong.contains(&0));
     }
 
     /// Whoever validated long ago has nothing to lose: its signatures prove nothing of later epochs.

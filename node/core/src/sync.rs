@@ -16,7 +16,7 @@ use crate::block::{Block, Header};
 use crate::consensus::verify::Verify;
 use crate::epoch::{Epochs, Sets};
 use crate::hash::Hash;
-use crate::light::{Anchor, LinkError, names};
+use crate::light::{self, Anchor, LinkError, names};
 use crate::message::{Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_MESSAGE_BYTES};
 use crate::validators::{Index, ValidatorSet};
 use crate::vote::{Cert, CertError};
@@ -98,6 +98,8 @@ pub struct Planner {
     /// When the own height was first seen as it is.
     own_since: Option<u64>,
     turns: u64,
+    /// Blocks above this height are of no use (V1); `None`: all are.
+    last: Option<u64>,
 }
 
 impl Planner {
@@ -152,10 +154,17 @@ impl Planner {
         }
     }
 
+    /// **V1** The greatest height of use to this program, where an upgrade that it does not speak is scheduled: nothing above is
+    /// asked for.
+    pub fn end_at(&mut self, last: Option<u64>) {
+        self.last = last;
+    }
+
     /// What to ask now. `own` is the height of the last verified block; call it after each change and each second.
     pub fn next(&mut self, now_ms: u64, own: u64) -> Vec<Request> {
         self.move_to(now_ms, own);
-        let best = self.peers.values().filter(|p| p.connected).map(|p| p.height).max().unwrap_or(0);
+        let last = self.last.unwrap_or(u64::MAX);
+        let best = self.peers.values().filter(|p| p.connected).map(|p| p.height).max().unwrap_or(0).min(last);
         let stalled = self.own_since.is_some_and(|since| now_ms.saturating_sub(since) >= STALL_MS);
         let started = !self.waiting.is_empty() || self.in_flight().count() > 0;
         if best <= own || (best <= own + LAG && !stalled && !started) {
@@ -164,6 +173,9 @@ impl Planner {
         let mut requests = Vec::new();
         while self.in_flight().count() < MAX_IN_FLIGHT {
             let (from, count) = self.first_gap();
+            if from > last {
+                break;
+            }
             let room = self.in_flight().count() + self.waiting.len() < MAX_WAITING;
             // What all others wait for is asked always.
             if !room && from > own + 1 {
@@ -172,7 +184,7 @@ impl Planner {
             let Some(peer) = self.choose(now_ms, from) else { break };
             self.turns += 1;
             let Some(state) = self.peers.get_mut(&peer) else { break };
-            let count = count.min(state.height - from + 1);
+            let count = count.min(state.height.min(last) - from + 1);
             (state.asked, state.alone_until) = (Some((from, count)), Some(now_ms + TIMEOUT_MS));
             // A time-out counts as a failure, so this doubles with each one in a row.
             state.patience_until = now_ms + (TIMEOUT_MS << (state.failures + 1).min(MAX_PATIENCE));
@@ -239,7 +251,8 @@ impl Planner {
     /// that do, and those that do not.
     fn answered(&self) -> [Vec<(Index, u64)>; 2] {
         let next = self.own + 1;
-        let ahead = self.peers.iter().filter(|(_, peer)| peer.connected && peer.height >= next);
+        let of_use = self.last.is_none_or(|last| next <= last);
+        let ahead = self.peers.iter().filter(|(_, peer)| of_use && peer.connected && peer.height >= next);
         let answered = ahead.filter_map(|(index, peer)| Some((*index, peer.lowest?)));
         answered.partition(|(_, lowest)| *lowest <= next).into()
     }
@@ -460,7 +473,7 @@ pub enum SyncError {
 
 /// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
 /// headers above the blocks, all are of the epoch of `sets`, batches match what headers say, and the certificate is of the
-/// last header, which proves all below it (S1, L1). Blocks of two epochs never come together: the set after the next is known
+/// last header, which proves all below it (S1, L1), of whatever version; blocks are of one that is spoken here (V1). Blocks of two epochs never come together: the set after the next is known
 /// only when the first of them is over and executed (E1), and a [`reply`] ends there.
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
@@ -479,6 +492,8 @@ pub fn verify_blocks(
     if blocks.is_empty() || blocks.len() > MAX_BLOCKS {
         return Err(SyncError::Count(blocks.len()));
     }
+    let spoken = |block: &Block| light::spoken(&block.header);
+    blocks.iter().try_for_each(spoken).map_err(|LinkError { height, field, .. }| SyncError::Link { height, field })?;
     let mut all = blocks.iter().map(|block| &block.header).chain(&headers);
     let digests = check_links(sets, epochs, front, &mut all)?;
     let last = headers.last().or(blocks.last().map(|block| &block.header));
@@ -590,7 +605,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn genesis() -> Tip {
-        let roots = Roots { state: Hash::ZERO, results: Hash::ZERO };
+        let roots = Roots { state: Hash::ZERO, results: Hash::ZERO, next_version: VERSION };
         Tip { digest: chain(), slot: 0, height: 0, time_ms: 0, roots }
     }
 
@@ -899,6 +914,37 @@ pub(crate) mod tests {
         assert_eq!(froms(&long.next(0, 0)), [(0, 1, 256), (1, 257, 44), (2, 301, 256), (3, 557, 44)]);
         let mut short = planner_by(Epochs::new(1), &[1_000; 6]);
         assert_eq!(froms(&short.next(0, 7)), [(0, 8, 1), (1, 9, 1), (2, 10, 1), (3, 11, 1)]);
+    }
+
+    #[test]
+    fn v1_nothing_is_asked_for_above_the_last_block_that_this_program_can_take() {
+        let mut planner = planner(&[1_000; 2]);
+        planner.end_at(Some(300));
+        assert_eq!(froms(&planner.next(0, 0)), [(0, 1, 256), (1, 257, 44)]);
+        let mut there = self::planner(&[1_000; 2]);
+        there.end_at(Some(300));
+        assert!(there.next(0, 300).is_empty() && there.next(5_000, 300).is_empty());
+        assert_eq!(froms(&there.next(6_000, 299)), []);
+        assert_eq!(froms(&there.next(6_000 + STALL_MS, 299)), [(0, 300, 1)]);
+        // Nor does it matter who keeps what is above.
+        there.on_blocks(0, nothing(900));
+        there.next(8_000, 300);
+        assert_eq!((there.out_of_reach(20_000, &set(), Some), there.deleted(&set(), Some)), (None, None));
+    }
+
+    #[test]
+    fn v1_a_block_of_a_version_that_is_not_spoken_is_refused_and_as_a_header_it_proves_those_below() {
+        let mut chain: Vec<Block> = Vec::new();
+        for height in 1..=4 {
+            let mut next = block(&chain.last().map_or_else(genesis, |block| tip_of(&block.header)));
+            next.header.version = VERSION + u16::from(height == 4);
+            chain.push(next);
+        }
+        let cert = final_cert(&chain);
+        let refused = verify(&genesis(), &chain, &cert).expect_err("a block of another version");
+        assert_eq!(refused, SyncError::Link { height: 4, field: "version" });
+        let taken = verify_under(&genesis(), &chain[..3], &chain[3..], &cert).expect("all that is spoken here");
+        assert_eq!(taken.iter().map(|block| block.header.height).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

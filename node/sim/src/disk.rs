@@ -1,7 +1,7 @@
 //! What survives a crash, with the guards that the real schema has (P1-P4, P8).
 
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Header, Seal};
+use aitbc_core::block::{Candidate, Header, Seal, VERSION};
 use aitbc_core::consensus::input::{Recovered, Roots, Tip};
 use aitbc_core::consensus::output::Rows;
 use aitbc_core::epoch::Epochs;
@@ -36,17 +36,24 @@ pub struct Disk {
     pub batches: BTreeMap<Hash, Batch>,
     /// Starts that found the last block of an epoch without its Seal.
     pub rebuilt_seals: u64,
+    /// Height of the chain's upgrade, as it would be in the state.
+    pub upgrade: Option<u64>,
+}
+
+/// The version of a block where an upgrade to the newest is at this height; without one there was none other.
+pub fn version_at(upgrade: Option<u64>, height: u64) -> u16 {
+    if upgrade.is_none_or(|at| height >= at) { VERSION } else { VERSION - 1 }
 }
 
 /// What executing a block gives: a function of the block, as the chain below is in its digest.
-pub fn roots(digest: Hash) -> Roots {
-    Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]) }
+pub fn roots(digest: Hash, next_version: u16) -> Roots {
+    Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]), next_version }
 }
 
 /// A block as the end of a chain.
-pub fn tip_of(digest: Hash, header: &Header) -> Tip {
+pub fn tip_of(digest: Hash, header: &Header, upgrade: Option<u64>) -> Tip {
     let (slot, height, time_ms) = (header.slot, header.height, header.time_ms);
-    Tip { digest, slot, height, time_ms, roots: roots(digest) }
+    Tip { digest, slot, height, time_ms, roots: roots(digest, version_at(upgrade, height + 1)) }
 }
 
 /// A signature that costs nothing: only its owner's code makes it. Real ones are tested in the core.
@@ -183,8 +190,11 @@ impl Disk {
 
     pub fn tip(&self, chain: Hash) -> Tip {
         match self.blocks.last() {
-            None => Tip { digest: chain, slot: 0, height: 0, time_ms: 0, roots: roots(chain) },
-            Some((digest, candidate, _)) => tip_of(*digest, &candidate.header),
+            None => {
+                let roots = roots(chain, version_at(self.upgrade, 1));
+                Tip { digest: chain, slot: 0, height: 0, time_ms: 0, roots }
+            }
+            Some((digest, candidate, _)) => tip_of(*digest, &candidate.header, self.upgrade),
         }
     }
 

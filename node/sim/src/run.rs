@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::world::{Plan, World};
 use aitbc_core::genesis::Mode;
 use aitbc_core::params::Parameters;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// After the heal the first block must be final within this (protocol.md §10.9), or ...
@@ -321,6 +321,8 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         schedule: Vec::new(),
         boundary_crashes: 0,
         stakes: None,
+        upgrade: None,
+        old: BTreeSet::new(),
         amnesic: Some((who + 1) % n as u16).filter(|_| scenario == Scenario::Amnesia),
         stalls: if scenario == Scenario::Lag { 10 } else { random.choose(&[0, 1, 5, 20]) },
         weights,

@@ -2,12 +2,12 @@
 
 use crate::adversary::{Adversary, Lie, Scene};
 use crate::checkers::{Egress, Pace, Safety};
-use crate::disk::{Disk, Signer, roots, sign};
+use crate::disk::{Disk, Signer, roots, sign, version_at};
 use crate::network::{Network, bytes_of};
 use crate::random::Random;
 use crate::stakes::Stakes;
 use aitbc_core::batch::Batch;
-use aitbc_core::block::{Candidate, Header, Reproposal};
+use aitbc_core::block::{Candidate, Header, Reproposal, VERSION};
 use aitbc_core::consensus::input::{Input, Now, WriteFailure};
 use aitbc_core::consensus::output::{Event as CoreEvent, Halt, Output, Rows, Write};
 use aitbc_core::consensus::verify::Verify;
@@ -73,6 +73,10 @@ pub struct Plan {
     /// Blocks decide who validates, in this mode, after those that have a weight; each weighs as the chain says. Of liars, only
     /// identity 0 keeps its index.
     pub stakes: Option<Mode>,
+    /// From this height on blocks have the newest version, below it the one before (V1).
+    pub upgrade: Option<u64>,
+    /// Who runs a program that does not speak the newest version.
+    pub old: BTreeSet<Index>,
 }
 
 impl Plan {
@@ -133,7 +137,7 @@ enum Event {
     Deliver { from: Index, to: Index, message: Box<Message> },
     Commit { node: Index, life: u64 },
     Append { node: Index, life: u64 },
-    Executed { node: Index, life: u64, digest: Hash, set: Option<Arc<ValidatorSet>> },
+    Executed { node: Index, life: u64, digest: Hash, height: u64, set: Option<Arc<ValidatorSet>> },
     Stored { node: Index, life: u64, batch: Box<Batch> },
     Told { node: Index, life: u64, input: Box<Input> },
     Look { node: Index, life: u64 },
@@ -244,7 +248,7 @@ impl World {
             core: None,
             reachable: false,
             life: 0,
-            disk: Disk::default(),
+            disk: Disk { upgrade: plan.upgrade, ..Disk::default() },
             timer: None,
             writes: Vec::new(),
             blocks: Vec::new(),
@@ -330,6 +334,27 @@ impl World {
     pub fn kill(&mut self, node: Index) {
         self.nodes[usize::from(node)].down_for_good = true;
         self.crash(node);
+    }
+
+    /// A new program takes the place of an old one.
+    pub fn upgrade(&mut self, node: Index) {
+        self.kill(node);
+        self.plan.old.remove(&node);
+        self.start(node);
+    }
+
+    /// V1: the greatest height that the program of a validator can take; `None`: any.
+    fn last_height_of(&self, node: Index) -> Option<u64> {
+        self.plan.upgrade.filter(|_| self.plan.old.contains(&self.identity(node))).map(|at| at - 1)
+    }
+
+    /// V1: an old program executes nothing from an upgrade on, votes for nothing of it, lets nothing of it out.
+    fn check_version(&self, node: Index, height: u64) {
+        let last = self.last_height_of(node);
+        assert!(
+            last.is_none_or(|last| height <= last),
+            "V1: validator {node} takes height {height}, its last is {last:?}"
+        );
     }
 
     pub fn start(&mut self, node: Index) {
@@ -441,8 +466,9 @@ impl World {
             Event::Deliver { from, to, message } => self.deliver(from, to, *message),
             Event::Commit { node, life } if self.lives(node, life) => self.commit(node),
             Event::Append { node, life } if self.lives(node, life) => self.append(node),
-            Event::Executed { node, life, digest, set } if self.lives(node, life) => {
-                self.give(node, Input::Executed { digest, roots: roots(digest), set });
+            Event::Executed { node, life, digest, height, set } if self.lives(node, life) => {
+                let roots = roots(digest, version_at(self.plan.upgrade, height + 1));
+                self.give(node, Input::Executed { digest, roots, set });
             }
             Event::Stored { node, life, batch } if self.lives(node, life) => self.stored(node, *batch),
             Event::Told { node, life, input } if self.lives(node, life) => self.give(node, *input),
@@ -516,7 +542,7 @@ impl World {
         let (found, cause) = match chance {
             0..3 => return state.copy = Some(state.disk.clone()),
             3..6 => (state.copy.clone(), Cause::Command),
-            6..8 => (Some(Disk::default()), Cause::NewDatabase),
+            6..8 => (Some(Disk { upgrade: state.disk.upgrade, ..Disk::default() }), Cause::NewDatabase),
             _ => return,
         };
         let Some(mut disk) = found else { return };
@@ -583,7 +609,9 @@ impl World {
         let (sets, roster) = (self.sets_of(epoch), (0..self.n as Index).map(key_of).collect());
         let (key, parameters) = (key_of(self.identity(node)), self.plan.parameters.clone());
         let seed = self.plan.seed + u64::from(node);
+        let old = self.plan.old.contains(&self.identity(node));
         let config = Config {
+            version: if old { VERSION - 1 } else { VERSION },
             verifier: Arc::new(Cheap),
             // Liars run altered code; whose memory goes at every step would never be done asking.
             watches_memory: self.liar(self.identity(node)).is_none() && self.plan.forgetful == 0,
@@ -817,6 +845,7 @@ impl World {
 
     fn note_cast(&mut self, me: Index, rows: &Rows) {
         if let Rows::Notar { statement, candidate } = rows {
+            self.check_version(me, candidate.header.height);
             self.safety.candidate(me, statement, &candidate.header);
         }
         if let Some(statement) = statement_of(rows) {
@@ -872,8 +901,10 @@ impl World {
             assert!(state.disk.batches.contains_key(&batch.digest), "asked to execute without its batches");
         }
         let (life, pause) = (state.life, self.random.between(0, 3));
+        let height = candidate.header.height;
+        self.check_version(node, height);
         let set = self.set_after(node, digest, &candidate.header);
-        self.at(self.now + pause, Event::Executed { node, life, digest, set });
+        self.at(self.now + pause, Event::Executed { node, life, digest, height, set });
     }
 
     fn finalized(&mut self, node: Index, blocks: Vec<(Hash, Candidate)>, cert: Cert) {
@@ -892,6 +923,8 @@ impl World {
             return;
         }
         let header = &candidate.header;
+        self.check_version(node, header.height);
+        assert_eq!(header.version, version_at(self.plan.upgrade, header.height), "V1: height {}", header.height);
         if header.height > self.safety.height() {
             self.pace.grew.push(self.now);
             self.stakes.iter_mut().for_each(|stakes| stakes.note_final(&digest, header.height));

@@ -7,7 +7,7 @@ use aitbc_sim::network::Network;
 use aitbc_sim::random::Random;
 use aitbc_sim::run::{Scenario, Wanted, run};
 use aitbc_sim::world::{Plan, World};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Chaos lasts this long.
 const HEAL_AT: u64 = 3_000;
@@ -58,6 +58,8 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         boundary_crashes: 0,
         stalls: 0,
         stakes: None,
+        upgrade: None,
+        old: BTreeSet::new(),
     }
 }
 
@@ -317,4 +319,59 @@ fn a_validator_that_loses_its_database_again_and_again_never_votes_twice_and_com
         losses > 500 && recoveries > 200,
         "{losses} losses, {recoveries} recoveries: the scenario has become too mild"
     );
+}
+
+/// V1, through chaos and crashes: that nobody takes more than its program speaks is checked at each vote, execution and block.
+#[test]
+fn old_programs_stop_before_an_upgrade_and_new_ones_go_on_from_there() {
+    const AT: u64 = 30;
+    let mut exact = 0;
+    with_seeds("upgrade, all old", 12, |seed| {
+        // At the end of an epoch, amid one, and just after its beginning.
+        let epoch_blocks = [5, 7, 29][seed as usize % 3];
+        let chaotic = chaos(seed, &[1; 4]);
+        let parameters = Parameters { epoch_blocks, ..chaotic.parameters.clone() };
+        let mut world = World::new(Plan { upgrade: Some(AT), old: (0..4).collect(), parameters, ..chaotic });
+        world.run_until(HEAL_AT + CALM_FOR);
+        let stopped: Vec<u64> = (0..4).map(|node| world.ledger_height(node)).collect();
+        // The last block of the old version may be notarized and not final: the first of the new one makes it so.
+        assert!(stopped.iter().all(|height| (AT - 2..AT).contains(height)), "they stopped at {stopped:?}");
+        exact += u64::from(stopped == [AT - 1; 4]);
+        let votes = world.safety.votes;
+        world.run_until(HEAL_AT + 2 * CALM_FOR);
+        assert_eq!(world.safety.votes, votes, "votes after the stop");
+        for node in 0..4 {
+            world.run_until(world.now + 700);
+            world.upgrade(node);
+        }
+        world.run_until(world.now + 5_000);
+        assert!(world.safety.height() > AT + 20, "height {} with new programs", world.safety.height());
+    });
+    assert!(exact > 0, "none stopped exactly before the upgrade with all its blocks final");
+}
+
+#[test]
+fn one_old_program_of_four_stops_before_an_upgrade_while_the_others_go_on_and_catches_up_as_a_new_one() {
+    const AT: u64 = 60;
+    with_seeds("upgrade, one old", 12, |seed| {
+        let node = (seed % 4) as u16;
+        let network = Network::calm(4, 5);
+        let loud = Plan { network, crashes: 0, stalls: 0, ..chaos(seed, &[1; 4]) };
+        let mut world = World::new(Plan { upgrade: Some(AT), old: BTreeSet::from([node]), ..loud });
+        if seed % 2 == 0 {
+            // It was away as the upgrade came: by block sync it gets as far.
+            world.run_until(300);
+            world.kill(node);
+            world.run_until(4_000);
+            world.start(node);
+        }
+        world.run_until(8_000);
+        assert!(world.safety.height() > AT + 100, "the others are at {}", world.safety.height());
+        assert_eq!(world.ledger_height(node), AT - 1, "where the old program stopped");
+        let late = world.pace.worst_gap(6_000, 8_000);
+        assert!(late <= 300, "nobody waits for its turns: {late} ms");
+        world.upgrade(node);
+        world.run_until(12_000);
+        assert!(world.ledger_height(node) + 5 > world.safety.height(), "{}", world.ledger_height(node));
+    });
 }

@@ -3,9 +3,11 @@
 use super::Api;
 use super::error::ApiError;
 use super::query::Parameters;
+use aitbc_core::block::VERSION;
 use aitbc_core::consensus::VotingState;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::staking::motion::Upgrade;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
@@ -47,6 +49,22 @@ pub struct SyncStatus {
     pub reason: Option<String>,
     /// The snapshot that is being fetched instead of blocks; `None` where none is.
     pub state_sync: Option<StateSyncStatus>,
+    /// The next upgrade that this program does not speak; `None` where none is scheduled.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// An upgrade that needs another program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeStatus {
+    /// Version of blocks that the program must speak.
+    pub version: u16,
+    /// First height that has it.
+    pub height: u64,
+    /// Newest version that this program speaks.
+    pub spoken: u16,
+    /// Whether the next block has it: this node has stopped before it, and serves reads only.
+    pub due: bool,
 }
 
 /// How far the fetch of a snapshot is.
@@ -112,6 +130,10 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
             height: progress.height,
             chunks: progress.chunks,
             permille: progress.permille,
+        }),
+        upgrade: status.upgrade.map(|(Upgrade { version, height }, due)| {
+            let spoken = VERSION;
+            UpgradeStatus { version, height, spoken, due }
         }),
     }))
 }

@@ -48,7 +48,7 @@ async fn behind(chain: &Chain, blocks: u64) -> Behind {
     let generation = own.storage.take_lease("test".into()).await.expect("lease");
     let lease = Lease { generation, first_start: true };
     let start = recover(&own.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
-    let front = Anchor::from(&crate::executor::tip(&start.snapshot.head));
+    let front = Anchor::from(&crate::executor::tip(&start.snapshot));
     let set = start.snapshot.sets.current.clone();
     let (sender, snapshots) = watch::channel(Arc::new(start.snapshot));
     let ((core_sender, core), (commands_sender, commands)) = (mpsc::channel(256), mpsc::channel(8));

@@ -39,6 +39,10 @@ struct Arguments {
     /// Runs of each database; the one with the middle throughput is shown.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Percent of the load that are receipts and bonds, half and half, on a chain of mode pos whose receipts mint; 0: transfers only,
+    /// on a chain of authorities.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    mix: u8,
     /// Measures instead how fast a validator takes so many blocks from the others; 0: the load is measured.
     #[arg(long, default_value_t = 0)]
     catch_up: u64,
@@ -159,6 +163,7 @@ fn options(arguments: &Arguments, database: Database, seed: Seed) -> Options {
         rate: arguments.rate,
         singles: arguments.singles,
         rest: Duration::from_secs(5),
+        mix: arguments.mix.into(),
     }
 }
 
@@ -170,10 +175,14 @@ fn default_json() -> Result<PathBuf> {
 fn table(reports: &[Report]) -> String {
     let pair = |ms: &Option<[f64; 2]>| ms.map_or("not measured".into(), |[p50, p99]| format!("{p50:.1} / {p99:.1}"));
     type Line<'a> = (&'a str, &'a dyn Fn(&Report) -> String);
-    let lines: [Line; 11] = [
+    let lines: [Line; 12] = [
         ("database", &|r| r.version.clone()),
         ("distinct senders", &|r| r.senders.to_string()),
         ("final tx/s, sustained", &|r| format!("{:.0}", r.final_tx_per_second)),
+        ("of them receipts / bonds", &|r| {
+            let [receipts, bonds] = r.receipts_and_bonds_per_second;
+            format!("{receipts:.0} / {bonds:.0}")
+        }),
         ("blocks/s under load", &|r| format!("{:.0}", r.blocks_per_second)),
         ("in blocks without effect", &|r| format!("{:.0}", r.without_effect)),
         ("finality idle, p50 / p99 ms", &|r| pair(&r.idle_ms)),

@@ -1,6 +1,7 @@
 //! One sentence for people out of a report: what is waited for, and what to do. Pure text; no rule depends on it.
 
 use super::doctor::{CandidateReport, Cause, Condition, Report, Voting};
+use crate::staking::motion::Upgrade;
 use crate::validators::Index;
 
 /// Validators that a sentence names; the rest is counted.
@@ -10,6 +11,9 @@ const SLOW_WRITE_MS: u64 = 1_000;
 
 /// The cause and the sentence.
 pub(super) fn diagnose(report: &Report) -> (Cause, String) {
+    if let Some(stopped) = old_version(report) {
+        return stopped;
+    }
     match report.state {
         Condition::Idle => (Cause::None, format!("idle: nothing waits to become final above height {}", report.height)),
         Condition::Working => {
@@ -18,6 +22,16 @@ pub(super) fn diagnose(report: &Report) -> (Cause, String) {
         }
         Condition::Stalled => stalled(report),
     }
+}
+
+/// V1: whether or not anything waits, nothing comes from here before somebody acts.
+fn old_version(report: &Report) -> Option<(Cause, String)> {
+    let Upgrade { version, height } = report.upgrade?;
+    let text = format!(
+        "blocks from height {height} on have version {version}, which this program does not speak: it votes for none of them, and \
+         answers reads of those below; start a program that speaks it on the same database"
+    );
+    Some((Cause::OldVersion, text))
 }
 
 /// What is nearest first: the own vote, then what the own vote waits for, then the others.
@@ -33,7 +47,8 @@ fn stalled(report: &Report) -> (Cause, String) {
 
 fn own_voting(report: &Report) -> Option<(Cause, String)> {
     let text = match report.voting {
-        Voting::Yes => return None,
+        // Of an old version more is said than this.
+        Voting::Yes | Voting::OldVersion => return None,
         Voting::NotReady => {
             "this validator does not vote while it is stopping or its database does not answer: see its database"
         }

@@ -9,6 +9,7 @@ use super::state::{Core, Entry, Execution, Slot};
 use super::validity::check_v5;
 use crate::hash::Hash;
 use crate::key::Address;
+use crate::staking::motion::Upgrade;
 use crate::validators::Index;
 use crate::vote::Kind;
 use schemars::JsonSchema;
@@ -43,6 +44,8 @@ pub enum Voting {
     WriteFailed,
     /// Halted for good; the log says why.
     Halted,
+    /// It does not speak the version of the next block: another program must go on (V1).
+    OldVersion,
 }
 
 /// What is in the way, as programs tell it.
@@ -54,6 +57,8 @@ pub enum Cause {
     None,
     /// This validator does not vote.
     OwnVoting,
+    /// The next block has a version that this program does not speak (V1).
+    OldVersion,
     /// A block is final, but this node lacks what it needs to let it out.
     Unresolved,
     /// The validators that are connected weigh less than a quorum.
@@ -121,6 +126,8 @@ pub struct Report {
     pub me: Index,
     /// Whether this validator votes.
     pub voting: Voting,
+    /// What the next block needs and this program does not speak (V1); absent where it does.
+    pub upgrade: Option<Upgrade>,
     /// Its writes of votes.
     pub writes: Writes,
     /// Slot F.
@@ -186,7 +193,8 @@ pub struct CandidateReport {
     pub block: Hash,
     /// Its height.
     pub height: u64,
-    /// Rules that hold it back: `H1` time, `H2` parent not executed, `H3` batches, `H4` ancestor, `H5` certificates.
+    /// Rules that hold it back: `V1` a version that this program does not speak, `H1` time, `H2` parent not executed, `H3` batches,
+    /// `H4` ancestor, `H5` certificates.
     pub holds: Vec<&'static str>,
     /// The rule that it breaks; absent where it breaks none, or that is not known yet.
     pub invalid: Option<&'static str>,
@@ -281,6 +289,7 @@ impl Core {
             total_weight: self.config.set.total_weight(),
             me: self.config.me,
             voting: self.voting(),
+            upgrade: self.v1_stopped().or_else(|| self.v1_awaited()),
             writes: self.open_writes(now.mono_ms),
             frontier: self.slot_report(self.frontier.slot, now.wall_ms),
             notarized: notarized.map(|slot| self.slot_report(slot, now.wall_ms)),
@@ -313,6 +322,8 @@ impl Core {
             Voting::Halted
         } else if self.stopped {
             Voting::WriteFailed
+        } else if self.v1_stopped().is_some() {
+            Voting::OldVersion
         } else if !self.ready {
             Voting::NotReady
         } else {
@@ -365,6 +376,7 @@ impl Core {
         let verdicts = [roots, entry.verdict].into_iter().flatten();
         let ahead = self.is_ahead(header, wall_ms);
         let holds = [
+            ("V1", parent.is_some_and(|parent| self.v1_foreign(&parent).is_some())),
             ("H1", ahead),
             ("H2", parent.is_some() && roots.is_none()),
             ("H3", !entry.missing.is_empty()),
@@ -437,7 +449,7 @@ impl Core {
             weight: self.config.set.weight(index),
             connected: me || self.is_connected(index),
             connection_age_ms: seen.map_or(0, |seen| ago(seen.link_changed)),
-            ready: if me { Some(self.may_vote()) } else { told },
+            ready: if me { Some(self.may_vote() && self.v1_stopped().is_none()) } else { told },
             last_vote_ms: seen.and_then(|seen| seen.voted).map(ago),
             missing_ms: self.missing_since.get(at).copied().flatten().map(ago),
             clock_ahead_ms: seen.and_then(|seen| seen.clock_ahead_ms),

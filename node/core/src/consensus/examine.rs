@@ -23,6 +23,8 @@ pub(super) enum Hold {
     Ancestor,
     /// H5: the base's certificate or a Skip certificate of the gap is missing.
     Proof,
+    /// V1: this program does not speak its version, so it cannot say whether it is valid.
+    Version,
 }
 
 /// What is to be said of a candidate now.
@@ -61,7 +63,7 @@ impl Core {
                 acted |= self.execute(&digest);
                 self.wait_for(state, slot, digest);
             }
-            State::Held(Hold::Parent | Hold::Batches | Hold::Ancestor) => {}
+            State::Held(Hold::Parent | Hold::Batches | Hold::Ancestor | Hold::Version) => {}
             State::Votable => {
                 acted |= self.execute(&digest);
                 acted |= self.c8_vote_notar(slot, digest);
@@ -83,7 +85,7 @@ impl Core {
         self.candidates.get(digest).is_some_and(|entry| entry.certified)
     }
 
-    /// **H1-H5, V2-V6.** What stands between a candidate and a vote. Everything is judged only when the parent is executed,
+    /// **H1-H5, V1-V6.** What stands between a candidate and a vote. Everything is judged only when the parent is executed,
     /// for then the whole chain below is here.
     pub(super) fn state_of(&mut self, digest: &Hash) -> State {
         let Some(entry) = self.candidates.get(digest) else { return State::Held(Hold::Ancestor) };
@@ -92,6 +94,9 @@ impl Core {
         }
         let header = &entry.candidate.header;
         let Some(parent) = self.parent_facts(header) else { return State::Held(Hold::Ancestor) };
+        if self.v1_foreign(&parent).is_some() {
+            return State::Held(Hold::Version);
+        }
         match check_v5(header, &parent) {
             None => return State::Held(Hold::Parent),
             Some(Err(invalid)) => return State::Invalid(invalid),
@@ -131,7 +136,7 @@ impl Core {
         self.facts(&header.parent).filter(|_| is_tip || self.candidates.get(&header.parent).is_some_and(above))
     }
 
-    /// V2, V4, V6, V7 of a candidate whose batches and parent are here: computed once.
+    /// V1, V2, V4, V6, V7 of a candidate whose batches and parent are here: computed once.
     fn verdict(&mut self, digest: &Hash, parent: &Facts) -> Result<(), Invalid> {
         let Some(entry) = self.candidates.get(digest) else { return Ok(()) };
         if let Some(verdict) = entry.verdict {
@@ -144,7 +149,7 @@ impl Core {
         verdict
     }
 
-    /// V2, V4, V6, V7 as they are.
+    /// V1, V2, V4, V6, V7 as they are.
     pub(super) fn on_parent(&self, header: &Header, parent: &Facts) -> Result<(), Invalid> {
         check_on_parent(header, parent, self.config.epochs(), &self.unfinal_batches(parent.digest), &self.batches)?;
         if header.evidence.is_empty() {
@@ -170,10 +175,12 @@ impl Core {
         std::iter::successors(header(&from), move |child| header(&child.parent))
     }
 
-    /// Asks for the execution of a resolved candidate, once: before any vote, so that execution overlaps voting.
+    /// Asks for the execution of a resolved candidate, once: before any vote, so that execution overlaps voting. Never of one whose
+    /// version is not spoken here (V1).
     pub(super) fn execute(&mut self, digest: &Hash) -> bool {
+        let spoken = self.config.version;
         let Some(entry) = self.candidates.get_mut(digest) else { return false };
-        if entry.execution != Execution::No {
+        if entry.execution != Execution::No || entry.candidate.header.version > spoken {
             return false;
         }
         entry.execution = Execution::Asked;

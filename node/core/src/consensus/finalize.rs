@@ -24,25 +24,31 @@ impl Core {
         true
     }
 
-    /// Digests from above the tip up to s*, if each is here and its execution was asked for, which needs its batches.
+    /// Digests from above the tip up to s*, if each is here and its execution was asked for, which needs its batches. Blocks of a
+    /// version that this program does not speak prove those below them and are let out by another one (V1).
     fn resolved_chain(&mut self) -> Option<Vec<Hash>> {
         let mut chain = Vec::new();
         let mut resolved = true;
         let mut at = self.top.digest;
         while at != self.tip.digest {
-            let entry = self.candidates.get(&at)?;
+            let digest = at;
+            let entry = self.candidates.get(&digest)?;
             let header = &entry.candidate.header;
             if header.height <= self.tip.height {
                 // C21: a final chain that does not go through the last final block (Theorem 1).
                 self.halt(Halt::ContradictingCerts { slot: self.tip.slot });
                 return None;
             }
-            resolved &= entry.execution != Execution::No;
-            chain.push(at);
             at = header.parent;
+            if header.version > self.config.version {
+                (chain, resolved) = (Vec::new(), true);
+                continue;
+            }
+            resolved &= entry.execution != Execution::No;
+            chain.push(digest);
         }
         chain.reverse();
-        resolved.then_some(chain)
+        (resolved && !chain.is_empty()).then_some(chain)
     }
 
     /// A block is final: it is the tip, its batches are spent, its candidate is kept for late peers.

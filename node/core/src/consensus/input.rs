@@ -26,13 +26,15 @@ pub struct Now {
 /// Number of a write asked for by [`super::output::Output::Persist`], unique in a process.
 pub type WriteId = u64;
 
-/// Roots after executing a block.
+/// What executing a block gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// State root.
     pub state: Hash,
     /// Merkle root of the results of its transactions.
     pub results: Hash,
+    /// Version that the block after it must have, by the upgrades in the state (V1).
+    pub next_version: u16,
 }
 
 /// Why a write did not happen.
@@ -59,7 +61,7 @@ pub struct Tip {
     pub height: u64,
     /// Its time, 0 for genesis.
     pub time_ms: u64,
-    /// Roots after executing it.
+    /// What executing it gave.
     pub roots: Roots,
 }
 
@@ -194,7 +196,7 @@ pub enum Input {
     Executed {
         /// Which.
         digest: Hash,
-        /// The roots after it.
+        /// What that gave.
         roots: Roots,
         /// Of the last block of epoch e only: set(e+2), which the state after it decides (E1).
         set: Option<Arc<ValidatorSet>>,

@@ -6,7 +6,7 @@ use super::input::Now;
 use super::output::{Output, Rows};
 use super::state::{Core, Facts};
 use super::validity::{Invalid, check_alone};
-use crate::block::{Candidate, Header, Proposal, VERSION};
+use crate::block::{Candidate, Header, Proposal};
 use crate::message::Message;
 use crate::vote::Cert;
 
@@ -28,7 +28,7 @@ impl Core {
         if self.is_boundary(&base.digest) {
             return self.e4_lead(slot, base.digest);
         }
-        if !self.c7_pause_is_over(&base) {
+        if self.v1_foreign(&base).is_some() || !self.c7_pause_is_over(&base) {
             return false;
         }
         let Some(header) = self.build(slot, &base) else { return false };
@@ -102,7 +102,7 @@ impl Core {
             self.batches.pick(height, &self.unfinal_batches(base.digest), first)
         };
         Some(Header {
-            version: VERSION,
+            version: roots.next_version,
             epoch: self.config.epoch(),
             slot,
             height,

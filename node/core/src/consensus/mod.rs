@@ -44,6 +44,7 @@
 //! | Final of the boundary block | header here | no vote any more (E5); all let out: `Persist` Seal (P10) | `seal` |
 //! | boundary block executed | sealed | `Entered`: floor, slot 1 of the next epoch (E5) | `seal` |
 //! | vote, Status of an old epoch | | its Seal (E7, C18) | `seal` |
+//! | block executed | its child's version is not spoken here | no child is built, voted for, executed; final: no vote (V1) | `version` |
 //! | no Final for P | unfinished or Busy | everything held and own again, bounded (C17) | `standstill` |
 //!
 //! # Deviations from the written protocol
@@ -78,6 +79,8 @@
 //! - **D27 what comes for the next epoch is kept**, 64 inputs and 256 KiB a peer, until that has begun here (E5).
 //! - **D28 an epoch begins when its floor is executed**: the state after it decides the set after the next (E1), which every
 //!   header of the epoch names (V3).
+//! - **D29 a program stops before a version that it does not speak** (V1): while the last block below is only notarized it skips no
+//!   slot, for nobody of its kind could end the slots after it; the first block of the new version makes that one final.
 //!
 //! Not here: what evidence costs its signer (X7).
 
@@ -113,6 +116,7 @@ mod step;
 mod tests;
 mod validity;
 pub mod verify;
+mod version;
 mod voting;
 
 pub use memory::VotingState;

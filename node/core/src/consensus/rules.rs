@@ -39,7 +39,8 @@ impl Core {
     }
 
     /// **G5** The position is allowed: above s*, the vote floor (P9) and the floors of a recovery (A6), in an epoch that is not
-    /// sealed (E5) and whose floor's Seal is durable (P10), and nothing has stopped voting (P6, C21, A3).
+    /// sealed (E5) and whose floor's Seal is durable (P10), nothing has stopped voting (P6, C21, A3), and this program speaks the
+    /// version of the next block (V1).
     pub(super) fn g5_position_allowed(&self, slot: u64) -> bool {
         slot > self.top.slot && self.g5_own_position(slot) && !self.e5_sealed() && self.p10_floor_durable()
     }
@@ -49,10 +50,11 @@ impl Core {
         self.config.is_member() && self.g5_past(slot)
     }
 
-    /// The part of G5 that its own past decides.
+    /// The part of G5 that its own past and its program decide.
     pub(super) fn g5_past(&self, slot: u64) -> bool {
         let epoch = self.config.epoch();
-        (epoch, slot) > self.vote_floor && self.memory.allows(epoch, slot) && self.may_vote()
+        let allowed = (epoch, slot) > self.vote_floor && self.memory.allows(epoch, slot);
+        allowed && self.may_vote() && self.v1_stopped().is_none()
     }
 
     /// **G6** The own Notar row is for this very candidate: with G7 it keeps Final apart from other candidates.

@@ -77,11 +77,11 @@ impl Seen {
 }
 
 impl Core {
-    /// Something should become final while the frontier is Busy (C12), while there are slots above s* + 1 (C17), and
-    /// while a final block cannot be let out (C19).
+    /// Something should become final while the frontier is Busy (C12), while there are slots above s* + 1 (C17), while a final
+    /// block cannot be let out (C19), and while nothing can because this program is too old (V1).
     pub(super) fn note_work(&mut self) {
         let unfinished = self.frontier.slot > self.top.slot + 1 || self.frontier.armed.is_some();
-        let work = unfinished || self.top.digest != self.tip.digest;
+        let work = unfinished || self.top.digest != self.tip.digest || self.v1_stopped().is_some();
         let (since, height) = (self.now.mono_ms, self.tip.height);
         let known = self.seen.work.filter(|known| known.height == height);
         self.seen.work = work.then(|| known.unwrap_or(Work { since, height }));

@@ -7,9 +7,12 @@ use crate::vote::{Kind, Statement};
 
 impl Core {
     /// **C10.** Upon the timer of slot F firing, with no own outcome (G9), F still the frontier (G10) and an allowed position
-    /// (G5): persist Skip(F).
+    /// (G5): persist Skip(F). Not while the next block needs another program (V1): slots would pass without end.
     pub(super) fn c10_skip(&mut self) -> bool {
         let slot = self.frontier.slot;
+        if self.v1_awaited().is_some() {
+            return false;
+        }
         if !self.c10_arm() || !self.g5_position_allowed(slot) || !self.g9_no_own_outcome(slot) {
             return false;
         }

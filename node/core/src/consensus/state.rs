@@ -8,7 +8,7 @@ use super::output::{Halt, Output};
 use super::random::Random;
 use super::roster::Roster;
 use super::verify::{Ed25519, Verify};
-use crate::block::{Candidate, Header, Seal};
+use crate::block::{Candidate, Header, Seal, VERSION};
 use crate::epoch::{Epochs, Sets};
 use crate::evidence::Class;
 use crate::hash::Hash;
@@ -47,6 +47,8 @@ pub struct Config {
     pub seed: u64,
     /// Decides signatures.
     pub verifier: Arc<dyn Verify>,
+    /// Newest version of blocks that this program speaks: [`VERSION`], but where a simulation stands for another program.
+    pub version: u16,
     /// [`ValidatorSet::hash`] of `set`.
     pub set_hash: Hash,
     /// The same of `sets.next`.
@@ -90,6 +92,7 @@ impl Config {
             parameters,
             seed,
             verifier,
+            version: VERSION,
             set_hash,
             next_set_hash,
             watches_memory,

@@ -83,6 +83,10 @@ impl Core {
             }
         }
         self.a5_ask();
+        if self.v1_stopped().is_some() {
+            // Nothing above is of use, and the others go on without end.
+            self.wants.clear();
+        }
         self.c14_fetch();
         self.c16_relay_due();
         self.c17_standstill();

@@ -5,7 +5,7 @@
 
 use super::batches::BatchBook;
 use super::state::{Config, Facts};
-use crate::block::{Header, VERSION};
+use crate::block::Header;
 use crate::epoch::Epochs;
 use crate::evidence::Evidence;
 use crate::hash::Hash;
@@ -17,7 +17,9 @@ use std::collections::BTreeSet;
 /// The rule that a header breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalid {
-    /// V1: version, epoch, slots or leader.
+    /// V1: a version that is not due at this height, or that this program does not speak.
+    Version,
+    /// V1: epoch, slots or leader.
     Position,
     /// V2: height or parent.
     Parent,
@@ -41,6 +43,7 @@ impl Invalid {
     /// Stable name for metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Invalid::Version => "v1_version",
             Invalid::Position => "v1_position",
             Invalid::Parent => "v2_parent",
             Invalid::Epoch => "e3_height",
@@ -67,7 +70,7 @@ pub(super) fn check_alone(header: &Header, config: &Config) -> Result<(), Invali
     check_v8(header)
 }
 
-/// What needs the parent and the batches: V2, V4, the rest of V6. `taken` are the batches of ancestors above the tip.
+/// What needs the parent and the batches: the rest of V1, V2, V4, the rest of V6. `taken` are the batches of ancestors above the tip.
 pub(super) fn check_on_parent(
     header: &Header,
     parent: &Facts,
@@ -75,16 +78,23 @@ pub(super) fn check_on_parent(
     taken: &BTreeSet<Hash>,
     book: &BatchBook,
 ) -> Result<(), Invalid> {
+    check_v1_due(header, parent)?;
     check_v2(header, parent, epochs)?;
     check_v4(header, parent)?;
     check_v6_batches(header, taken, book)
 }
 
-/// **V1** but the signature: version, epoch, parent below, the slot's leader.
+/// **V1** but the signature and which version is due: one that is spoken here, epoch, parent below, the slot's leader.
 pub(super) fn check_v1(header: &Header, config: &Config) -> Result<(), Invalid> {
     let Header { version, epoch, slot, parent_slot, proposer, .. } = *header;
-    let position = version == VERSION && epoch == config.epoch() && parent_slot < slot;
+    must(version <= config.version, Invalid::Version)?;
+    let position = epoch == config.epoch() && parent_slot < slot;
     must(position && proposer == config.set.leader(epoch, slot), Invalid::Position)
+}
+
+/// **V1** the version is the one scheduled for this height, as the state after the parent has it.
+pub(super) fn check_v1_due(header: &Header, parent: &Facts) -> Result<(), Invalid> {
+    must(parent.roots.is_none_or(|roots| roots.next_version == header.version), Invalid::Version)
 }
 
 /// **V2, E3** height is the parent's + 1 and of the epoch, so that no block is above H_e and none extends a boundary block

@@ -75,6 +75,14 @@ impl State {
         }
     }
 
+    /// The first upgrade to a version above `spoken`: a program that speaks no newer one stops before it (V1).
+    pub fn upgrade_beyond(&self, spoken: u16) -> Option<Upgrade> {
+        match self.record(&RecordKey::Upgrades) {
+            Some(Record::Upgrades(upgrades)) => upgrades.beyond(spoken),
+            _ => None,
+        }
+    }
+
     /// What was minted and burnt.
     pub fn supply(&self) -> Supply {
         match self.record(&RecordKey::Supply) {

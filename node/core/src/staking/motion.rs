@@ -5,7 +5,7 @@
 //! it was cast and in the next one; a motion is carried by the vote with which more than two thirds are for it.
 
 use super::Rules;
-use crate::block::VERSION;
+use crate::block::FIRST_VERSION;
 use crate::codec;
 use crate::genesis::{Mode, Staking};
 use crate::params::{MAX_SUPPLY, MAX_UNBONDING_MS, MAX_VALIDATORS};
@@ -175,7 +175,12 @@ pub struct Upgrades {
 impl Upgrades {
     /// The version that a block of `height` must have (V1).
     pub fn version_at(&self, height: u64) -> u16 {
-        self.list.iter().rev().find(|upgrade| upgrade.height <= height).map_or(VERSION, |upgrade| upgrade.version)
+        self.list.iter().rev().find(|upgrade| upgrade.height <= height).map_or(FIRST_VERSION, |upgrade| upgrade.version)
+    }
+
+    /// The first upgrade to a version above `spoken`: a program that speaks no newer one stops before it.
+    pub fn beyond(&self, spoken: u16) -> Option<Upgrade> {
+        self.list.iter().find(|upgrade| upgrade.version > spoken).copied()
     }
 
     /// These with one more, voted for in a block of `height`. The same version once more moves an upgrade that is still
@@ -186,7 +191,7 @@ impl Upgrades {
     pub fn with(mut self, upgrade: Upgrade, height: u64) -> Result<Upgrades, ResultCode> {
         let soonest = height.saturating_add(UPGRADE_NOTICE);
         self.list.retain(|old| old.version != upgrade.version || old.height < soonest);
-        let last = self.list.last().map_or(VERSION, |last| last.version);
+        let last = self.list.last().map_or(FIRST_VERSION, |last| last.version);
         let next = last.checked_add(1) == Some(upgrade.version) && self.list.len() < MAX_UPGRADES;
         let later = self.list.last().is_none_or(|last| last.height < upgrade.height);
         if !next || !later || upgrade.height < soonest {
@@ -264,11 +269,20 @@ mod tests {
     #[test]
     fn v1_a_height_has_the_version_of_the_last_upgrade_at_or_below_it() {
         let none = Upgrades::default();
-        assert_eq!(none.version_at(u64::MAX), VERSION);
+        assert_eq!(none.version_at(u64::MAX), FIRST_VERSION);
         let upgrade = |version, height| Upgrade { version, height };
         let two = none.with(upgrade(2, 200), 100).and_then(|one| one.with(upgrade(3, 500), 300)).expect("both");
         let versions = [0, 199, 200, 499, 500, 10_000].map(|height| two.version_at(height));
         assert_eq!(versions, [1, 1, 2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn v1_a_program_stops_before_the_first_upgrade_that_it_does_not_speak() {
+        let upgrade = |version, height| Upgrade { version, height };
+        let two = Upgrades { list: vec![upgrade(2, 200), upgrade(3, 500)] };
+        let stops = [1, 2, 3].map(|spoken| two.beyond(spoken));
+        assert_eq!(stops, [Some(upgrade(2, 200)), Some(upgrade(3, 500)), None]);
+        assert_eq!(Upgrades::default().beyond(1), None);
     }
 
     #[test]

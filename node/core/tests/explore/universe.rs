@@ -90,7 +90,7 @@ fn sign(signer: Index, message: &[u8]) -> Signature {
 }
 
 pub fn roots(digest: Hash) -> Roots {
-    Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]) }
+    Roots { state: hash::plain(&digest.0), results: hash::plain(&[0; 8]), next_version: VERSION }
 }
 
 impl Universe {

@@ -57,7 +57,7 @@ fn fork(scene: &mut Scene<'_>, proposal: &Proposal) -> Message {
 
 /// An empty block on another parent.
 fn on(own: &Header, parent: Hash, (parent_slot, height, time_ms): (u64, u64, u64)) -> Header {
-    let roots = roots(parent);
+    let roots = roots(parent, own.version);
     Header {
         parent_slot,
         parent,

@@ -42,7 +42,8 @@ impl World {
         while let Some(answer) = self.next_answer(node) {
             self.take_answer(node, answer);
         }
-        let (now, own) = (self.now, self.head(node).height);
+        let (now, own, last) = (self.now, self.head(node).height, self.last_height_of(node));
+        self.nodes[usize::from(node)].planner.end_at(last);
         for request in self.nodes[usize::from(node)].planner.next(now, own) {
             self.send(node, request.peer, &Message::BlocksReq { from: request.from, count: request.count });
         }
@@ -59,7 +60,7 @@ impl World {
         let last = state.blocks.iter().filter_map(|(blocks, _)| blocks.last());
         let last = last.max_by_key(|(_, candidate)| candidate.header.height);
         match last.filter(|(_, candidate)| candidate.header.height > state.disk.height()) {
-            Some((digest, candidate)) => tip_of(*digest, &candidate.header),
+            Some((digest, candidate)) => tip_of(*digest, &candidate.header, self.plan.upgrade),
             None => state.disk.tip(self.chain),
         }
     }

@@ -6,7 +6,7 @@ use super::super::query::{self, Parameters, Segment};
 use super::super::{Api, written};
 use super::transactions::{Content, LISTED, Payload, bodies};
 use aitbc_core::hash::Hash;
-use aitbc_core::key::Address;
+use aitbc_core::key::{Address, PublicKey};
 use aitbc_core::state::{Account, State as Accounts};
 use axum::Json;
 use axum::extract::State;
@@ -97,8 +97,21 @@ pub struct GenesisAllocations {
     pub timestamp: Option<String>,
     /// State root at height 0.
     pub state_root: Hash,
-    /// In the order of the state trie; the faucet's among them.
+    /// In the order of the state trie; the faucet's among them. What is at stake is in no balance.
     pub allocations: Vec<Allocation>,
+    /// What is at stake, by the keys of validators, ascending; none in mode poa. With the allocations it is all there is.
+    pub stakes: Vec<GenesisStake>,
+}
+
+/// A validator's stake at height 0.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct GenesisStake {
+    /// To whom it goes back when it is unbonded.
+    pub address: Address,
+    /// Consensus key of the validator.
+    pub public_key: PublicKey,
+    /// Smallest units.
+    pub stake: u64,
 }
 
 /// A balance at height 0.
@@ -204,12 +217,17 @@ pub(in super::super) async fn genesis_allocations(State(api): State<Api>, uri: U
             balance: account.balance,
             nonce: account.nonce,
         };
+        let stake = |public_key: &PublicKey| {
+            let candidate = state.candidate(public_key).filter(|candidate| candidate.stake > 0)?;
+            Some(GenesisStake { address: candidate.owner, public_key: *public_key, stake: candidate.stake })
+        };
         Ok(GenesisAllocations {
             chain_id: identity.genesis.chain_id.clone(),
             genesis_hash: identity.chain,
             timestamp: None,
             state_root: state.root(),
             allocations: state.iter().map(allocation).collect(),
+            stakes: state.candidates().iter().filter_map(stake).collect(),
         })
     })
     .await

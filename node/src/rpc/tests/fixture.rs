@@ -68,7 +68,8 @@ pub(super) fn alice() -> SecretKey {
 /// What alice owns at genesis.
 pub(super) const FUNDS: u64 = 1_000_000;
 
-fn genesis(validator: &SecretKey) -> Genesis {
+/// One authority.
+pub(super) fn genesis(validator: &SecretKey) -> Genesis {
     let rich = |seed| GenesisAccount { address: SecretKey::from_seed([seed; 32]).public().address(), balance: FUNDS };
     Genesis {
         chain_id: "test".into(),
@@ -113,6 +114,11 @@ impl Chain {
     }
 
     pub(super) async fn start_with(config: Config) -> Chain {
+        Chain::start_of(config, genesis).await
+    }
+
+    /// With a genesis made for the validator's key.
+    pub(super) async fn start_of(config: Config, genesis: impl FnOnce(&SecretKey) -> Genesis) -> Chain {
         let key = SecretKey::from_seed([1; 32]);
         let genesis = genesis(&key);
         let (chain, genesis_set) = (genesis.hash(), Arc::new(genesis.validator_set().expect("valid set")));

@@ -1,10 +1,11 @@
 //! The prototype's routes, under each name, against examples of its answers that were written by hand (prototype.json).
 
 use super::super::ROUTES;
-use super::fixture::{Chain, alice};
+use super::fixture::{Chain, FUNDS, alice, config, genesis};
 use super::receipts::{attested, provider, receipt};
 use super::requests::{ask, refused};
 use crate::client::ClientError;
+use aitbc_core::genesis::{Genesis, GenesisValidator, Mode};
 use aitbc_core::json;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::transaction::{Action, Payment, SignedTransaction};
@@ -123,6 +124,35 @@ async fn the_figures_of_the_prototypes_answers_are_right() {
     assert_eq!((&supply["minted"], &supply["burnt"]), (&json!(70), &json!(0)));
     let accounts = get("/rpc/addresses?limit=100").await;
     assert_eq!((&supply["total"], &accounts["total"]), (&json!(sum(&accounts["addresses"])), &json!(14)));
+}
+
+#[tokio::test]
+async fn allocations_of_genesis_and_its_stakes_are_all_there_is_where_stakes_have_left_balances() {
+    const STAKES: [u64; 3] = [3_000, 1_000, 2_500];
+    for mode in [Mode::Pos, Mode::Hybrid] {
+        let staked = |key: &SecretKey| {
+            let others = [50, 51].map(|seed| SecretKey::from_seed([seed; 32]).public());
+            let keys = [vec![key.public()], others.to_vec()].concat().into_iter().zip(STAKES);
+            let validators = keys.map(|(public_key, stake)| GenesisValidator { public_key, weight: 1, stake });
+            Genesis { mode, validators: validators.collect(), ..genesis(key) }
+        };
+        let chain = Chain::start_of(config(), staked).await;
+        let get = async |path: &str| answer(&chain, Method::GET, path, Value::Null).await.1;
+        let (found, supply) = (get("/rpc/genesis_allocations").await, get("/rpc/supply").await);
+        let sum = |list: &str, field: &str| -> u64 {
+            found[list].as_array().expect("a list").iter().filter_map(|one| one[field].as_u64()).sum()
+        };
+        let (balances, stakes) = (sum("allocations", "balance"), sum("stakes", "stake"));
+        assert_eq!((balances, stakes), (8 * FUNDS + 1_000, STAKES.iter().sum()), "{mode:?}");
+        assert_eq!((&supply["genesis"], &supply["staked"]), (&json!(balances + stakes), &json!(stakes)), "{mode:?}");
+        let own = found["stakes"].as_array().expect("a list").iter().find(|one| one["stake"] == 3_000);
+        let own = own.expect("the first one's");
+        assert_eq!(own["public_key"], json!(chain.key.public()));
+        assert_eq!(own["address"], json!(chain.key.public().address()), "who owns it");
+        assert_eq!(found["state_root"], get("/rpc/blocks-range?start=0&end=0").await["blocks"][0]["state_root"]);
+    }
+    let chain = Chain::start().await;
+    assert_eq!(answer(&chain, Method::GET, "/rpc/genesis_allocations", Value::Null).await.1["stakes"], json!([]));
 }
 
 #[tokio::test]

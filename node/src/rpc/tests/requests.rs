@@ -10,6 +10,7 @@ use aitbc_core::json;
 use aitbc_core::key::{Address, SecretKey, Signature};
 use aitbc_core::memory;
 use aitbc_core::params::MAX_SUPPLY;
+use aitbc_core::staking::motion::Upgrade;
 use aitbc_core::transaction::{Action, Payment, SignedTransaction};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -261,6 +262,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
         last_signed_height: 1,
         voting_state: VotingState::Quarantined,
         quarantine: Some(memory::Cause::VoteMissing { slot: 17 }),
+        upgrade: Some((Upgrade { version: 2, height: 500 }, false)),
         peers: vec![peer(true), peer(false)],
         ..NodeStatus::default()
     };
@@ -289,6 +291,7 @@ async fn sync_status_has_exactly_the_fields_the_operator_reads() {
         "peers": 1,
         "reason": "catching up: height 1 of 9",
         "state_sync": null,
+        "upgrade": { "version": 2, "height": 500, "spoken": 1, "due": false },
     });
     assert_eq!(get(&chain, "/sync_status").await, expected);
     assert_eq!(get(&chain, "/rpc/peers").await["connected"], json!(1));

@@ -13,4 +13,5 @@ mod persistence;
 mod rig;
 mod validity;
 mod vectors;
+mod version;
 mod votes;

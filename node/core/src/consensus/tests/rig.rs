@@ -28,6 +28,8 @@ pub struct Rig {
     pub out: Vec<Output>,
     /// What the state after each last block of an epoch decides (E1).
     pub after: Arc<ValidatorSet>,
+    /// From this height on blocks have a version that the core does not speak (V1).
+    pub upgrade: Option<u64>,
 }
 
 /// A block as a parent.
@@ -53,7 +55,7 @@ pub fn genesis_tip() -> Tip {
 
 /// What executing a block gives, in tests: something that differs for each.
 pub fn roots(digest: Hash) -> Roots {
-    Roots { state: hash::plain(&digest.0), results: hash::plain(&[1; 3]) }
+    Roots { state: hash::plain(&digest.0), results: hash::plain(&[1; 3]), next_version: VERSION }
 }
 
 pub fn nothing() -> Recovered {
@@ -123,7 +125,7 @@ impl Rig {
         let now = Now { mono_ms: 1_000, wall_ms: WALL };
         let core = Core::new(config.clone(), recovered, now);
         let after = config.set.clone();
-        let mut rig = Rig { core, keys, config, now, out: Vec::new(), after };
+        let mut rig = Rig { core, keys, config, now, out: Vec::new(), after, upgrade: None };
         let mut out = Vec::new();
         rig.core.start(now, &mut out);
         rig.out.extend(out);
@@ -289,7 +291,9 @@ impl Rig {
     pub fn executed(&mut self, digest: Hash, header: &Header) {
         let last = self.core.config.epochs().is_boundary(header.height);
         let set = last.then(|| self.after.clone());
-        self.give(Input::Executed { digest, roots: roots(digest), set });
+        let foreign = self.upgrade.is_some_and(|at| header.height + 1 >= at);
+        let roots = Roots { next_version: VERSION + u16::from(foreign), ..roots(digest) };
+        self.give(Input::Executed { digest, roots, set });
     }
 
     pub fn commit(&mut self, write: &crate::consensus::output::Write) {

@@ -30,7 +30,8 @@ fn broken_by(change: impl FnOnce(&mut Header)) -> Option<Invalid> {
 #[test]
 fn v1_version_epoch_slots_and_leader() {
     assert_eq!(broken_by(|_| {}), None);
-    assert_eq!(broken_by(|h| h.version = 2), Some(Invalid::Position));
+    assert_eq!(broken_by(|h| h.version = 2), Some(Invalid::Version));
+    assert_eq!(broken_by(|h| h.version = 0), Some(Invalid::Version));
     assert_eq!(broken_by(|h| h.epoch = 1), Some(Invalid::Position));
     // Of four equal validators the same one leads there.
     assert_eq!(broken_by(|h| h.epoch = 4), Some(Invalid::Position));

@@ -1,16 +1,17 @@
-//! Pure: which events a visit is worth. Transitions of conditions, and what the planner does to pods.
+//! Pure: which events a visit is worth. Transitions of conditions, what the planner does to pods, who came, went, was jailed or slashed.
 
-use crate::crd::status::{ValidatorState, ValidatorStatus};
+use crate::crd::status::{BlockchainNetworkStatus, JailCause, OtherValidator, ValidatorState, ValidatorStatus};
 use crate::observe::{Observed, SyncStatus};
 use crate::plan::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
+use std::collections::BTreeMap;
 
 /// Conditions whose changes people want to read of.
 const TOLD: [&str; 6] = ["Ready", "KeysReady", "GenesisReady", "DatabaseReady", "Available", "Degraded"];
 /// Reasons that say no more than "not yet", or whose validators have an event each.
-const TRANSIENT: [&str; 9] = [
+const TRANSIENT: [&str; 10] = [
     "Creating",
     "WaitingForKeys",
     "NoBlockYet",
@@ -20,6 +21,7 @@ const TRANSIENT: [&str; 9] = [
     "Hibernated",
     "ValidatorsDown",
     "ValidatorQuarantined",
+    "ValidatorJailed",
 ];
 /// Most bytes of an event's note.
 const NOTE_BYTES_MAX: usize = 1_000;
@@ -51,10 +53,10 @@ fn of_condition(condition: &Condition) -> Option<Event> {
 /// Event of a step of the plan. It names its pod as the second object: events that differ only in their words are counted as one.
 pub fn of_note(note: &Note, namespace: &str) -> Event {
     let pod = match note {
-        Note::Restarting { pod } | Note::Restarted { pod, .. } | Note::Replacing { pod } => Some(pod),
-        Note::NoFaultTolerance { .. } => None,
+        Note::Restarting { pod } | Note::Restarted { pod, .. } => pod,
+        Note::Replacing { pod } | Note::NoFaultTolerance { pod } => pod,
     };
-    Event { secondary: pod.map(|name| reference(name, namespace)), ..in_words(note) }
+    Event { secondary: Some(reference(pod, namespace)), ..in_words(note) }
 }
 
 fn reference(pod: &str, namespace: &str) -> ObjectReference {
@@ -94,6 +96,114 @@ pub fn quarantines(
     present.iter().filter_map(of).collect()
 }
 
+/// A validator as the chain has it, whosever it is.
+struct Seen<'a> {
+    /// For people: its pod, or its address.
+    name: &'a str,
+    /// The object that an event is about.
+    object: ObjectReference,
+    weight: i64,
+    stake: i64,
+    unbonding: i64,
+    jailed_for: Option<JailCause>,
+}
+
+impl<'a> Seen<'a> {
+    fn own(validator: &'a ValidatorStatus, namespace: &str) -> Option<(&'a str, Seen<'a>)> {
+        let seen = Seen {
+            name: &validator.pod_name,
+            object: reference(&validator.pod_name, namespace),
+            weight: validator.weight?,
+            stake: validator.stake.unwrap_or(0),
+            unbonding: validator.unbonding.unwrap_or(0),
+            jailed_for: validator.jailed_for,
+        };
+        Some((validator.public_key.as_deref()?, seen))
+    }
+
+    fn other(validator: &'a OtherValidator) -> (&'a str, Seen<'a>) {
+        let field_path = Some(format!("status.otherValidators[{}]", validator.public_key));
+        let seen = Seen {
+            name: &validator.address,
+            object: ObjectReference { field_path, ..ObjectReference::default() },
+            weight: validator.weight,
+            stake: validator.stake.unwrap_or(0),
+            unbonding: validator.unbonding.unwrap_or(0),
+            jailed_for: validator.jailed_for,
+        };
+        (&validator.public_key, seen)
+    }
+}
+
+/// By public key.
+fn seen<'a>(status: &'a BlockchainNetworkStatus, namespace: &str) -> BTreeMap<&'a str, Seen<'a>> {
+    let own = status.validator_statuses.iter().filter_map(|validator| Seen::own(validator, namespace));
+    own.chain(status.other_validators.iter().map(Seen::other)).collect()
+}
+
+/// Events of validators that came into the set or left it, were jailed or slashed. None before a set was ever seen: who is there
+/// then did not just come.
+pub fn set_changes(former: &BlockchainNetworkStatus, present: &BlockchainNetworkStatus, namespace: &str) -> Vec<Event> {
+    let epoch = |status: &BlockchainNetworkStatus| status.chain.as_ref().and_then(|chain| chain.epoch);
+    let (Some(_), Some(epoch)) = (epoch(former), epoch(present)) else { return Vec::new() };
+    let (was, is) = (seen(former, namespace), seen(present, namespace));
+    let gone = was.iter().filter(|(key, known)| known.weight > 0 && !is.contains_key(*key));
+    let mut all: Vec<Event> = gone.map(|(_, known)| left(known, epoch)).collect();
+    for (key, now) in &is {
+        let known = was.get(key);
+        all.extend(changes(known, now, epoch));
+    }
+    all
+}
+
+fn changes(known: Option<&Seen<'_>>, now: &Seen<'_>, epoch: i64) -> Vec<Event> {
+    let mut all = Vec::new();
+    let was_member = known.is_some_and(|known| known.weight > 0);
+    match (was_member, now.weight > 0) {
+        (false, true) => all.push(joined(now, epoch)),
+        (true, false) => all.push(left(now, epoch)),
+        (true, true) | (false, false) => {}
+    }
+    let cause = now.jailed_for.filter(|_| known.and_then(|known| known.jailed_for) != now.jailed_for);
+    all.extend(cause.map(|cause| jailed(now, cause)));
+    all.extend(known.and_then(|known| slashed(known, now)));
+    all
+}
+
+fn joined(now: &Seen<'_>, epoch: i64) -> Event {
+    let note =
+        format!("{} decides on the chain from epoch {epoch} on, with a voting power of {}", now.name, now.weight);
+    about(now, event(EventType::Normal, "ValidatorJoined", "ValidatorSet", note))
+}
+
+fn left(seen: &Seen<'_>, epoch: i64) -> Event {
+    let note = format!("{} decides nothing on the chain from epoch {epoch} on", seen.name);
+    about(seen, event(EventType::Normal, "ValidatorLeft", "ValidatorSet", note))
+}
+
+fn jailed(now: &Seen<'_>, cause: JailCause) -> Event {
+    let cause = match cause {
+        JailCause::DoubleSigning => "it signed two things that contradict each other",
+        JailCause::Absence => "it made no block for long",
+    };
+    about(now, event(EventType::Warning, "ValidatorJailed", "Jail", format!("{} is jailed: {cause}", now.name)))
+}
+
+/// What was unbonded is still locked, and what is paid out was unbonded before: a stake that falls by more than is unbonding now was
+/// cut, which double signing alone brings about.
+fn slashed(known: &Seen<'_>, now: &Seen<'_>) -> Option<Event> {
+    let fell = known.stake - now.stake;
+    let unbonded = (now.unbonding - known.unbonding).max(0);
+    let cut = now.jailed_for == Some(JailCause::DoubleSigning) && fell > unbonded;
+    let note =
+        format!("{} is slashed for double signing: its stake falls from {} to {}", now.name, known.stake, now.stake);
+    cut.then(|| about(now, event(EventType::Warning, "ValidatorSlashed", "Jail", note)))
+}
+
+fn about(seen: &Seen<'_>, event: Event) -> Event {
+    Event { secondary: Some(seen.object.clone()), ..event }
+}
+
 fn in_words(note: &Note) -> Event {
     match note {
         Note::Restarting { pod } => event(
@@ -102,6 +212,9 @@ fn in_words(note: &Note) -> Event {
             "Restart",
             format!("{pod} is restarted with the new template"),
         ),
+        Note::Restarted { pod, height: 0 } => {
+            event(EventType::Normal, "ValidatorRestarted", "Restart", format!("{pod} is ready again"))
+        }
         Note::Restarted { pod, height } => {
             event(EventType::Normal, "ValidatorRestarted", "Restart", format!("{pod} signs again, at height {height}"))
         }
@@ -111,11 +224,11 @@ fn in_words(note: &Note) -> Event {
             "Restart",
             format!("{pod} does not run and is replaced with the new template"),
         ),
-        Note::NoFaultTolerance { replicas } => event(
+        Note::NoFaultTolerance { pod } => event(
             EventType::Warning,
             "NoFaultTolerance",
             "Restart",
-            format!("{replicas} validators tolerate no failure: the chain pauses while one restarts"),
+            format!("the chain cannot spare {pod}, and pauses while it restarts"),
         ),
     }
 }
@@ -208,6 +321,100 @@ mod tests {
         let known = [condition("Degraded", "False", "AsExpected")];
         let now = [condition("Degraded", "True", "ValidatorQuarantined")];
         assert!(transitions(&known, &now).is_empty(), "not told a second time for the network");
+    }
+
+    fn chain_of(own: ValidatorStatus, others: Vec<OtherValidator>) -> BlockchainNetworkStatus {
+        let chain = Some(crate::crd::status::ChainStatus { epoch: Some(7), ..Default::default() });
+        let own = ValidatorStatus { public_key: Some("aa".into()), pod_name: "net-validator-4".into(), ..own };
+        let validator_statuses = vec![own];
+        BlockchainNetworkStatus { chain, validator_statuses, other_validators: others, ..Default::default() }
+    }
+
+    fn weighing(weight: i64, stake: i64) -> ValidatorStatus {
+        ValidatorStatus { weight: Some(weight), stake: Some(stake), ..ValidatorStatus::default() }
+    }
+
+    fn shut_out(weight: i64, stake: i64, cause: JailCause) -> ValidatorStatus {
+        ValidatorStatus { jailed_for: Some(cause), ..weighing(weight, stake) }
+    }
+
+    fn told(former: &BlockchainNetworkStatus, present: &BlockchainNetworkStatus) -> Vec<(EventType, String)> {
+        let events = set_changes(former, present, "chains");
+        assert!(events.iter().all(|event| event.secondary.is_some()), "each is about its validator");
+        events.into_iter().map(|event| (event.type_, event.reason)).collect()
+    }
+
+    fn normal(reason: &str) -> (EventType, String) {
+        (EventType::Normal, reason.to_owned())
+    }
+
+    fn warning(reason: &str) -> (EventType, String) {
+        (EventType::Warning, reason.to_owned())
+    }
+
+    #[test]
+    fn a_validator_that_joins_or_leaves_is_told_once() {
+        let (out, in_) = (chain_of(weighing(0, 1_000), vec![]), chain_of(weighing(1_000, 1_000), vec![]));
+        assert_eq!(told(&out, &in_), [normal("ValidatorJoined")]);
+        assert_eq!(told(&in_, &out), [normal("ValidatorLeft")]);
+        assert!(told(&in_, &in_).is_empty() && told(&out, &out).is_empty());
+    }
+
+    #[test]
+    fn who_is_there_at_the_first_look_did_not_just_come() {
+        let mut never = chain_of(weighing(0, 0), vec![]);
+        never.chain = None;
+        let jailed = chain_of(shut_out(1_000, 950, JailCause::DoubleSigning), vec![]);
+        assert!(told(&never, &jailed).is_empty());
+    }
+
+    #[test]
+    fn jail_and_slash_are_warnings_and_absence_costs_no_stake() {
+        let before = chain_of(weighing(1_000, 1_000), vec![]);
+        let convicted = chain_of(shut_out(1_000, 950, JailCause::DoubleSigning), vec![]);
+        assert_eq!(told(&before, &convicted), [warning("ValidatorJailed"), warning("ValidatorSlashed")]);
+        let absent = chain_of(shut_out(1_000, 1_000, JailCause::Absence), vec![]);
+        assert_eq!(told(&before, &absent), [warning("ValidatorJailed")]);
+        assert!(told(&absent, &absent).is_empty() && told(&convicted, &convicted).is_empty());
+        let again = chain_of(shut_out(1_000, 902, JailCause::DoubleSigning), vec![]);
+        assert_eq!(told(&convicted, &again), [warning("ValidatorSlashed")], "a second offence in jail");
+        assert_eq!(told(&absent, &again), [warning("ValidatorJailed"), warning("ValidatorSlashed")]);
+        assert!(told(&convicted, &before).is_empty(), "it is out again");
+    }
+
+    #[test]
+    fn a_stake_that_is_unbonded_or_paid_out_is_not_slashed() {
+        let unbonding = |stake: i64, unbonding: i64| {
+            let own = shut_out(0, stake, JailCause::DoubleSigning);
+            chain_of(ValidatorStatus { unbonding: Some(unbonding), ..own }, vec![])
+        };
+        assert!(told(&unbonding(1_000, 0), &unbonding(400, 600)).is_empty());
+        assert!(told(&unbonding(400, 600), &unbonding(400, 0)).is_empty());
+        assert_eq!(told(&unbonding(400, 600), &unbonding(380, 570)), [warning("ValidatorSlashed")]);
+        let of_its_own = chain_of(weighing(400, 400), vec![]);
+        assert!(told(&chain_of(weighing(400, 1_000), vec![]), &of_its_own).is_empty(), "it is not jailed");
+    }
+
+    #[test]
+    fn validators_of_others_are_told_of_by_address_and_each_by_itself() {
+        let other = |key: &str, weight: i64| OtherValidator {
+            public_key: key.into(),
+            address: format!("ait1{key}"),
+            weight,
+            ..OtherValidator::default()
+        };
+        let with = |others| chain_of(weighing(1, 0), others);
+        let (none, both) = (with(vec![]), with(vec![other("bb", 1), other("cc", 1)]));
+        assert_eq!(told(&none, &both), [normal("ValidatorJoined"), normal("ValidatorJoined")]);
+        let events = set_changes(&none, &both, "chains");
+        assert_ne!(events[0].secondary, events[1].secondary, "or they would count as one");
+        assert!(events[0].note.as_ref().is_some_and(|note| note.contains("ait1bb")));
+        assert_eq!(
+            told(&both, &none),
+            [normal("ValidatorLeft"), normal("ValidatorLeft")],
+            "also one that is listed no more"
+        );
+        assert!(told(&with(vec![other("bb", 0)]), &none).is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Counters of the operator itself, in Prometheus' text format.
 
-use crate::crd::status::BlockchainNetworkStatus;
+use crate::crd::status::{BlockchainNetworkStatus, ValidatorState};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -21,6 +21,7 @@ pub struct Metrics {
     pub leader: IntGauge,
     conditions: IntGaugeVec,
     height: IntGaugeVec,
+    validators: IntGaugeVec,
 }
 
 impl Metrics {
@@ -48,20 +49,29 @@ impl Metrics {
                 &["namespace", "name", "condition"],
             )?,
             height: IntGaugeVec::new(Opts::new("aitbc_operator_network_height", "Height of the chain."), &network)?,
+            validators: IntGaugeVec::new(
+                Opts::new(
+                    "aitbc_operator_network_validators",
+                    "Validators of a network, and others on its chain, by state.",
+                ),
+                &["namespace", "name", "state"],
+            )?,
         };
         metrics.register()?;
         Ok(metrics)
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let Metrics { registry, reconciles, errors, duration, disruptions, leader, conditions, height } = self;
+        let Metrics { registry, reconciles, errors, duration, disruptions, leader, conditions, height, validators } =
+            self;
         registry.register(Box::new(reconciles.clone()))?;
         registry.register(Box::new(errors.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(disruptions.clone()))?;
         registry.register(Box::new(leader.clone()))?;
         registry.register(Box::new(conditions.clone()))?;
-        registry.register(Box::new(height.clone()))
+        registry.register(Box::new(height.clone()))?;
+        registry.register(Box::new(validators.clone()))
     }
 
     /// Shows a network's status.
@@ -76,6 +86,13 @@ impl Metrics {
         }
         let height = status.chain.as_ref().and_then(|chain| chain.height).unwrap_or(0);
         self.height.with_label_values(&[namespace, name]).set(height);
+        let own = status.validator_statuses.iter().map(|validator| validator.state);
+        let states: Vec<ValidatorState> = own.chain(status.other_validators.iter().map(|other| other.state)).collect();
+        for state in ValidatorState::ALL {
+            let count = states.iter().filter(|found| **found == state).count();
+            let gauge = self.validators.with_label_values(&[namespace, name, &format!("{state:?}")]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Forgets a network that is gone.
@@ -85,6 +102,9 @@ impl Metrics {
             let _ = self.conditions.remove_label_values(&[namespace, name, condition]);
         }
         let _ = self.height.remove_label_values(&[namespace, name]);
+        for state in ValidatorState::ALL {
+            let _ = self.validators.remove_label_values(&[namespace, name, &format!("{state:?}")]);
+        }
     }
 
     /// All of them as text.

@@ -2,9 +2,12 @@
 //!
 //! Reads are live, not from a cache: decisions that destroy something must not rest on yesterday's view.
 
+pub mod chain_set;
+
 use crate::crd::BlockchainNetwork;
 use crate::crd::validators::KeyPolicy;
 use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role, STARTED_ON_ANNOTATION};
+use crate::observe::chain_set::ChainSet;
 use aitbc_core::env;
 use futures_util::future::join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -21,8 +24,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// Longest a node may take to say how it is.
-const SYNC_STATUS_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Longest a node may take to say how it is, or who validates.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_000);
 
 /// Most of a node's sentence on why it is quarantined.
 const QUARANTINE_CHARS_MAX: usize = 300;
@@ -54,6 +57,8 @@ pub struct Observed {
     pub pods: BTreeMap<i32, Pod>,
     /// What each node says of itself; absent: it does not answer.
     pub sync: BTreeMap<i32, SyncStatus>,
+    /// Who validates, as the most advanced node says; `None`: it does not say.
+    pub set: Option<ChainSet>,
     /// Objects that carry our owner reference, to prune and to skip what has not changed.
     pub owned: Vec<Owned>,
 }
@@ -206,9 +211,11 @@ pub async fn observe(
     let owned = reader.owned(monitors.as_ref()).await?;
     let pods = by_ordinal(pods, |pod| names::ordinal_of(&reader.name, &pod.name_any()));
     let prefix = format!("{}-", names::VOLUME);
+    let sync = ask_nodes(http, &pods).await;
     Ok(Observed {
         now: Timestamp::now(),
-        sync: ask_nodes(http, &pods).await,
+        set: ask_who_validates(http, &pods, &sync).await,
+        sync,
         key_secrets: by_ordinal(key_secrets, |secret| secret.labels().get(ORDINAL_LABEL)?.parse().ok()),
         claims: by_ordinal(claims, |c| names::ordinal_of(&reader.name, c.name_any().strip_prefix(&prefix)?)),
         mounted_keys,
@@ -349,18 +356,33 @@ impl Reader<'_> {
 /// Asks every running node at once; one that does not answer in time is left out.
 async fn ask_nodes(http: &reqwest::Client, pods: &BTreeMap<i32, Pod>) -> BTreeMap<i32, SyncStatus> {
     let asked = pods.iter().filter_map(|(ordinal, pod)| {
-        let address = pod.status.as_ref()?.pod_ip.clone()?;
-        Some(async move { Some((*ordinal, ask(http, &address).await?)) })
+        let host = host(pod)?;
+        Some(async move { Some((*ordinal, ask(http, &host, "sync_status").await?)) })
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-async fn ask(http: &reqwest::Client, address: &str) -> Option<SyncStatus> {
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    let url = format!("http://{host}:{}/sync_status", env::RPC_PORT);
-    let answer = http.get(&url).timeout(SYNC_STATUS_TIMEOUT).send().await;
+/// Asks the most advanced node. A set without members is none: what answers is no node of ours.
+async fn ask_who_validates(
+    http: &reqwest::Client,
+    pods: &BTreeMap<i32, Pod>,
+    sync: &BTreeMap<i32, SyncStatus>,
+) -> Option<ChainSet> {
+    let (best, _) = sync.iter().max_by_key(|(_, sync)| sync.height)?;
+    let set: ChainSet = ask(http, &host(pods.get(best)?)?, "rpc/validators").await?;
+    (!set.validators.is_empty()).then_some(set)
+}
+
+fn host(pod: &Pod) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.clone()?;
+    Some(if address.contains(':') { format!("[{address}]") } else { address })
+}
+
+async fn ask<T: DeserializeOwned>(http: &reqwest::Client, host: &str, path: &str) -> Option<T> {
+    let url = format!("http://{host}:{}/{path}", env::RPC_PORT);
+    let answer = http.get(&url).timeout(ANSWER_TIMEOUT).send().await;
     match answer {
-        Ok(response) => response.json().await.inspect_err(|error| tracing::debug!(%url, %error, "no sync status")).ok(),
+        Ok(response) => response.json().await.inspect_err(|error| tracing::debug!(%url, %error, "no answer")).ok(),
         Err(error) => {
             tracing::debug!(%url, %error, "node does not answer");
             None

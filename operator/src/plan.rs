@@ -3,9 +3,11 @@
 //! A pod is replaced because its template changed. The rules, each a test below or in `plan/tests.rs`:
 //!
 //! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it.
-//! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped.
-//! 3. Never more validators down than `floor((n - 1) / 3)`, whoever took the others down. With n ≤ 3 nothing can be spared: then all
-//!    others must sign, the chain pauses for that restart, and an event says so. Who is quarantined is down: it casts no vote.
+//! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped. One that decides
+//!    nothing on the chain need not sign.
+//! 3. Never more voting power down than `floor((W - 1) / 3)`, as the chain says it, whoever took the others down. Where the target alone
+//!    is more, as each of n ≤ 3 is, all others must sign, the chain pauses for that restart, and an event says so. Who is quarantined is
+//!    down: it casts no vote.
 //! 4. A halted chain means no deletions.
 //! 5. A pod whose node does not even run takes no voting power along: it is replaced at once, that is how a broken image is mended.
 //!    Not while the chain advances and another restart is in flight: it may come back by itself sooner.
@@ -15,7 +17,7 @@ use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
 use crate::names;
 use crate::observe::{Observed, SyncStatus, VotingState};
-use crate::validate::{Problem, Settings};
+use crate::validate::{Problem, Settings, Validated};
 use crate::{quantity, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -91,8 +93,8 @@ pub enum Note {
     Restarted { pod: String, height: i64 },
     /// A pod that did not run is replaced.
     Replacing { pod: String },
-    /// The restart halts the chain for a while: too few validators to spare one.
-    NoFaultTolerance { replicas: i32 },
+    /// The restart halts the chain for a while: it cannot spare that validator.
+    NoFaultTolerance { pod: String },
 }
 
 /// One validator as the planner sees it.
@@ -106,6 +108,8 @@ pub struct View {
     pub running: bool,
     /// The pod is ready.
     pub ready: bool,
+    /// Its voting power in this epoch; 0: it decides nothing.
+    pub weight: i64,
     /// It takes part in finalising.
     pub signing: bool,
     /// Height of its last signature.
@@ -119,18 +123,39 @@ pub struct View {
 pub struct Chain {
     /// By ordinal, one for each validator.
     pub validators: BTreeMap<i32, View>,
+    /// Voting power of validators of nobody here that do their part.
+    pub others_live: i64,
+    /// Voting power of those that do not.
+    pub others_down: i64,
     /// Greatest height.
     pub height: i64,
     /// Whether blocks are being made.
     pub advancing: bool,
 }
 
+impl Chain {
+    /// Voting power of all.
+    pub fn total(&self) -> i64 {
+        self.validators.values().map(|view| view.weight).sum::<i64>() + self.others_live + self.others_down
+    }
+
+    /// This network's validators that sign.
+    pub fn signing(&self) -> impl Iterator<Item = (&i32, &View)> {
+        self.validators.iter().filter(|(_, view)| view.signing)
+    }
+
+    /// This network's validators that should sign and do not.
+    pub fn silent(&self) -> impl Iterator<Item = (&i32, &View)> {
+        self.validators.iter().filter(|(_, view)| view.weight > 0 && !view.signing)
+    }
+}
+
 /// Plans the next step.
-pub fn plan(settings: &Settings, observed: &Observed, former: Option<&Operation>) -> Plan {
-    match settings.suspend {
+pub fn plan(validated: &Validated, observed: &Observed, former: Option<&Operation>) -> Plan {
+    match validated.settings.suspend {
         Suspend::Paused => Plan { operation: former.cloned(), ..idle(observed) },
         Suspend::Hibernated => Plan { replicas: 0, ..Plan::default() },
-        Suspend::Active => active(settings, observed, former),
+        Suspend::Active => active(validated, observed, former),
     }
 }
 
@@ -139,10 +164,11 @@ fn idle(observed: &Observed) -> Plan {
     Plan { replicas: replicas.unwrap_or(0), ..Plan::default() }
 }
 
-fn active(settings: &Settings, observed: &Observed, former: Option<&Operation>) -> Plan {
+fn active(validated: &Validated, observed: &Observed, former: Option<&Operation>) -> Plan {
+    let settings = &validated.settings;
     let grow = growths(settings, &observed.claims);
     let recreate = observed.stateful_set.as_ref().filter(|set| template_too_small(settings, set));
-    let chain = chain(settings, observed);
+    let chain = chain(validated, observed);
     let steps = roll(&settings.identity.name, &chain, former, observed.now);
     Plan { replicas: settings.replicas, grow, recreate: recreate.and_then(|set| set.metadata.uid.clone()), ..steps }
 }
@@ -168,18 +194,23 @@ fn template_too_small(settings: &Settings, set: &StatefulSet) -> bool {
 }
 
 /// Condenses the observation to what the rules need.
-pub fn chain(settings: &Settings, observed: &Observed) -> Chain {
+pub fn chain(validated: &Validated, observed: &Observed) -> Chain {
+    let (settings, members) = (&validated.settings, &validated.members);
     let best = observed.best();
     let revision = observed.stateful_set.as_ref().and_then(revision);
     let newest_ms = observed.sync.values().map(|sync| sync.last_block_time_ms).max().unwrap_or(0);
     let one = |ordinal: i32| {
         let sync = observed.sync.get(&ordinal);
-        let takes_part = sync.is_some_and(|sync| takes_part(settings, sync, newest_ms));
+        let weight = members.weight_of(ordinal);
+        let takes_part = weight > 0 && sync.is_some_and(|sync| takes_part(settings, sync, newest_ms));
         let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, takes_part, revision.as_deref()));
-        (ordinal, view.unwrap_or_default())
+        (ordinal, View { weight, ..view.unwrap_or_default() })
     };
+    let others = |live: bool| members.others.iter().filter(|other| other.live == live).map(|other| other.weight).sum();
     Chain {
         validators: (0..settings.replicas).map(one).collect(),
+        others_live: others(true),
+        others_down: others(false),
         height: best.map_or(0, |sync| sync.height),
         advancing: best.is_some_and(|sync| is_advancing(settings, sync, observed.now)),
     }
@@ -223,6 +254,7 @@ fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option
         terminating,
         running: is_running(pod),
         ready,
+        weight: 0,
         signing: ready && !terminating && takes_part,
         signed_height: sync.map_or(0, SyncStatus::signed_height),
         current: revision.map(|revision| label.is_some_and(|label| label == revision)),
@@ -279,7 +311,7 @@ fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -
             }
             at(OperationStep::Stopping, format!("waiting for the old pod {target} to stop"))
         }
-        Some(_) if view.ready && view.signed_height > operation.from_height => {
+        Some(_) if view.ready && (view.weight == 0 || view.signed_height > operation.from_height) => {
             plan.notes.push(Note::Restarted { pod: target.clone(), height: view.signed_height });
             None
         }
@@ -320,10 +352,9 @@ fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Resul
         return Err(Problem::new("WaitingForValidator", "waiting for pods of the former template to stop"));
     };
     let pod = names::pod(network, *ordinal);
-    can_spare(chain, *ordinal, &pod)?;
-    let replicas = i32::try_from(chain.validators.len()).unwrap_or(i32::MAX);
-    if quorum::fault_tolerance(replicas) == 0 {
-        plan.notes.push(Note::NoFaultTolerance { replicas });
+    can_spare(chain, *ordinal, view.weight, &pod)?;
+    if view.weight > quorum::spare(chain.total()) {
+        plan.notes.push(Note::NoFaultTolerance { pod: pod.clone() });
     }
     let uid = view.uid.clone().unwrap_or_default();
     plan.notes.push(Note::Restarting { pod: pod.clone() });
@@ -341,21 +372,23 @@ fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Resul
 }
 
 /// Rules 3 and 4.
-fn can_spare(chain: &Chain, target: i32, pod: &str) -> Result<(), Problem> {
+fn can_spare(chain: &Chain, target: i32, weight: i64, pod: &str) -> Result<(), Problem> {
     if !chain.advancing {
         let message = format!(
             "no block is being made, so no validator is restarted; once you know why, \"kubectl delete pod {pod}\" brings up the new template"
         );
         return Err(Problem::new("ChainHalted", message));
     }
-    let total = i32::try_from(chain.validators.len()).unwrap_or(i32::MAX);
-    let others_down = chain.validators.iter().filter(|(ordinal, view)| **ordinal != target && !view.signing);
-    let down: Vec<String> = others_down.map(|(ordinal, _)| ordinal.to_string()).collect();
-    let budget = quorum::fault_tolerance(total).max(1);
-    if i32::try_from(down.len()).unwrap_or(i32::MAX) < budget {
+    let others: Vec<(&i32, &View)> = chain.silent().filter(|(ordinal, _)| **ordinal != target).collect();
+    let down = others.iter().map(|(_, view)| view.weight).sum::<i64>() + chain.others_down;
+    if weight == 0 || down == 0 || down + weight <= quorum::spare(chain.total()) {
         return Ok(());
     }
-    let message = format!("validators {} do not sign, {pod} has to wait for them", down.join(", "));
+    let mut silent: Vec<String> = others.iter().map(|(ordinal, _)| ordinal.to_string()).collect();
+    if chain.others_down > 0 {
+        silent.push(format!("of others with a voting power of {}", chain.others_down));
+    }
+    let message = format!("validators {} do not sign, {pod} has to wait for them", silent.join(", "));
     Err(Problem::new("WaitingForQuorum", message))
 }
 

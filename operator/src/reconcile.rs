@@ -145,7 +145,7 @@ async fn visit(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Conte
     let observed = observe::observe(&context.client, &context.http, network).await?;
     let validated = validate::validate(network, &observed, &context.defaults);
     let former = network.status.as_ref().and_then(|status| status.operation.as_ref());
-    let plan = plan::plan(&validated.settings, &observed, former);
+    let plan = plan::plan(&validated, &observed, former);
     let written = write(&validated, &plan, &observed, writer).await;
     let failed = written.as_ref().err().map(|error| Problem::new(error.reason(), with_causes(error)));
     let visit = Visit { network, validated: &validated, observed: &observed, plan: &plan, failed: failed.as_ref() };
@@ -240,6 +240,7 @@ fn news(visit: Visit<'_>, status: &BlockchainNetworkStatus, written: Option<&Wri
     let mut all = events::transitions(&known.conditions, &status.conditions);
     let (former, present) = (&known.validator_statuses, &status.validator_statuses);
     all.extend(events::quarantines(former, present, visit.observed, namespace));
+    all.extend(events::set_changes(known, status, namespace));
     all.extend(visit.plan.notes.iter().map(|note| events::of_note(note, namespace)));
     if let Some(Written::Keys(names)) = written
         && !names.is_empty()

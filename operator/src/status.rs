@@ -9,23 +9,21 @@
 //! | Progressing | something is being brought about: creation, roll-out, growth |
 //! | Degraded | the chain lacks a validator that should sign, or a write failed |
 //! | QuorumSafe | one more validator may go down |
+//! | ValidatorSetSynced | every validator of the network decides on the chain, in this epoch and the next |
 //! | FaultDomainsIndependent | no machine or database server carries a third of the voting power |
 //! | Suspended | `spec.suspend` is not Active |
 //! | Ready | keys, genesis, databases and all validators are there, and blocks are being made |
 
 pub mod conditions;
+pub mod validators;
 
-use crate::crd::status::{
-    BlockchainNetworkStatus, ChainStatus, Endpoints, Known, ValidatorState, ValidatorStatus, ValidatorsStatus,
-};
+use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, Endpoints};
 use crate::crd::{BlockchainNetwork, Suspend};
 use crate::names;
-use crate::observe::{Observed, SyncStatus, VotingState};
-use crate::plan::{self, Chain, Plan};
-use crate::quorum;
+use crate::observe::Observed;
+use crate::plan::{self, Plan};
 use crate::validate::{Problem, Settings, Validated};
 use aitbc_core::env;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
@@ -47,40 +45,26 @@ pub struct Visit<'a> {
 /// The status to write.
 pub fn status(visit: Visit<'_>) -> BlockchainNetworkStatus {
     let settings = &visit.validated.settings;
-    let chain = plan::chain(settings, visit.observed);
+    let chain = plan::chain(visit.validated, visit.observed);
     let former = visit.network.status.as_ref();
-    let validators = count(settings, &chain);
-    let facts = conditions::Facts { visit, chain: &chain, validators: &validators };
+    let own: Vec<_> = (0..settings.replicas).map(|ordinal| validators::own(visit, &chain, former, ordinal)).collect();
+    let (others, others_count) = validators::others(visit, &own, former);
+    let desired = match settings.suspend {
+        Suspend::Active | Suspend::Paused => settings.replicas,
+        Suspend::Hibernated => 0,
+    };
+    let counted = validators::count(visit, &chain, desired, others_count);
+    let facts = conditions::Facts { visit, chain: &chain, validators: &counted, own: &own };
     let known = former.map(|status| status.conditions.as_slice()).unwrap_or_default();
     BlockchainNetworkStatus {
         observed_generation: visit.network.metadata.generation,
         conditions: conditions::all(facts, known),
         chain: Some(chain_status(visit, former)),
-        validators: Some(validators),
-        validator_statuses: (0..settings.replicas).map(|ordinal| validator(visit, &chain, former, ordinal)).collect(),
+        validators: Some(counted),
+        validator_statuses: own,
+        other_validators: others,
         operation: visit.plan.operation.clone(),
         endpoints: Some(endpoints(settings)),
-    }
-}
-
-fn count(settings: &Settings, chain: &Chain) -> ValidatorsStatus {
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let ready = number(chain.validators.values().filter(|view| view.ready && !view.terminating).count());
-    let signing = number(chain.validators.values().filter(|view| view.signing && view.signed_height > 0).count());
-    let desired = match settings.suspend {
-        Suspend::Active | Suspend::Paused => settings.replicas,
-        Suspend::Hibernated => 0,
-    };
-    let spare = quorum::fault_tolerance(settings.replicas);
-    ValidatorsStatus {
-        desired,
-        ready,
-        signing,
-        summary: format!("{ready}/{desired}"),
-        total_weight: settings.replicas.into(),
-        live_weight: signing.into(),
-        fault_tolerance: spare,
-        disruptions_allowed: (spare - (settings.replicas - signing)).max(0),
     }
 }
 
@@ -91,6 +75,7 @@ fn chain_status(visit: Visit<'_>, former: Option<&BlockchainNetworkStatus>) -> C
     let base = ChainStatus {
         chain_id: visit.validated.settings.chain_id.clone(),
         genesis_hash: genesis.or(known.genesis_hash.clone()),
+        epoch: visit.validated.set.as_ref().map(|set| set.epoch).or(known.epoch),
         ..known
     };
     match visit.observed.best() {
@@ -115,69 +100,6 @@ fn text(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-fn validator(
-    visit: Visit<'_>,
-    chain: &Chain,
-    former: Option<&BlockchainNetworkStatus>,
-    ordinal: i32,
-) -> ValidatorStatus {
-    let statuses = former.map(|status| status.validator_statuses.as_slice()).unwrap_or_default();
-    let known = statuses.iter().find(|status| status.ordinal == ordinal).cloned().unwrap_or_default();
-    let key = visit.validated.keys.as_ref().ok().and_then(|keys| keys.known.get(&ordinal));
-    let sync = visit.observed.sync.get(&ordinal);
-    let own = sync.and_then(|sync| sync.validator.as_ref());
-    let pod = visit.observed.pods.get(&ordinal);
-    let signing = chain.validators.get(&ordinal).is_some_and(|view| view.signing);
-    ValidatorStatus {
-        ordinal,
-        // A key once recorded stays recorded: it is what a lost Secret is recognised by.
-        address: key.map(|key| key.public.address().to_string()).or(known.address),
-        public_key: key.map(|key| key.public.to_string()).or(known.public_key),
-        weight: own.map(|validator| validator.weight).or(known.weight),
-        state: state(known.state, pod, sync, signing),
-        height: sync.map(|sync| sync.height).or(known.height),
-        // A node counts from its start, and what it signed before that stays true.
-        last_signed_height: own.map(|validator| validator.last_signed_height).max(known.last_signed_height),
-        database_ready: match sync.map(|sync| sync.database_ready) {
-            Some(true) => Known::True,
-            Some(false) => Known::False,
-            None => Known::Unknown,
-        },
-        pod_name: names::pod(&visit.validated.settings.identity.name, ordinal),
-        node_name: pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
-        image: pod.and_then(image),
-    }
-}
-
-fn state(known: ValidatorState, pod: Option<&Pod>, sync: Option<&SyncStatus>, signing: bool) -> ValidatorState {
-    match sync.map(SyncStatus::voting_state) {
-        _ if pod.is_some_and(is_fenced) => ValidatorState::Fenced,
-        Some(VotingState::Quarantined) => ValidatorState::Quarantined,
-        // Until it says otherwise: a restart ends no quarantine, and the same one does not begin twice.
-        None | Some(VotingState::Checking) if known == ValidatorState::Quarantined => known,
-        Some(_) if signing => ValidatorState::Active,
-        Some(_) => ValidatorState::Syncing,
-        None => ValidatorState::Pending,
-    }
-}
-
-/// True where the node stopped itself: another process holds its database or its key.
-pub fn is_fenced(pod: &Pod) -> bool {
-    let fencing = [env::exit::FENCED, env::exit::CONFLICTING_VOTE, env::exit::TWIN].map(i32::from);
-    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    containers.filter(|container| container.name == names::CONTAINER).any(|container| {
-        let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
-        let states = [container.state.as_ref(), container.last_state.as_ref()];
-        let mut ends = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
-        !running && ends.any(|end| fencing.contains(&end.exit_code))
-    })
-}
-
-fn image(pod: &Pod) -> Option<String> {
-    let containers = &pod.spec.as_ref()?.containers;
-    containers.iter().find(|container| container.name == names::CONTAINER)?.image.clone()
-}
-
 fn endpoints(settings: &Settings) -> Endpoints {
     let host = format!("{}.{}.svc", names::rpc(&settings.identity.name), settings.identity.namespace);
     Endpoints { rpc: format!("http://{host}:{}", env::RPC_PORT), ws: format!("ws://{host}:{}", env::WS_PORT) }
@@ -190,6 +112,8 @@ pub fn differs_only_in_heights(one: &BlockchainNetworkStatus, other: &Blockchain
         if let Some(chain) = &mut status.chain {
             let first_block = chain.height.is_some_and(|height| height > 0);
             (chain.height, chain.last_block_time, chain.state_root) = (Some(i64::from(first_block)), None, None);
+            // Epochs are counted in heights. Who comes or goes with one is news.
+            chain.epoch = None;
         }
         for validator in &mut status.validator_statuses {
             (validator.height, validator.last_signed_height) = (None, None);

@@ -2,6 +2,7 @@
 //!
 //! Genesis is left out: its text belongs to the chain's own tests, and a new default there is no change of ours.
 
+use aitbc_core::genesis::Genesis;
 use aitbc_core::key::SecretKey;
 use aitbc_operator::crd::BlockchainNetwork;
 use aitbc_operator::desired::{self, Objects, Parts, keys};
@@ -9,6 +10,7 @@ use aitbc_operator::names::{self, Identity};
 use aitbc_operator::observe::{Observed, SyncStatus, SyncValidator, VotingState};
 use aitbc_operator::plan;
 use aitbc_operator::validate::{self, Defaults, Validated, keys::ValidatorKey};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{ApiResource, GroupVersionKind};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -63,7 +65,7 @@ fn validated(network: &BlockchainNetwork, observed: &Observed) -> Validated {
 fn objects(network: &BlockchainNetwork, observed: &Observed) -> Objects {
     let validated = validated(network, observed);
     let parts = Parts::of(&validated).unwrap_or_else(|| panic!("something waits: {validated:?}"));
-    let plan = plan::plan(&validated.settings, observed, None);
+    let plan = plan::plan(&validated, observed, None);
     desired::desired(&validated, parts, &plan, observed.monitors.as_ref())
 }
 
@@ -127,6 +129,11 @@ fn a_network_on_external_databases() {
 }
 
 #[test]
+fn a_hybrid_network_with_a_fifth_validator_that_may_come_in() {
+    check("hybrid");
+}
+
+#[test]
 fn the_same_spec_and_observation_give_the_same_objects() {
     let network = sample("devnet");
     let observed = cluster(&network);
@@ -145,6 +152,39 @@ fn how_many_blocks_are_kept_reaches_the_node_and_archive_needs_no_word() {
     };
     assert_eq!(value(serde_json::json!({ "mode": "Keep", "keepBlocks": 5_000 })).as_deref(), Some("5000"));
     assert_eq!(value(serde_json::json!({})), None);
+}
+
+#[test]
+fn the_node_is_told_the_mode_that_genesis_has() {
+    for name in ["devnet", "hybrid"] {
+        let network = sample(name);
+        let observed = cluster(&network);
+        let genesis =
+            Genesis::from_json(&validated(&network, &observed).genesis.expect("genesis").json).expect("valid");
+        let set = objects(&network, &observed).stateful_set;
+        let pod = set.spec.and_then(|spec| spec.template.spec).expect("a pod");
+        let mode = pod.containers[0].env.iter().flatten().find(|variable| variable.name == "CONSENSUS_MODE");
+        assert_eq!(mode.and_then(|variable| variable.value.as_deref()), Some(genesis.mode.name()), "{name}");
+    }
+}
+
+#[test]
+fn drains_take_as_many_as_the_chain_can_spare() {
+    let budget = |spec: Value| {
+        let mut network = sample("hybrid");
+        network.spec.validators.weights = serde_json::from_value(spec).expect("weights");
+        let budget = objects(&network, &cluster(&network)).disruption_budget.spec.expect("spec");
+        budget.max_unavailable
+    };
+    let seven = || {
+        let mut network = sample("devnet");
+        network.spec.validators.replicas = 7;
+        objects(&network, &cluster(&network)).disruption_budget.spec.expect("spec").max_unavailable
+    };
+    assert_eq!(seven(), Some(IntOrString::Int(2)));
+    assert_eq!(budget(serde_json::json!([])), Some(IntOrString::Int(1)));
+    let heavy = serde_json::json!([{ "ordinal": 0, "weight": 20_000 }]);
+    assert_eq!(budget(heavy), Some(IntOrString::Int(1)), "none can be spared, and a drain must not hang for ever");
 }
 
 #[test]

@@ -113,10 +113,107 @@ fn what_genesis_holds_can_not_change() {
     change_refused(four(), with("consensus.mode", json!("pos")), "consensus.mode is immutable");
     change_refused(four(), with("consensus.blockTime", json!("2s")), "consensus.blockTime is immutable");
     change_refused(four(), with("genesis.faucet", json!("Enabled")), "genesis is immutable");
+    for (field, value) in [("epochBlocks", 20), ("maxValidators", 50)] {
+        let path = format!("consensus.{field}");
+        let words = format!("{path} is immutable");
+        change_refused(four(), with(&path, json!(value)), &words);
+        change_refused(with(&path, json!(value)), four(), &words);
+        change_refused(with(&path, json!(value)), with(&path, json!(value + 1)), &words);
+        assert_eq!(broken(&network(with(&path, json!(value))), Some(&network(with(&path, json!(value))))), "");
+    }
+    change_refused(hybrid(json!({})), hybrid(json!({ "minStake": 2_000 })), "consensus.minStake is immutable");
+    change_refused(
+        hybrid(json!({ "unbondingEpochs": 3 })),
+        hybrid(json!({})),
+        "consensus.unbondingEpochs is immutable",
+    );
+    let weights = json!([{ "ordinal": 0, "weight": 2 }]);
+    change_refused(four(), with("validators.weights", weights.clone()), "validators.weights is immutable");
+    change_refused(with("validators.weights", weights), four(), "validators.weights is immutable");
+    let authorities = json!([{ "ordinal": 0 }]);
+    change_refused(four(), with("genesis.authorities", authorities), "genesis is immutable");
     change_refused(four(), with("validators.replicas", json!(5)), "validators.replicas is immutable");
     change_refused(four(), with("database.mode", json!("SQLite")), "database.mode is immutable");
     let accounts = json!([{ "address": "0x00000000000000000000000000000000000000a1", "balance": 1 }]);
     change_refused(with("genesis.accounts", accounts), four(), "genesis is immutable");
+}
+
+fn hybrid(consensus: Value) -> Value {
+    let mut consensus = consensus;
+    consensus["mode"] = json!("hybrid");
+    with("consensus", consensus)
+}
+
+#[test]
+fn stakes_belong_to_the_modes_that_have_them() {
+    for (field, value) in [("minStake", 2_000), ("unbondingEpochs", 3)] {
+        refused(with(&format!("consensus.{field}"), json!(value)), "allowed only with consensus.mode pos or hybrid");
+        assert_eq!(broken(&network(hybrid(json!({ field: value }))), None), "");
+    }
+}
+
+#[test]
+fn authorities_and_weights_name_validators_of_the_network() {
+    let authorities = |ordinals: &[i32]| {
+        let named: Vec<Value> = ordinals.iter().map(|ordinal| json!({ "ordinal": ordinal })).collect();
+        with("genesis.authorities", json!(named))
+    };
+    assert_eq!(broken(&network(authorities(&[0, 1, 3])), None), "");
+    assert_eq!(broken(&network(authorities(&[])), None), "");
+    refused(authorities(&[0, 4]), "genesis.authorities must name validators: ordinals 0 to validators.replicas - 1");
+    let weighing = |spec: Value, ordinal: i32| {
+        let mut spec = spec;
+        spec["validators"]["weights"] = json!([{ "ordinal": ordinal, "weight": 2_000 }]);
+        spec
+    };
+    assert_eq!(broken(&network(weighing(four(), 3)), None), "");
+    assert_eq!(broken(&network(weighing(authorities(&[0, 1]), 1)), None), "");
+    refused(weighing(four(), 4), "validators.weights must name validators: ordinals 0 to validators.replicas - 1");
+    refused(weighing(authorities(&[0, 1]), 2), "validators.weights must name only those of genesis.authorities");
+}
+
+#[test]
+fn a_stake_at_genesis_is_at_least_the_least_one() {
+    let staking = |consensus: Value, weight: i64| {
+        let mut spec = hybrid(consensus);
+        spec["validators"]["weights"] = json!([{ "ordinal": 0, "weight": weight }]);
+        spec
+    };
+    assert_eq!(broken(&network(staking(json!({}), 1_000)), None), "");
+    assert_eq!(broken(&network(staking(json!({ "minStake": 10 }), 10)), None), "");
+    refused(staking(json!({}), 999), "each must be at least consensus.minStake");
+    refused(staking(json!({ "minStake": 10 }), 9), "each must be at least consensus.minStake");
+    let mut light = four();
+    light["validators"]["weights"] = json!([{ "ordinal": 0, "weight": 1 }]);
+    assert_eq!(broken(&network(light), None), "", "in poa it is voting power");
+}
+
+#[test]
+fn the_set_has_room_for_the_validators_of_genesis() {
+    refused(
+        with("consensus.maxValidators", json!(3)),
+        "consensus.maxValidators must be at least the number of validators",
+    );
+    assert_eq!(broken(&network(with("consensus.maxValidators", json!(4))), None), "");
+    let mut spec = with("consensus.maxValidators", json!(3));
+    spec["genesis"]["authorities"] = json!([{ "ordinal": 0 }, { "ordinal": 1 }, { "ordinal": 2 }]);
+    assert_eq!(broken(&network(spec), None), "");
+}
+
+#[test]
+fn receipts_can_be_attested_and_expire_within_ten_years() {
+    let receipts = |threshold: i32, expiry: &str| {
+        let coordinators = json!([{ "publicKey": "a".repeat(64) }, { "publicKey": "b".repeat(64) }]);
+        with(
+            "genesis.receipts",
+            json!({ "mintPerUnit": 1, "coordinators": coordinators, "coordinatorThreshold": threshold, "expiry": expiry }),
+        )
+    };
+    assert_eq!(broken(&network(receipts(2, "168h")), None), "");
+    refused(receipts(3, "168h"), "coordinatorThreshold must be at most the number of coordinators");
+    for expiry in ["0s", "87601h"] {
+        refused(receipts(1, expiry), "genesis.receipts.expiry must be between 1s and 87600h");
+    }
 }
 
 #[test]
@@ -173,7 +270,10 @@ fn bounds_and_enums_are_in_the_schema() {
     let at = |path: &str| schema.pointer(&format!("/properties/spec/properties/{path}")).cloned().unwrap_or_default();
     assert_eq!(at("validators/properties/replicas/minimum"), json!(1.0));
     assert_eq!(at("validators/properties/replicas/maximum"), json!(100.0));
-    assert_eq!(at("consensus/properties/mode/enum"), json!(["poa"]));
+    assert_eq!(at("consensus/properties/mode/enum"), json!(["poa", "pos", "hybrid"]));
+    assert_eq!(at("consensus/properties/epochBlocks/maximum"), json!(2_000.0));
+    assert_eq!(at("validators/properties/weights/items/properties/weight/maximum"), json!(20_000_000.0));
+    assert_eq!(at("genesis/properties/receipts/properties/coordinators/maxItems"), json!(16));
     assert_eq!(at("database/properties/mode/enum"), json!(["Postgres", "External", "SQLite"]));
 }
 

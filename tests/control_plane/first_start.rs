@@ -5,7 +5,6 @@ use crate::wait;
 use crate::world::{World, nowhere};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use std::collections::BTreeMap;
@@ -43,15 +42,6 @@ async fn pods(world: &World) -> BTreeMap<String, Option<String>> {
 async fn hash(world: &World) -> String {
     let status = world.network("net").await.status;
     status.and_then(|status| status.chain?.genesis_hash).expect("a genesis")
-}
-
-async fn told(world: &World, reason: &str) {
-    wait::until(&format!("the event {reason}"), || async {
-        let events = world.api::<Event>().list(&ListParams::default()).await.expect("list");
-        let reasons: Vec<String> = events.into_iter().filter_map(|event| event.reason).collect();
-        if reasons.iter().any(|told| told == reason) { Ok(()) } else { Err(reasons) }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,8 +97,8 @@ async fn a_quarantined_validator_is_told_when_it_begins_and_when_it_ends() {
     let message = world.condition("net", "Degraded", "True", "ValidatorQuarantined").await;
     assert!(message.contains("2: the database is new"), "{message}");
     world.condition("net", "QuorumSafe", "False", "NoSlack").await;
-    told(&world, "ValidatorQuarantined").await;
+    world.told("ValidatorQuarantined").await;
     kubelet.set_voting_state(2, "voting");
     world.condition("net", "Ready", "True", "Ready").await;
-    told(&world, "ValidatorRecovered").await;
+    world.told("ValidatorRecovered").await;
 }

@@ -5,7 +5,7 @@ use crate::world::World;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -40,6 +40,16 @@ impl Kubelet {
     /// From now on the node of this ordinal stands so: `checking`, `voting` or `quarantined`.
     pub fn set_voting_state(&self, ordinal: usize, voting_state: &'static str) {
         self.nodes.get(ordinal).expect("a node of that ordinal").set_voting_state(voting_state);
+    }
+
+    /// From now on the node of this ordinal says that it has this voting power.
+    pub fn set_weight(&self, ordinal: usize, weight: i64) {
+        self.nodes.get(ordinal).expect("a node of that ordinal").set_weight(weight);
+    }
+
+    /// From now on every node says that these validate: an answer of `/rpc/validators` without the height.
+    pub fn set_validators(&self, validators: &Value) {
+        self.nodes.iter().for_each(|node| node.set_validators(validators.clone()));
     }
 
     /// Each turn is a block: a new height, and new pods become ready.

@@ -16,6 +16,7 @@ mod brings_up;
 mod first_start;
 mod keys;
 mod service_monitor;
+mod validator_set;
 
 mod deletes;
 mod grows_volumes;

@@ -10,6 +10,21 @@ async fn refused(world: &World, spec: Value, words: &[&str]) {
     }
 }
 
+/// Mode pos, with a stake of this size.
+fn stakes(weight: i64) -> Value {
+    let mut spec = with("consensus.mode", json!("pos"));
+    spec["validators"]["weights"] = json!([{ "ordinal": 0, "weight": weight }]);
+    spec
+}
+
+/// Receipts that one coordinator attests.
+fn receipts(threshold: i32, expiry: &str) -> Value {
+    let coordinators = json!([{ "publicKey": "a".repeat(64) }]);
+    let terms =
+        json!({ "mintPerUnit": 1, "coordinators": coordinators, "coordinatorThreshold": threshold, "expiry": expiry });
+    with("genesis.receipts", terms)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_names_field_and_rule() {
     let world = World::without_operator("rejects").await;
@@ -30,9 +45,28 @@ async fn each_refusal_names_field_and_rule() {
         (with("pruning", json!({ "mode": "Keep" })), vec!["pruning.keepBlocks is required"]),
         (with("pruning", json!({ "mode": "Keep", "keepBlocks": 100 })), vec!["keepBlocks", "at least 2064"]),
         (with("database", json!({ "mode": "External" })), vec!["database.external is required"]),
+        (with("consensus.epochBlocks", json!(2_001)), vec!["spec.consensus.epochBlocks", "less than or equal to 2000"]),
+        (with("consensus.minStake", json!(5)), vec!["consensus.minStake", "only with consensus.mode pos or hybrid"]),
+        (with("consensus.maxValidators", json!(3)), vec!["consensus.maxValidators must be at least"]),
+        (with("genesis.authorities", json!([{ "ordinal": 4 }])), vec!["genesis.authorities must name validators"]),
+        (
+            with("genesis.authorities", json!([{ "ordinal": 1 }, { "ordinal": 1 }])),
+            vec!["genesis.authorities", "Duplicate"],
+        ),
+        (with("validators.weights", json!([{ "ordinal": 4, "weight": 1 }])), vec!["validators.weights must name"]),
+        (
+            with("validators.weights", json!([{ "ordinal": 0, "weight": 0 }])),
+            vec!["weight", "greater than or equal to 1"],
+        ),
+        (stakes(999), vec!["each must be at least consensus.minStake"]),
+        (receipts(2, "168h"), vec!["coordinatorThreshold must be at most the number"]),
+        (receipts(1, "0s"), vec!["genesis.receipts.expiry must be between"]),
     ];
     for (spec, words) in cases {
         refused(&world, spec, &words).await;
+    }
+    for (name, spec) in [("stakes", stakes(1_000)), ("receipts", receipts(1, "168h"))] {
+        world.apply(name, spec).await.expect("at the bound it is taken");
     }
 }
 
@@ -51,6 +85,10 @@ async fn what_the_chain_began_with_can_not_change() {
         (sized("chainID", json!("other")), vec!["chainID is immutable"]),
         (sized("consensus.blockTime", json!("2s")), vec!["consensus.blockTime is immutable"]),
         (sized("genesis.faucet", json!("Enabled")), vec!["genesis is immutable"]),
+        (sized("genesis.authorities", json!([{ "ordinal": 0 }])), vec!["genesis is immutable"]),
+        (sized("consensus.epochBlocks", json!(20)), vec!["consensus.epochBlocks is immutable"]),
+        (sized("consensus.maxValidators", json!(20)), vec!["consensus.maxValidators is immutable"]),
+        (sized("validators.weights", json!([{ "ordinal": 0, "weight": 2 }])), vec!["validators.weights is immutable"]),
         (sized("validators.replicas", json!(5)), vec!["validators.replicas is immutable"]),
         (sized("database.mode", json!("SQLite")), vec!["database.mode is immutable"]),
         (sized("validators.storage.size", json!("1Gi")), vec!["storage.size can only grow"]),

@@ -6,6 +6,7 @@ use aitbc_operator::crd::definition::definition;
 use aitbc_operator::run::{self, Options};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::conditions::is_crd_established;
@@ -127,6 +128,17 @@ impl World {
             let found = found.ok_or_else(|| "no such condition yet".to_owned())?;
             let as_wanted = found.status == status && found.reason == reason;
             if as_wanted { Ok(found.message) } else { Err(format!("{found:?}")) }
+        })
+        .await
+    }
+
+    /// Waits for an event with this reason; gives its note.
+    pub async fn told(&self, reason: &str) -> String {
+        wait::until(&format!("the event {reason}"), || async {
+            let events = self.api::<Event>().list(&ListParams::default()).await.expect("list");
+            let found = events.iter().find(|event| event.reason.as_deref() == Some(reason));
+            let note = found.map(|event| event.note.clone().unwrap_or_default());
+            note.ok_or_else(|| events.into_iter().filter_map(|event| event.reason).collect::<Vec<_>>())
         })
         .await
     }

@@ -99,11 +99,19 @@ impl Liar {
         if set.index_of(&key.public()).is_none() {
             members.push(Validator { key: key.public(), weight: 1 });
         }
+        Liar::dial(&ValidatorSet::new(members)?, key, chain, format!("127.0.0.1:{port}"))
+    }
+
+    /// Dials `peer` as `key`, on a chain with that set. The node there takes it for the newer one of two processes with this key.
+    ///
+    /// # Errors
+    /// Where gossip does not start.
+    pub fn dial(set: &ValidatorSet, key: SecretKey, chain: Hash, peer: String) -> Result<Liar> {
         let config = GossipConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            peers: vec![format!("127.0.0.1:{port}")],
+            peers: vec![peer],
             chain,
-            allowed: Peers::of_set(&ValidatorSet::new(members)?),
+            allowed: Peers::of_set(set),
             key: Arc::new(key),
             generation: u32::MAX,
             metrics: Arc::new(Metrics::new()?),

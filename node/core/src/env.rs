@@ -29,7 +29,7 @@ pub mod name {
     pub const METRICS_PORT: &str = "METRICS_PORT";
     /// Administration port.
     pub const ADMIN_PORT: &str = "ADMIN_PORT";
-    /// `poa`; must equal genesis.
+    /// `poa`, `pos` or `hybrid`; must equal genesis.
     pub const CONSENSUS_MODE: &str = "CONSENSUS_MODE";
     /// Must match the key, else the node refuses to start.
     pub const VALIDATOR_ADDRESS: &str = "VALIDATOR_ADDRESS";

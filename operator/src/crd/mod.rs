@@ -4,10 +4,12 @@
 
 pub mod database;
 pub mod definition;
+pub mod receipts;
 pub mod status;
 pub mod validators;
 
 use crate::crd::database::Database;
+use crate::crd::receipts::Receipts;
 use crate::crd::status::BlockchainNetworkStatus;
 use crate::crd::validators::Validators;
 use kube::{CustomResource, KubeSchema};
@@ -50,6 +52,14 @@ pub const GROUP: &str = "blockchain.aitbc.io";
         .message("chainID is immutable: it cannot be changed, added or removed; create a new network instead"),
     validation = Rule::new("self.database.mode != 'External' || (has(self.database.external) && self.database.external.secrets.size() == self.validators.replicas && self.database.external.secrets.all(s, s.ordinal < self.validators.replicas))")
         .message("database.external.secrets must name one Secret for each validator: ordinals 0 to validators.replicas - 1"),
+    validation = Rule::new("!has(self.genesis.authorities) || self.genesis.authorities.all(a, a.ordinal < self.validators.replicas)")
+        .message("genesis.authorities must name validators: ordinals 0 to validators.replicas - 1"),
+    validation = Rule::new("!has(self.validators.weights) || !has(self.genesis.authorities) || self.genesis.authorities.size() == 0 || self.validators.weights.all(w, self.genesis.authorities.exists(a, a.ordinal == w.ordinal))")
+        .message("validators.weights must name only those of genesis.authorities: who is not in genesis has no weight and no stake there"),
+    validation = Rule::new("self.consensus.mode == 'poa' || !has(self.validators.weights) || self.validators.weights.all(w, w.weight >= (has(self.consensus.minStake) ? self.consensus.minStake : 1000))")
+        .message("validators.weights are stakes in modes pos and hybrid: each must be at least consensus.minStake, by default 1000"),
+    validation = Rule::new("!has(self.consensus.maxValidators) || self.consensus.maxValidators >= (has(self.genesis.authorities) && self.genesis.authorities.size() > 0 ? self.genesis.authorities.size() : self.validators.replicas)")
+        .message("consensus.maxValidators must be at least the number of validators of genesis: genesis.authorities, by default validators.replicas"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BlockchainNetworkSpec {
@@ -78,6 +88,14 @@ pub struct BlockchainNetworkSpec {
         .message("consensus.mode is immutable: it is part of genesis; create a new network instead"))]
     #[x_kube(validation = Rule::new("self.blockTime == oldSelf.blockTime")
         .message("consensus.blockTime is immutable: it is part of genesis; create a new network instead"))]
+    #[x_kube(validation = Rule::new("has(self.epochBlocks) == has(oldSelf.epochBlocks) && (!has(self.epochBlocks) || self.epochBlocks == oldSelf.epochBlocks)")
+        .message("consensus.epochBlocks is immutable: it is part of genesis; it cannot be changed, added or removed"))]
+    #[x_kube(validation = Rule::new("has(self.minStake) == has(oldSelf.minStake) && (!has(self.minStake) || self.minStake == oldSelf.minStake)")
+        .message("consensus.minStake is immutable: it is part of genesis; it cannot be changed, added or removed"))]
+    #[x_kube(validation = Rule::new("has(self.maxValidators) == has(oldSelf.maxValidators) && (!has(self.maxValidators) || self.maxValidators == oldSelf.maxValidators)")
+        .message("consensus.maxValidators is immutable: it is part of genesis; it cannot be changed, added or removed"))]
+    #[x_kube(validation = Rule::new("has(self.unbondingEpochs) == has(oldSelf.unbondingEpochs) && (!has(self.unbondingEpochs) || self.unbondingEpochs == oldSelf.unbondingEpochs)")
+        .message("consensus.unbondingEpochs is immutable: it is part of genesis; it cannot be changed, added or removed"))]
     pub consensus: Consensus,
 
     /// What is true at height 0. Immutable.
@@ -139,11 +157,16 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-/// How blocks are agreed on.
+/// How blocks are agreed on, and by whom.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("self.mode != 'poa' || (!has(self.minStake) && !has(self.unbondingEpochs))")
+        .message("consensus.minStake and consensus.unbondingEpochs are allowed only with consensus.mode pos or hybrid: poa has no stakes"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Consensus {
-    /// poa (default): the validators of genesis, equal weights. Immutable.
+    /// poa (default): the validators of genesis, and whom they admit. pos: those with the greatest stakes. hybrid: those that are admitted and
+    /// have a stake. Immutable.
     #[serde(default)]
     pub mode: Mode,
 
@@ -153,15 +176,43 @@ pub struct Consensus {
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('1h')")
         .message("consensus.blockTime must be between 100ms and 1h"))]
     pub block_time: String,
+
+    /// Blocks of an epoch, 1 to 2000, default 1000. The validators of an epoch are fixed: who comes, goes or is jailed in one is in or out
+    /// two epochs later. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_000))]
+    pub epoch_blocks: Option<i64>,
+
+    /// Least stake of a validator in smallest units, 1 to 20000000, default 1000; modes pos and hybrid only. Immutable here; the
+    /// validators can vote for another one on the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20_000_000))]
+    pub min_stake: Option<i64>,
+
+    /// Most validators that decide at one time, 1 to 100, default 100. Immutable here; the validators can vote for another number on
+    /// the chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_validators: Option<i32>,
+
+    /// Epochs for which a stake that was unbonded stays locked and can be slashed, 2 to 100000, default 2, and a day at least; modes pos and
+    /// hybrid only. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 100_000))]
+    pub unbonding_epochs: Option<i64>,
 }
 
 /// How validators are chosen.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Proof of authority: the validators of genesis.
+    /// Proof of authority: the validators of genesis, and whom they admit.
     #[default]
     Poa,
+    /// Proof of stake: those with the greatest stakes.
+    Pos,
+    /// Both: those that are admitted and have a stake.
+    Hybrid,
 }
 
 /// What is true at height 0.
@@ -176,6 +227,24 @@ pub struct Genesis {
     /// Enabled: whoever asks gets units from a faucet account; for development only. Disabled (default).
     #[serde(default = "disabled")]
     pub faucet: Switch,
+
+    /// Which of this network's validators decide from the beginning, and may admit others. The rest follow the chain and come in by
+    /// transactions. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
+    pub authorities: Vec<Authority>,
+
+    /// What compute receipts are worth, and who attests them. Default: receipts and escrows are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<Receipts>,
+}
+
+/// A validator that decides from the beginning.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Authority {
+    /// Which validator: 0 to validators.replicas - 1.
+    #[schemars(range(min = 0, max = 99))]
+    pub ordinal: i32,
 }
 
 /// A balance at height 0.
@@ -329,13 +398,20 @@ pub enum Retention {
 
 impl Default for Consensus {
     fn default() -> Self {
-        Consensus { mode: Mode::default(), block_time: default_block_time() }
+        Consensus {
+            mode: Mode::default(),
+            block_time: default_block_time(),
+            epoch_blocks: None,
+            min_stake: None,
+            max_validators: None,
+            unbonding_epochs: None,
+        }
     }
 }
 
 impl Default for Genesis {
     fn default() -> Self {
-        Genesis { accounts: Vec::new(), faucet: Switch::Disabled }
+        Genesis { accounts: Vec::new(), faucet: Switch::Disabled, authorities: Vec::new(), receipts: None }
     }
 }
 

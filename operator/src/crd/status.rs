@@ -30,6 +30,11 @@ pub struct BlockchainNetworkStatus {
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
     pub validator_statuses: Vec<ValidatorStatus>,
 
+    /// Who decides on this chain, or may, without being a validator of this network: those that decide first, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["publicKey"]))]
+    pub other_validators: Vec<OtherValidator>,
+
     /// The one voluntary disruption in flight; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
@@ -50,6 +55,10 @@ pub struct ChainStatus {
     /// Height of the last final block; absent while no validator answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<i64>,
+
+    /// Epoch of the next block; the validators of an epoch are fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 
     /// Time of that block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +81,7 @@ pub struct ChainStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ValidatorsStatus {
-    /// How many there should be.
+    /// How many pods there should be.
     pub desired: i32,
     /// How many are ready: database up and caught up.
     pub ready: i32,
@@ -80,13 +89,16 @@ pub struct ValidatorsStatus {
     pub signing: i32,
     /// Ready of desired, as in 4/4.
     pub summary: String,
-    /// Voting power of all.
+    /// How many decide, or may, without being validators of this network.
+    #[serde(default)]
+    pub others: i32,
+    /// Voting power of all that decide.
     pub total_weight: i64,
     /// Voting power of those that sign.
     pub live_weight: i64,
-    /// How many may be down while the chain goes on.
+    /// How many may be down while the chain goes on, whoever they are.
     pub fault_tolerance: i32,
-    /// How many more may go down now.
+    /// How many more of this network may go down now, whoever they are.
     pub disruptions_allowed: i32,
 }
 
@@ -102,11 +114,24 @@ pub struct ValidatorStatus {
     /// Its public key, recorded once and never replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
-    /// Its voting power.
+    /// Its voting power; 0: it does not decide in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i64>,
-    /// Pending: no answer yet; Syncing: behind the others; Active: signs; Fenced: stopped itself for the safety of its key;
-    /// Quarantined: casts no vote, as its database may lack votes of its key, until the others have answered for it.
+    /// Its stake in smallest units; absent in mode poa, and where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stake: Option<i64>,
+    /// What is on its way back to the owner of its stake, in smallest units; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbonding: Option<i64>,
+    /// Why the chain has jailed it; absent where it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jailed_for: Option<JailCause>,
+    /// First epoch in which the chain takes its UNJAIL; absent where it is not jailed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jailed_until_epoch: Option<i64>,
+    /// Pending: no answer yet; Syncing: behind the others; Candidate: follows the chain, decides nothing in this epoch; Active: signs;
+    /// Leaving: decides until the end of this epoch; Left: decided once; Jailed: shut out by the chain; Fenced: stopped itself for the
+    /// safety of its key; Quarantined: casts no vote, as its database may lack votes of its key, until the others have answered for it.
     pub state: ValidatorState,
     /// Height it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +151,41 @@ pub struct ValidatorStatus {
     pub image: Option<String>,
 }
 
+/// Who decides, or may, without being a validator of this network.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherValidator {
+    /// Its public key.
+    pub public_key: String,
+    /// Its address.
+    pub address: String,
+    /// Its voting power; 0: it does not decide in this epoch.
+    pub weight: i64,
+    /// Its stake in smallest units; absent in mode poa, and where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stake: Option<i64>,
+    /// What is on its way back to the owner of its stake, in smallest units; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbonding: Option<i64>,
+    /// Why the chain has jailed it; absent where it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jailed_for: Option<JailCause>,
+    /// First epoch in which the chain takes its UNJAIL; absent where it is not jailed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jailed_until_epoch: Option<i64>,
+    /// Candidate, Active, Leaving, Left or Jailed as for those of this network; Pending: it decides, and is not connected or makes no blocks.
+    pub state: ValidatorState,
+}
+
+/// Why the chain has shut a validator out.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum JailCause {
+    /// It signed two things that contradict each other; that costs a part of its stake.
+    DoubleSigning,
+    /// It made no block for long.
+    Absence,
+}
+
 /// What a validator does.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum ValidatorState {
@@ -134,12 +194,35 @@ pub enum ValidatorState {
     Pending,
     /// Behind the others.
     Syncing,
+    /// Follows the chain, and decides nothing in this epoch.
+    Candidate,
     /// Signs.
     Active,
+    /// Decides until the end of this epoch.
+    Leaving,
+    /// Decided once, and is neither admitted nor at stake any more.
+    Left,
+    /// Shut out by the chain.
+    Jailed,
     /// Stopped itself: another process holds its key or database.
     Fenced,
     /// Casts no vote: its database may lack votes of its key.
     Quarantined,
+}
+
+impl ValidatorState {
+    /// All, as metrics name them.
+    pub const ALL: [ValidatorState; 9] = [
+        ValidatorState::Pending,
+        ValidatorState::Syncing,
+        ValidatorState::Candidate,
+        ValidatorState::Active,
+        ValidatorState::Leaving,
+        ValidatorState::Left,
+        ValidatorState::Jailed,
+        ValidatorState::Fenced,
+        ValidatorState::Quarantined,
+    ];
 }
 
 /// A fact that may not be known.

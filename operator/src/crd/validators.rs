@@ -14,19 +14,29 @@ pub const REPLICAS_MAX: i32 = 100;
 #[x_kube(
     validation = Rule::new("self.keys.policy != 'Provided' || (has(self.keys.secrets) && self.keys.secrets.size() == self.replicas && self.keys.secrets.all(s, s.ordinal < self.replicas))")
         .message("validators.keys.secrets must name one Secret for each validator: ordinals 0 to validators.replicas - 1"),
+    validation = Rule::new("!has(self.weights) || self.weights.all(w, w.ordinal < self.replicas)")
+        .message("validators.weights must name validators: ordinals 0 to validators.replicas - 1"),
+    validation = Rule::new("has(self.weights) == has(oldSelf.weights) && (!has(self.weights) || self.weights == oldSelf.weights)")
+        .message("validators.weights is immutable: genesis holds them; stakes change by transactions"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Validators {
     /// Number of validators, 1 to 100. With n of them, floor((n - 1) / 3) may be down while the chain goes on: 4 tolerate 1, 7 tolerate 2.
-    /// Immutable for now: genesis names the validators.
+    /// Those that genesis.authorities leaves out decide nothing until the chain lets them in. Immutable for now.
     #[schemars(range(min = 1, max = 100))]
     #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("validators.replicas is immutable: genesis names the validators and changing the set is not supported yet; create a new network instead"))]
+        .message("validators.replicas is immutable: adding and removing pods is not supported yet; create a new network instead, with those that shall come in later left out of genesis.authorities"))]
     pub replicas: i32,
 
     /// Where the validators' signing keys come from.
     #[serde(default)]
     pub keys: Keys,
+
+    /// What validators of genesis bring. poa: voting power, default 1 each. pos, hybrid: stake in smallest units, which its own key owns,
+    /// default consensus.minStake each. Immutable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["ordinal"]))]
+    pub weights: Vec<Weight>,
 
     /// Volume of each validator's chain data: of the Postgres sidecar (unless database.postgres.storage says otherwise) or of SQLite.
     #[serde(default)]
@@ -39,6 +49,18 @@ pub struct Validators {
     /// Whether validators avoid each other's machines: Preferred (default, machine before zone), Required (never two on a machine), None.
     #[serde(default)]
     pub anti_affinity: AntiAffinity,
+}
+
+/// What a validator of genesis brings.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// Which validator: 0 to validators.replicas - 1.
+    #[schemars(range(min = 0, max = 99))]
+    pub ordinal: i32,
+
+    /// 1 to 20000000: voting power in mode poa, stake in smallest units in pos and hybrid.
+    #[schemars(range(min = 1, max = 20_000_000))]
+    pub weight: i64,
 }
 
 /// Where signing keys come from.

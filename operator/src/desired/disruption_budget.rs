@@ -1,15 +1,14 @@
 //! PodDisruptionBudget: drains never take down more than the quorum can spare.
 
 use crate::names::{self, Role};
-use crate::quorum;
-use crate::validate::Settings;
+use crate::validate::Validated;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The budget. At least 1, also where no validator can be spared: a budget of 0 would make every drain hang for ever.
-pub fn build(settings: &Settings) -> PodDisruptionBudget {
-    let identity = &settings.identity;
-    let spare = quorum::fault_tolerance(settings.replicas).max(1);
+pub fn build(validated: &Validated) -> PodDisruptionBudget {
+    let identity = &validated.settings.identity;
+    let spare = validated.members.fault_tolerance().max(1);
     PodDisruptionBudget {
         metadata: names::owned_meta(identity, names::validator(&identity.name), Role::Validator),
         spec: Some(PodDisruptionBudgetSpec {

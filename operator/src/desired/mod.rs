@@ -87,7 +87,7 @@ pub fn desired(validated: &Validated, parts: Parts<'_>, plan: &Plan, monitors: O
         mounted_databases: postgres::build_mounted(settings, parts.databases),
         peers: services::build_peers(settings),
         rpc: services::build_rpc(settings),
-        disruption_budget: disruption_budget::build(settings),
+        disruption_budget: disruption_budget::build(validated),
         network_policy: match settings.network_policy {
             Switch::Enabled => Some(network_policy::build(settings, &parts.databases.ports)),
             Switch::Disabled => None,

@@ -136,7 +136,7 @@ fn environment(settings: &Settings) -> Vec<EnvVar> {
     };
     let mut all = vec![
         EnvVar { name: "POD_NAME".into(), value_from: Some(own_name), ..EnvVar::default() },
-        variable(name::CONSENSUS_MODE, "poa"),
+        variable(name::CONSENSUS_MODE, settings.mode.name()),
         variable(name::BLOCK_TIME, &duration(settings.block_time)),
         variable(name::GENESIS_FILE, &format!("{GENESIS_DIR}/{}", names::GENESIS_ENTRY)),
         variable(name::VALIDATOR_KEY_FILE, KEY_FILE),

@@ -27,6 +27,7 @@ fn healthy(ordinal: i32, current: bool) -> View {
         uid: Some(format!("uid-{ordinal}")),
         running: true,
         ready: true,
+        weight: 1,
         signing: true,
         signed_height: 100,
         current: Some(current),
@@ -35,17 +36,36 @@ fn healthy(ordinal: i32, current: bool) -> View {
 }
 
 fn chain_of(views: Vec<View>) -> Chain {
-    Chain { validators: (0..).zip(views).collect(), height: 100, advancing: true }
+    Chain { validators: (0..).zip(views).collect(), height: 100, advancing: true, ..Chain::default() }
 }
 
 fn all(n: i32, current: bool) -> Chain {
     chain_of((0..n).map(|i| healthy(i, current)).collect())
 }
 
+/// A validator without a pod.
+fn gone() -> View {
+    View { weight: 1, ..View::default() }
+}
+
+/// Every fourth chain has unequal validators, some that decide nothing, and some of others.
 fn random(dice: &mut Dice) -> Chain {
     let n = 1 + i32::try_from(dice.roll(10)).expect("small");
+    let mut chain = random_equals(dice, n);
+    if dice.one_in(4) {
+        let mut power = || i64::try_from(dice.roll(10)).expect("small");
+        for view in chain.validators.values_mut() {
+            view.weight = power();
+            view.signing &= view.weight > 0;
+        }
+        (chain.others_live, chain.others_down) = (power(), power() / 5);
+    }
+    chain
+}
+
+fn random_equals(dice: &mut Dice, n: i32) -> Chain {
     let views = (0..n).map(|ordinal| match dice.roll(8) {
-        0 => View::default(),
+        0 => gone(),
         1 => View { terminating: true, signing: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
         2 => View { running: false, signing: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
         3 => View { signing: false, ready: dice.one_in(2), ..healthy(ordinal, dice.one_in(2)) },
@@ -83,10 +103,11 @@ fn at_most_one_running_validator_is_disturbed_and_never_more_are_down_than_the_c
         let disturbed = disturbed(&chain, &plan);
         assert!(disturbed.len() <= 1, "seed {seed}");
         let Some(target) = disturbed.first() else { continue };
-        let total = i32::try_from(chain.validators.len()).expect("small");
-        let down = chain.validators.iter().filter(|(i, view)| *i == target || !view.signing).count();
-        let spare = quorum::fault_tolerance(total).max(1);
-        assert!(i32::try_from(down).expect("small") <= spare, "seed {seed}");
+        let weight = chain.validators[target].weight;
+        let down: i64 = chain.silent().filter(|(i, _)| *i != target).map(|(_, view)| view.weight).sum();
+        let down = down + chain.others_down;
+        let fits = down + weight <= quorum::spare(chain.total()) || down == 0;
+        assert!(weight == 0 || fits, "seed {seed}: {weight} beside {down} of {}", chain.total());
         assert!(chain.advancing, "seed {seed}: a halted chain means no deletions");
         assert!(plan.operation.is_some(), "seed {seed}: every disruption is recorded");
     }
@@ -169,7 +190,7 @@ fn after_the_successor_signed_the_next_one_goes() {
 #[test]
 fn a_validator_that_is_down_by_accident_holds_the_roll_out() {
     let mut chain = all(4, false);
-    chain.validators.insert(0, View::default());
+    chain.validators.insert(0, gone());
     let plan = roll(NET, &chain, None, now());
     assert!(plan.replace.is_empty());
     assert!(matches!(plan.rollout, Rollout::Running { waiting: Some(Problem { reason: "WaitingForQuorum", .. }), .. }));
@@ -178,7 +199,7 @@ fn a_validator_that_is_down_by_accident_holds_the_roll_out() {
 #[test]
 fn with_seven_validators_one_may_be_down_by_accident() {
     let mut chain = all(7, false);
-    chain.validators.insert(0, View::default());
+    chain.validators.insert(0, gone());
     assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1);
 }
 
@@ -186,10 +207,50 @@ fn with_seven_validators_one_may_be_down_by_accident() {
 fn three_validators_roll_one_by_one_and_an_event_says_that_nothing_is_spared() {
     let plan = roll(NET, &all(3, false), None, now());
     assert_eq!(plan.replace.len(), 1);
-    assert!(plan.notes.contains(&Note::NoFaultTolerance { replicas: 3 }));
+    assert!(plan.notes.contains(&Note::NoFaultTolerance { pod: "net-validator-2".into() }));
     let mut chain = all(3, false);
-    chain.validators.insert(0, View::default());
+    chain.validators.insert(0, gone());
     assert!(roll(NET, &chain, None, now()).replace.is_empty());
+}
+
+#[test]
+fn one_that_decides_nothing_goes_first_and_need_not_sign_and_waits_for_nobody() {
+    let outside = View { weight: 0, signing: false, signed_height: 0, ..healthy(1, false) };
+    let mut chain = all(4, false);
+    chain.validators.insert(0, gone());
+    chain.validators.insert(1, outside.clone());
+    assert_eq!(roll(NET, &chain, None, now()).replace[0].pod, "net-validator-1", "though another one is down");
+    chain.validators.insert(1, View { current: Some(true), ..outside });
+    let plan = roll(NET, &chain, Some(&operation(1, "older")), now());
+    assert!(plan.notes.contains(&Note::Restarted { pod: "net-validator-1".into(), height: 0 }), "{plan:?}");
+    assert!(plan.replace.is_empty(), "the next one decides, and validator 0 is down");
+}
+
+#[test]
+fn voting_power_counts_and_not_the_number_of_validators() {
+    let weighing = |weights: [i64; 4]| {
+        let views = (0..).zip(weights).map(|(i, weight)| View { weight, ..healthy(i, i != 3) });
+        chain_of(views.collect())
+    };
+    let heavy = weighing([1, 1, 1, 9]);
+    let plan = roll(NET, &heavy, None, now());
+    assert!(plan.notes.contains(&Note::NoFaultTolerance { pod: "net-validator-3".into() }), "the chain will pause");
+    let mut light = weighing([9, 9, 9, 1]);
+    light.validators.insert(0, View { weight: 2, ..gone() });
+    assert_eq!(roll(NET, &light, None, now()).replace.len(), 1, "2 are down, 1 more of 21 can be spared");
+    light.validators.insert(0, View { weight: 9, ..gone() });
+    assert!(roll(NET, &light, None, now()).replace.is_empty());
+}
+
+#[test]
+fn validators_of_others_that_are_down_hold_the_roll_out() {
+    let chain = |others_down| Chain { others_live: 2, others_down, ..all(4, false) };
+    assert_eq!(roll(NET, &chain(1), None, now()).replace.len(), 1, "7 can spare 2");
+    let plan = roll(NET, &chain(2), None, now());
+    assert!(plan.replace.is_empty());
+    let Rollout::Running { waiting: Some(problem), .. } = plan.rollout else { panic!("{:?}", plan.rollout) };
+    assert_eq!(problem.reason, "WaitingForQuorum");
+    assert!(problem.message.contains("of others with a voting power of 2"), "{}", problem.message);
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! Pure: the conditions, each a function of its own, and their transition times.
 
-use crate::crd::status::ValidatorsStatus;
+use crate::crd::status::{JailCause, ValidatorStatus, ValidatorsStatus};
 use crate::crd::{Optional, Suspend};
 use crate::observe::{SyncStatus, VotingState};
 use crate::plan::{Chain, Rollout};
 use crate::quorum;
-use crate::status::{Visit, is_fenced};
+use crate::status::Visit;
+use crate::status::validators::is_fenced;
 use crate::validate::Problem;
+use aitbc_core::genesis::Mode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 
 /// All condition types, in the order they are written.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "Ready",
     "KeysReady",
     "GenesisReady",
@@ -20,6 +22,7 @@ pub const NAMES: [&str; 10] = [
     "Progressing",
     "Degraded",
     "QuorumSafe",
+    "ValidatorSetSynced",
     "FaultDomainsIndependent",
     "Suspended",
 ];
@@ -33,6 +36,8 @@ pub struct Facts<'a> {
     pub chain: &'a Chain,
     /// The validators counted.
     pub validators: &'a ValidatorsStatus,
+    /// Each of this network's.
+    pub own: &'a [ValidatorStatus],
 }
 
 /// One condition before it has a time.
@@ -69,6 +74,7 @@ pub fn all(facts: Facts<'_>, former: &[Condition]) -> Vec<Condition> {
         ("Progressing", progressing(facts)),
         ("Degraded", degraded(facts)),
         ("QuorumSafe", quorum_safe(facts)),
+        ("ValidatorSetSynced", set_synced(facts)),
         ("FaultDomainsIndependent", fault_domains(facts)),
         ("Suspended", suspended(facts)),
     ];
@@ -139,8 +145,8 @@ fn available(facts: Facts<'_>) -> Finding {
         Some(best) => no(
             "ChainHalted",
             format!(
-                "no block since height {}: {} of {} validators sign, more than two thirds must",
-                best.height, facts.validators.signing, facts.validators.desired
+                "no block since height {}: {} of {} of the voting power signs, more than two thirds must",
+                best.height, facts.validators.live_weight, facts.validators.total_weight
             ),
         ),
     }
@@ -188,13 +194,10 @@ fn degraded(facts: Facts<'_>) -> Finding {
         return found;
     }
     let began = facts.chain.height > 0 && settings.suspend != Suspend::Hibernated;
-    let silent: Vec<String> = facts
-        .chain
-        .validators
-        .iter()
-        .filter(|(_, view)| !view.signing)
-        .map(|(ordinal, _)| ordinal.to_string())
-        .collect();
+    if let Some(names) = jailed(facts) {
+        return yes("ValidatorJailed", format!("{names}; {UNJAIL}"));
+    }
+    let silent: Vec<String> = facts.chain.silent().map(|(ordinal, _)| ordinal.to_string()).collect();
     if began && !silent.is_empty() {
         return yes("ValidatorsDown", format!("validators {} do not sign", silent.join(", ")));
     }
@@ -215,14 +218,16 @@ fn quarantined(facts: Facts<'_>) -> Option<Finding> {
     let all: Vec<(&i32, &SyncStatus)> = all.collect();
     let (first, sync) = all.first()?;
     let ordinals: Vec<String> = all.iter().map(|(ordinal, _)| ordinal.to_string()).collect();
-    let total = facts.visit.validated.settings.replicas;
-    let others = total - i32::try_from(all.len()).unwrap_or(total);
+    let total = facts.chain.total();
+    let others = total - all.iter().map(|(ordinal, _)| facts.visit.validated.members.weight_of(**ordinal)).sum::<i64>();
     let needed = quorum::quorum(total);
     let way_out = if others >= needed {
-        format!("each votes again by itself once {needed} validators that are not quarantined have answered it")
+        format!(
+            "each votes again by itself once {needed} of {total} of the voting power, not quarantined, have answered it"
+        )
     } else {
         format!(
-            "{needed} validators that are not quarantined would have to answer, and only {others} are left: \
+            "{needed} of {total} of the voting power, not quarantined, would have to answer, and only {others} are left: \
              see \"Lost databases\" in docs/operations.md"
         )
     };
@@ -233,47 +238,105 @@ fn quarantined(facts: Facts<'_>) -> Option<Finding> {
 }
 
 fn quorum_safe(facts: Facts<'_>) -> Finding {
-    let total = facts.visit.validated.settings.replicas;
-    let live = facts.validators.signing;
+    let (live, total) = (facts.validators.live_weight, facts.validators.total_weight);
     if facts.visit.observed.best().is_none() {
         return unknown("ValidatorsSilent", "no validator answers yet");
     }
-    if quorum::fault_tolerance(total) == 0 {
-        let message = format!("{total} validators tolerate no failure: any restart halts the chain; use 4 or more");
+    if facts.validators.fault_tolerance == 0 {
+        let message =
+            "the chain cannot spare its heaviest validator: its restart halts it; use 4 or more of equal weight";
         return no("NoFaultTolerance", message);
     }
-    match live - 1 {
-        rest if quorum::is_quorum(rest, total) => {
-            yes("QuorumSafe", format!("{live} of {total} sign, one more may go down"))
-        }
-        _ if quorum::is_quorum(live, total) => {
-            no("NoSlack", format!("{live} of {total} sign: one more down halts the chain"))
-        }
-        _ => no("QuorumLost", format!("{live} of {total} sign, more than two thirds must")),
+    if !quorum::is_quorum(live, total) {
+        return no("QuorumLost", format!("{live} of {total} of the voting power signs, more than two thirds must"));
     }
+    if facts.validators.disruptions_allowed == 0 && facts.validators.signing > 0 {
+        return no(
+            "NoSlack",
+            format!("{live} of {total} of the voting power signs: one more validator down halts the chain"),
+        );
+    }
+    yes("QuorumSafe", format!("{live} of {total} of the voting power signs, one more validator may go down"))
+}
+
+/// How a jailed validator comes back.
+const UNJAIL: &str = "see \"Jail\" in docs/staking.md for how it comes back";
+
+/// Which of this network's validators the chain has jailed, and why.
+fn jailed(facts: Facts<'_>) -> Option<String> {
+    let named = |validator: &ValidatorStatus| {
+        let cause = match validator.jailed_for? {
+            JailCause::DoubleSigning => "double signing",
+            JailCause::Absence => "absence",
+        };
+        Some(format!("validator {} is jailed for {cause}", validator.ordinal))
+    };
+    let all: Vec<String> = facts.own.iter().filter_map(named).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+/// Whether the chain counts every validator of the network, and what is missing where it does not.
+fn set_synced(facts: Facts<'_>) -> Finding {
+    let Some(set) = &facts.visit.validated.set else {
+        return unknown("ValidatorsSilent", "no validator says who decides");
+    };
+    if let Some(names) = jailed(facts) {
+        return no("ValidatorJailed", format!("{names}; {UNJAIL}"));
+    }
+    let is_next = |v: &&ValidatorStatus| v.public_key.as_deref().is_some_and(|key| set.is_next(key));
+    let decides = |v: &&ValidatorStatus| v.weight.is_some_and(|weight| weight > 0);
+    let leaving = ordinals(facts.own.iter().filter(|v| decides(v) && !is_next(v)));
+    let joining = ordinals(facts.own.iter().filter(|v| !decides(v) && is_next(v)));
+    let outside = ordinals(facts.own.iter().filter(|v| !decides(v) && !is_next(v)));
+    if !outside.is_empty() {
+        let needs = match facts.visit.validated.settings.mode {
+            Mode::Poa => "ACTIVATE, and to be admitted",
+            Mode::Pos => "ACTIVATE, and a stake",
+            Mode::Hybrid => "ACTIVATE, a stake, and to be admitted",
+        };
+        let message = format!(
+            "validators {outside} do not decide on the chain: each needs {needs} (docs/staking.md), and decides two epochs later"
+        );
+        return no("ValidatorsOutside", message);
+    }
+    if !leaving.is_empty() {
+        return no(
+            "ValidatorsLeaving",
+            format!("validators {leaving} decide until the end of epoch {} only", set.epoch),
+        );
+    }
+    if !joining.is_empty() {
+        return no("ValidatorsJoining", format!("validators {joining} decide from epoch {} on", set.epoch + 1));
+    }
+    yes("Synced", format!("all {} validators decide on the chain", facts.own.len()))
+}
+
+fn ordinals<'a>(validators: impl Iterator<Item = &'a ValidatorStatus>) -> String {
+    validators.map(|validator| validator.ordinal.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A third of the voting power in one place means that one failure stops the chain.
 fn fault_domains(facts: Facts<'_>) -> Finding {
-    let total = facts.visit.validated.settings.replicas;
-    let mut places: BTreeMap<String, i32> = BTreeMap::new();
-    for pod in facts.visit.observed.pods.values() {
+    let members = &facts.visit.validated.members;
+    let mut places: BTreeMap<String, i64> = BTreeMap::new();
+    for (ordinal, pod) in &facts.visit.observed.pods {
         if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) {
-            *places.entry(format!("machine {node}")).or_default() += 1;
+            *places.entry(format!("machine {node}")).or_default() += members.weight_of(*ordinal);
         }
     }
     if places.is_empty() {
         return unknown("NotScheduled", "no validator runs yet");
     }
-    for host in facts.visit.validated.databases.iter().flat_map(|databases| databases.hosts.values()) {
-        *places.entry(format!("database server {host}")).or_default() += 1;
+    for (ordinal, host) in facts.visit.validated.databases.iter().flat_map(|databases| &databases.hosts) {
+        *places.entry(format!("database server {host}")).or_default() += members.weight_of(*ordinal);
     }
-    match places.iter().max_by_key(|(_, count)| **count) {
-        Some((place, count)) if total > 1 && i64::from(*count) * 3 >= i64::from(total) => no(
+    let total = members.total();
+    match places.iter().max_by_key(|(_, weight)| **weight) {
+        Some((place, weight)) if members.weights().count() > 1 && *weight * 3 >= total => no(
             "SharedFaultDomain",
-            format!("{place} carries {count} of {total} validators: its failure halts the chain"),
+            format!("{place} carries {weight} of {total} of the voting power: its failure halts the chain"),
         ),
-        Some(_) | None => yes("Independent", "no machine or database server carries a third of the validators"),
+        Some(_) | None => yes("Independent", "no machine or database server carries a third of the voting power"),
     }
 }
 
@@ -307,8 +370,10 @@ fn ready(facts: Facts<'_>, findings: &[(&str, Finding)]) -> Finding {
     if let Some(missing) = failing(&["DatabaseReady", "Available"]) {
         return Finding { status: "False", ..missing };
     }
-    if counted.signing < counted.desired {
-        return no("ValidatorsNotSigning", format!("{} of {} validators sign", counted.signing, counted.desired));
+    // Who decides nothing on the chain is no reason: that is what ValidatorSetSynced tells.
+    let deciding = facts.visit.validated.members.own_count();
+    if counted.signing < deciding {
+        return no("ValidatorsNotSigning", format!("{} of {deciding} validators sign", counted.signing));
     }
     yes("Ready", format!("{} validators finalise blocks", counted.signing))
 }

@@ -1,9 +1,12 @@
 //! What people read of a network in each of its situations.
 
 use super::*;
-use crate::observe::SyncValidator;
+use crate::crd::status::{JailCause, ValidatorState};
+use crate::observe::chain_set::{Candidate, ChainSet, JailedFor, Member, NextMember};
+use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::{Defaults, keys::ValidatorKey, validate};
 use aitbc_core::key::SecretKey;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
@@ -20,11 +23,15 @@ fn running() -> Situation {
 }
 
 fn of(replicas: i32) -> Situation {
+    in_mode("poa", replicas)
+}
+
+fn in_mode(mode: &str, replicas: i32) -> Situation {
     let network: BlockchainNetwork = serde_json::from_value(json!({
         "apiVersion": "blockchain.aitbc.io/v1alpha1",
         "kind": "BlockchainNetwork",
         "metadata": { "name": "net", "namespace": "chains", "uid": "u", "generation": 3 },
-        "spec": { "validators": { "replicas": replicas } },
+        "spec": { "consensus": { "mode": mode }, "validators": { "replicas": replicas } },
     }))
     .expect("a network");
     let identity = crate::names::Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
@@ -61,7 +68,7 @@ fn sync(height: i64) -> SyncStatus {
 fn status_of(situation: &Situation) -> BlockchainNetworkStatus {
     let defaults = Defaults { node_image: "node:1".into() };
     let validated = validate(&situation.network, &situation.observed, &defaults);
-    let plan = plan::plan(&validated.settings, &situation.observed, None);
+    let plan = plan::plan(&validated, &situation.observed, None);
     let Situation { network, observed } = situation;
     status(Visit { network, validated: &validated, observed, plan: &plan, failed: None })
 }
@@ -161,14 +168,18 @@ fn two_of_four_validators_on_one_machine_share_a_fault_domain() {
     says(&situation, "FaultDomainsIndependent", "False", "SharedFaultDomain");
 }
 
-#[test]
-fn a_fenced_validator_is_shown_as_such() {
-    let mut situation = running();
+fn fenced_containers() -> Vec<k8s_openapi::api::core::v1::ContainerStatus> {
     let fenced = json!([{ "name": "validator", "image": "", "imageID": "", "ready": false, "restartCount": 1,
         "state": { "waiting": { "reason": "CrashLoopBackOff" } },
         "lastState": { "terminated": { "exitCode": 70 } } }]);
+    serde_json::from_value(fenced).expect("statuses")
+}
+
+#[test]
+fn a_fenced_validator_is_shown_as_such() {
+    let mut situation = running();
     if let Some(status) = situation.observed.pods.get_mut(&0).and_then(|pod| pod.status.as_mut()) {
-        status.container_statuses = serde_json::from_value(fenced).expect("statuses");
+        status.container_statuses = Some(fenced_containers());
     }
     situation.observed.sync.remove(&0);
     assert_eq!(status_of(&situation).validator_statuses[0].state, ValidatorState::Fenced);
@@ -197,7 +208,10 @@ fn a_quarantined_validator_does_not_sign_and_it_is_said_why_and_what_gives_its_v
     let status = status_of(&situation);
     assert_eq!(status.validators.as_ref().map(|v| v.disruptions_allowed), Some(0), "nobody else is restarted");
     let message = condition(&status, "Degraded").message;
-    assert!(message.contains("2: the database is new") && message.contains("once 3 validators"), "{message}");
+    assert!(
+        message.contains("2: the database is new") && message.contains("once 3 of 4 of the voting power"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -289,4 +303,215 @@ fn the_last_known_height_stays_while_nobody_answers() {
     situation.network.status = Some(status_of(&situation));
     situation.observed.sync.clear();
     assert_eq!(status_of(&situation).chain.and_then(|chain| chain.height), Some(100));
+}
+
+fn key(ordinal: i32) -> String {
+    SecretKey::from_seed([u8::try_from(ordinal).expect("few"); 32]).public().to_string()
+}
+
+/// What a node says where those with that voting power decide in this epoch and the next, by number of their key.
+fn set(weights: &[(i32, i64)]) -> ChainSet {
+    let member = |(ordinal, weight): &(i32, i64)| Member {
+        address: format!("ait1{ordinal}"),
+        public_key: key(*ordinal),
+        weight: *weight,
+        connected: true,
+    };
+    let next = |(ordinal, weight): &(i32, i64)| NextMember { key: key(*ordinal), weight: *weight };
+    let candidate = |(ordinal, stake): &(i32, i64)| Candidate {
+        address: format!("ait1{ordinal}"),
+        public_key: key(*ordinal),
+        stake: *stake,
+        admitted: true,
+        active: true,
+        ..Candidate::default()
+    };
+    ChainSet {
+        epoch: 7,
+        height: 100,
+        validators: weights.iter().map(member).collect(),
+        next: weights.iter().map(next).collect(),
+        candidates: weights.iter().map(candidate).collect(),
+    }
+}
+
+/// Five pods of a hybrid network, of which the first four decide with a stake of 1000 each.
+fn four_of_five() -> Situation {
+    let mut situation = in_mode("hybrid", 5);
+    situation.observed.set = Some(set(&[(0, 1_000), (1, 1_000), (2, 1_000), (3, 1_000)]));
+    let own = SyncValidator { weight: 0, last_signed_height: 0, ..SyncValidator::default() };
+    situation.observed.sync.insert(4, SyncStatus { validator: Some(own), ..sync(100) });
+    situation
+}
+
+fn chain_set(situation: &mut Situation) -> &mut ChainSet {
+    situation.observed.set.as_mut().expect("a set")
+}
+
+/// The next visit finds the status of this one.
+fn recorded(situation: &mut Situation) {
+    situation.network.status = Some(status_of(situation));
+}
+
+#[test]
+fn a_pod_that_decides_nothing_is_a_candidate_and_ready_does_not_wait_for_it() {
+    let mut situation = four_of_five();
+    assert_eq!(state_of(&situation, 4), ValidatorState::Candidate);
+    says(&situation, "Ready", "True", "Ready");
+    says(&situation, "Degraded", "False", "AsExpected");
+    says(&situation, "ValidatorSetSynced", "False", "ValidatorsOutside");
+    let message = condition(&status_of(&situation), "ValidatorSetSynced").message;
+    assert!(
+        message.contains("validators 4 ") && message.contains("ACTIVATE, a stake, and to be admitted"),
+        "{message}"
+    );
+    let status = status_of(&situation);
+    let counted = status.validators.expect("validators");
+    assert_eq!((counted.summary.as_str(), counted.signing, counted.total_weight), ("5/5", 4, 4_000));
+    assert_eq!((counted.fault_tolerance, counted.disruptions_allowed, counted.others), (1, 1, 0));
+    assert_eq!((status.validator_statuses[4].weight, status.validator_statuses[4].stake), (Some(0), None));
+    assert_eq!((status.validator_statuses[0].weight, status.validator_statuses[0].stake), (Some(1_000), Some(1_000)));
+    assert_eq!(status.chain.and_then(|chain| chain.epoch), Some(7));
+    if let Some(sync) = situation.observed.sync.get_mut(&4) {
+        sync.catching_up = true;
+    }
+    assert_eq!(state_of(&situation, 4), ValidatorState::Syncing);
+}
+
+#[test]
+fn one_that_comes_in_is_a_candidate_until_its_epoch_begins_and_then_has_to_sign() {
+    let mut situation = four_of_five();
+    chain_set(&mut situation).next.push(NextMember { key: key(4), weight: 1_000 });
+    assert_eq!(state_of(&situation, 4), ValidatorState::Candidate);
+    says(&situation, "ValidatorSetSynced", "False", "ValidatorsJoining");
+    situation.observed.set = Some(set(&[(0, 1_000), (1, 1_000), (2, 1_000), (3, 1_000), (4, 1_000)]));
+    assert_eq!(state_of(&situation, 4), ValidatorState::Syncing);
+    says(&situation, "Ready", "False", "ValidatorsNotSigning");
+    says(&situation, "Degraded", "True", "ValidatorsDown");
+    situation.observed.sync.insert(4, sync(100));
+    assert_eq!(state_of(&situation, 4), ValidatorState::Active);
+    says(&situation, "ValidatorSetSynced", "True", "Synced");
+    says(&situation, "Ready", "True", "Ready");
+}
+
+#[test]
+fn a_jailed_validator_is_shown_with_cause_and_stake_also_while_it_still_decides_or_is_fenced() {
+    let mut situation = four_of_five();
+    let jailed = &mut chain_set(&mut situation).candidates[3];
+    (jailed.stake, jailed.unbonding, jailed.jailed_until) = (950, 95, Some(9));
+    jailed.jailed_for = Some(JailedFor::DoubleSigning);
+    let shown = status_of(&situation).validator_statuses.remove(3);
+    assert_eq!((shown.state, shown.weight), (ValidatorState::Jailed, Some(1_000)));
+    assert_eq!((shown.stake, shown.unbonding, shown.jailed_until_epoch), (Some(950), Some(95), Some(9)));
+    assert_eq!(shown.jailed_for, Some(JailCause::DoubleSigning));
+    says(&situation, "Degraded", "True", "ValidatorJailed");
+    says(&situation, "ValidatorSetSynced", "False", "ValidatorJailed");
+    let message = condition(&status_of(&situation), "Degraded").message;
+    assert!(message.contains("validator 3 is jailed for double signing"), "{message}");
+    if let Some(pod) = situation.observed.pods.get_mut(&3) {
+        pod.status.get_or_insert_default().container_statuses = Some(fenced_containers());
+    }
+    assert_eq!(state_of(&situation, 3), ValidatorState::Jailed);
+    says(&situation, "Degraded", "True", "ValidatorFenced");
+}
+
+#[test]
+fn one_that_goes_leaves_until_its_epoch_ends_and_has_left_from_then_on() {
+    let mut situation = four_of_five();
+    chain_set(&mut situation).next.remove(3);
+    chain_set(&mut situation).candidates.remove(3);
+    assert_eq!(state_of(&situation, 3), ValidatorState::Leaving);
+    says(&situation, "ValidatorSetSynced", "False", "ValidatorsLeaving");
+    recorded(&mut situation);
+    situation.observed.set = Some(set(&[(0, 1_000), (1, 1_000), (2, 1_000)]));
+    assert_eq!(state_of(&situation, 3), ValidatorState::Left);
+    recorded(&mut situation);
+    assert_eq!(state_of(&situation, 3), ValidatorState::Left);
+    says(&situation, "Ready", "True", "Ready");
+    situation.observed.sync.remove(&3);
+    assert_eq!(state_of(&situation, 3), ValidatorState::Left);
+}
+
+#[test]
+fn validators_of_others_count_and_are_listed_with_those_that_may_come() {
+    let mut situation = running();
+    let mut known = set(&[(0, 1), (1, 1), (2, 1), (3, 1), (8, 2)]);
+    known.candidates.push(Candidate { public_key: key(9), address: "ait19".into(), stake: 5, ..Candidate::default() });
+    situation.observed.set = Some(known);
+    let status = status_of(&situation);
+    let others: Vec<_> = status.other_validators.iter().map(|o| (o.address.as_str(), o.weight, o.state)).collect();
+    assert_eq!(others, [("ait18", 2, ValidatorState::Active), ("ait19", 0, ValidatorState::Candidate)]);
+    let counted = status.validators.expect("validators");
+    assert_eq!((counted.others, counted.total_weight, counted.live_weight), (2, 6, 6));
+    assert_eq!((counted.fault_tolerance, counted.disruptions_allowed), (0, 1), "not the heavy one, but one of ours");
+    says(&situation, "ValidatorSetSynced", "True", "Synced");
+    chain_set(&mut situation).validators[4].connected = false;
+    let status = status_of(&situation);
+    assert_eq!(status.other_validators[0].state, ValidatorState::Pending);
+    assert_eq!(status.validators.map(|counted| counted.live_weight), Some(4));
+}
+
+#[test]
+fn of_many_others_the_first_hundred_are_listed_and_all_are_counted() {
+    let mut situation = running();
+    let mut known = set(&[(0, 1), (1, 1), (2, 1), (3, 1), (99, 1)]);
+    let other = |n: i32| Candidate { public_key: key(n), stake: 5, ..Candidate::default() };
+    known.candidates.splice(0..0, (100..250).map(other));
+    situation.observed.set = Some(known);
+    let status = status_of(&situation);
+    assert_eq!(status.other_validators.len(), 100);
+    assert_eq!(status.other_validators[0].public_key, key(99), "who decides comes first");
+    assert_eq!(status.validators.map(|counted| counted.others), Some(151));
+}
+
+#[test]
+fn what_the_chain_said_of_its_validators_stays_while_no_node_says_it() {
+    let mut situation = four_of_five();
+    let known = chain_set(&mut situation);
+    known.candidates[3].jailed_for = Some(JailedFor::Absence);
+    known.validators.push(Member { public_key: key(8), weight: 500, connected: true, ..Member::default() });
+    recorded(&mut situation);
+    let before = status_of(&situation);
+    situation.observed.set = None;
+    let after = status_of(&situation);
+    let of_chain = |status: &BlockchainNetworkStatus| {
+        let own = status.validator_statuses.iter().map(|v| (v.weight, v.stake, v.jailed_for, v.state));
+        (own.collect::<Vec<_>>(), status.other_validators.clone(), status.validators.clone())
+    };
+    assert_eq!(of_chain(&after), of_chain(&before));
+    assert_eq!(condition(&after, "ValidatorSetSynced").status, "Unknown");
+}
+
+#[test]
+fn a_set_of_a_lower_height_than_status_has_seen_is_not_believed() {
+    let mut situation = four_of_five();
+    recorded(&mut situation);
+    let mut older = set(&[(0, 1_000), (1, 1_000), (2, 1_000)]);
+    older.height = 99;
+    situation.observed.set = Some(older.clone());
+    assert_eq!(status_of(&situation).validator_statuses[3].weight, Some(1_000));
+    situation.observed.set = Some(ChainSet { height: 100, ..older });
+    assert_eq!(status_of(&situation).validator_statuses[3].weight, Some(0));
+}
+
+#[test]
+fn a_new_epoch_alone_is_no_news() {
+    let mut situation = four_of_five();
+    let before = status_of(&situation);
+    chain_set(&mut situation).epoch = 8;
+    let after = status_of(&situation);
+    assert!(after != before && differs_only_in_heights(&before, &after));
+    chain_set(&mut situation).validators.remove(3);
+    assert!(!differs_only_in_heights(&before, &status_of(&situation)));
+}
+
+#[test]
+fn a_machine_counts_by_the_voting_power_on_it() {
+    let mut situation = four_of_five();
+    if let Some(pod) = situation.observed.pods.get_mut(&4) {
+        pod.spec.get_or_insert_default().node_name = Some("machine-0".into());
+    }
+    says(&situation, "FaultDomainsIndependent", "True", "Independent");
+    situation.observed.set = Some(set(&[(0, 3_000), (1, 2_000), (2, 2_000), (3, 2_000)]));
+    says(&situation, "FaultDomainsIndependent", "False", "SharedFaultDomain");
 }

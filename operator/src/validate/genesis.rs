@@ -2,13 +2,16 @@
 //!
 //! The same spec and keys give the same text, so a network that is created again continues its chain. No clock and no chance go in.
 
-use crate::crd::{BlockchainNetwork, Mode as SpecMode, Switch};
+use crate::crd::receipts::Receipts;
+use crate::crd::{BlockchainNetwork, Consensus, Switch};
 use crate::names;
 use crate::observe::Observed;
-use crate::validate::keys::{Keys, ValidatorKey};
-use crate::validate::{Problem, Settings};
+use crate::validate::keys::Keys;
+use crate::validate::{Problem, Settings, parse_duration};
 use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
-use aitbc_core::params::Parameters;
+use aitbc_core::params::{MAX_SUPPLY, Parameters};
+use aitbc_core::terms::{Coordinator, Terms};
+use std::collections::BTreeMap;
 
 /// Units in the faucet of a new chain.
 const FAUCET_BALANCE: u64 = 1_000_000_000_000_000;
@@ -21,8 +24,11 @@ pub struct GenesisWish {
     network: String,
     chain_id: String,
     mode: Mode,
+    power: BTreeMap<i32, i64>,
     accounts: Vec<(String, i64)>,
     faucet: Switch,
+    receipts: Option<Receipts>,
+    consensus: Consensus,
     block_time_ms: u64,
 }
 
@@ -53,11 +59,12 @@ impl GenesisWish {
         GenesisWish {
             network: settings.identity.name.clone(),
             chain_id: settings.chain_id.clone(),
-            mode: match network.spec.consensus.mode {
-                SpecMode::Poa => Mode::Poa,
-            },
+            mode: settings.mode,
+            power: settings.genesis_power.clone(),
             accounts: genesis.accounts.iter().map(|a| (a.address.clone(), a.balance)).collect(),
             faucet: genesis.faucet,
+            receipts: genesis.receipts.clone(),
+            consensus: network.spec.consensus.clone(),
             block_time_ms: u64::try_from(settings.block_time.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -86,24 +93,78 @@ pub fn check(
 fn build(wish: &GenesisWish, keys: &Keys) -> Result<Genesis, Problem> {
     let accounts = wish.accounts.iter().map(|(address, balance)| {
         let address = address.parse().map_err(|error| invalid(&format!("genesis.accounts: {error}")))?;
-        Ok(GenesisAccount { address, balance: u64::try_from(*balance).unwrap_or(0) })
+        Ok(GenesisAccount { address, balance: number(*balance) })
     });
-    let validator = |key: &ValidatorKey| GenesisValidator { public_key: key.public, weight: 1, stake: 0 };
+    let validators = validators(wish, keys);
     let genesis = Genesis {
         chain_id: wish.chain_id.clone(),
         mode: wish.mode,
-        validators: keys.known.values().map(validator).collect(),
         accounts: accounts.collect::<Result<_, Problem>>()?,
         faucet: match wish.faucet {
             Switch::Enabled => Some(Faucet { balance: FAUCET_BALANCE, max_amount: FAUCET_MAX_AMOUNT }),
             Switch::Disabled => None,
         },
-        receipts: None,
-        parameters: Parameters { block_time_ms: wish.block_time_ms, ..Parameters::default() },
-        staking: Staking::beginning_with(keys.known.len()),
+        receipts: wish.receipts.as_ref().map(terms).transpose()?,
+        parameters: parameters(wish),
+        staking: staking(&wish.consensus, validators.len()),
+        validators,
     };
     genesis.check().map_err(|error| invalid(&error.to_string()))?;
     Ok(genesis)
+}
+
+/// Those that decide from the beginning, by ordinal: that is how their keys are told apart later.
+fn validators(wish: &GenesisWish, keys: &Keys) -> Vec<GenesisValidator> {
+    let one = |(ordinal, power): (&i32, &i64)| {
+        let public_key = keys.known.get(ordinal)?.public;
+        Some(match wish.mode {
+            Mode::Poa => GenesisValidator { public_key, weight: u32::try_from(*power).unwrap_or(1), stake: 0 },
+            Mode::Pos | Mode::Hybrid => GenesisValidator { public_key, weight: 1, stake: number(*power) },
+        })
+    };
+    wish.power.iter().filter_map(one).collect()
+}
+
+fn parameters(wish: &GenesisWish) -> Parameters {
+    let defaults = Parameters::default();
+    Parameters {
+        block_time_ms: wish.block_time_ms,
+        epoch_blocks: wish.consensus.epoch_blocks.map_or(defaults.epoch_blocks, number),
+        ..defaults
+    }
+}
+
+fn staking(consensus: &Consensus, validators: usize) -> Staking {
+    let defaults = Staking::beginning_with(validators);
+    let max_validators = consensus.max_validators.and_then(|most| u16::try_from(most).ok());
+    Staking {
+        min_stake: consensus.min_stake.map_or(defaults.min_stake, number),
+        max_validators: max_validators.unwrap_or(defaults.max_validators),
+        unbonding_epochs: consensus.unbonding_epochs.map_or(defaults.unbonding_epochs, number),
+        ..defaults
+    }
+}
+
+fn terms(receipts: &Receipts) -> Result<Terms, Problem> {
+    let coordinators = receipts.coordinators.iter().map(|coordinator| {
+        let key = coordinator.public_key.parse();
+        let public_key = key.map_err(|error| invalid(&format!("genesis.receipts.coordinators: {error}")))?;
+        Ok(Coordinator { public_key })
+    });
+    Ok(Terms {
+        mint_per_unit: number(receipts.mint_per_unit),
+        coordinator_parts_per_million: u32::try_from(receipts.coordinator_parts_per_million).unwrap_or(0),
+        coordinators: coordinators.collect::<Result<_, Problem>>()?,
+        coordinator_threshold: u16::try_from(receipts.coordinator_threshold).unwrap_or(0),
+        epoch_cap: receipts.epoch_cap.map_or(MAX_SUPPLY, number),
+        provider_epoch_cap: receipts.provider_epoch_cap.map_or(MAX_SUPPLY, number),
+        expiry_seconds: parse_duration(&receipts.expiry).map_or(0, |expiry| expiry.as_secs()),
+    })
+}
+
+/// A number of the spec, whose schema allows none below 0.
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
 }
 
 fn invalid(why: &str) -> Problem {
@@ -116,13 +177,23 @@ fn adopt(wish: &GenesisWish, wanted: &Genesis, json: &str) -> Result<GenesisFile
     let found = Genesis::from_json(json).map_err(|error| {
         Problem::new("GenesisInvalid", format!("ConfigMap \"{name}\": {error}; restore it from your backup"))
     })?;
+    let (given, was, is) = (&wish.consensus, &found.staking, &wanted.staking);
     let fields = [
         ("chainID", found.chain_id == wanted.chain_id),
         ("consensus.mode", found.mode == wanted.mode),
-        ("the validators' keys", found.validators == wanted.validators),
+        ("the validators' keys", of(&found, |v| v.public_key) == of(wanted, |v| v.public_key)),
+        ("validators.weights", found.validators == wanted.validators),
         ("genesis.accounts", found.accounts == wanted.accounts),
         ("genesis.faucet", found.faucet.is_some() == wanted.faucet.is_some()),
+        ("genesis.receipts", found.receipts == wanted.receipts),
         ("consensus.blockTime", found.parameters.block_time_ms == wanted.parameters.block_time_ms),
+        (
+            "consensus.epochBlocks",
+            given.epoch_blocks.is_none() || found.parameters.epoch_blocks == wanted.parameters.epoch_blocks,
+        ),
+        ("consensus.minStake", given.min_stake.is_none() || was.min_stake == is.min_stake),
+        ("consensus.maxValidators", given.max_validators.is_none() || was.max_validators == is.max_validators),
+        ("consensus.unbondingEpochs", given.unbonding_epochs.is_none() || was.unbonding_epochs == is.unbonding_epochs),
     ];
     match fields.iter().find(|(_, same)| !same) {
         None => Ok(GenesisFile { json: json.to_owned(), hash: found.hash().to_string(), stored: Stored::Yes }),
@@ -134,6 +205,10 @@ fn adopt(wish: &GenesisWish, wanted: &Genesis, json: &str) -> Result<GenesisFile
             ),
         )),
     }
+}
+
+fn of<T>(genesis: &Genesis, field: fn(&GenesisValidator) -> T) -> Vec<T> {
+    genesis.validators.iter().map(field).collect()
 }
 
 /// A first genesis; a chain that is known to have begun must get the same one again.

@@ -63,14 +63,20 @@ impl Keys {
     }
 }
 
-/// Public keys that a chain of this name has seen: from genesis, else from status.
-pub fn recorded(observed: &Observed, status: Option<&BlockchainNetworkStatus>) -> BTreeMap<i32, PublicKey> {
-    let genesis = observed.genesis_json().and_then(|json| Genesis::from_json(json).ok());
-    if let Some(genesis) = genesis {
-        return (0..).zip(genesis.validators.iter().map(|v| v.public_key)).collect();
-    }
+/// Public keys that a chain of this name has seen: from genesis, which names those that began, else from status.
+pub fn recorded(
+    settings: &Settings,
+    observed: &Observed,
+    status: Option<&BlockchainNetworkStatus>,
+) -> BTreeMap<i32, PublicKey> {
     let statuses = status.map(|s| s.validator_statuses.as_slice()).unwrap_or_default();
-    statuses.iter().filter_map(|v| Some((v.ordinal, v.public_key.as_ref()?.parse().ok()?))).collect()
+    let known = statuses.iter().filter_map(|v| Some((v.ordinal, v.public_key.as_ref()?.parse().ok()?)));
+    let mut all: BTreeMap<i32, PublicKey> = known.collect();
+    if let Some(genesis) = observed.genesis_json().and_then(|json| Genesis::from_json(json).ok()) {
+        let began = genesis.validators.iter().map(|v| v.public_key);
+        all.extend(settings.genesis_power.keys().copied().zip(began));
+    }
+    all
 }
 
 /// Finds the key of each validator.

@@ -6,19 +6,24 @@
 pub mod databases;
 pub mod genesis;
 pub mod keys;
+pub mod members;
 pub mod starts;
 
 use crate::crd::database::{Database, DatabaseMode, Parameter};
 use crate::crd::validators::{AntiAffinity, KeySecret, PodSettings, Storage};
 use crate::crd::{
-    BlockchainNetwork, DeletionPolicy, ImagePullPolicy, Monitoring, PruningMode, RpcService, Suspend, Switch,
+    BlockchainNetwork, BlockchainNetworkSpec, DeletionPolicy, ImagePullPolicy, Mode as SpecMode, Monitoring,
+    PruningMode, RpcService, Suspend, Switch,
 };
 use crate::names::{self, Identity};
 use crate::observe::Observed;
+use crate::observe::chain_set::ChainSet;
 use crate::validate::databases::Databases;
 use crate::validate::genesis::{GenesisFile, GenesisWish};
 use crate::validate::keys::Keys;
+use crate::validate::members::Members;
 use crate::validate::starts::Starts;
+use aitbc_core::genesis::{Mode, Staking};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -49,6 +54,10 @@ pub struct Settings {
     pub chain_id: String,
     /// Number of validators.
     pub replicas: i32,
+    /// How validators are chosen.
+    pub mode: Mode,
+    /// Who validates from genesis on, by ordinal: voting power in mode poa, stake in the others.
+    pub genesis_power: BTreeMap<i32, i64>,
     /// Longest pause between blocks.
     pub block_time: Duration,
     /// Image of the node.
@@ -127,6 +136,10 @@ pub struct Validated {
     pub databases: Result<Databases, Problem>,
     /// Whose key is new to the chain; empty while genesis waits.
     pub starts: Starts,
+    /// The set as the chain says it; `None` while no node does.
+    pub set: Option<ChainSet>,
+    /// Who decides, as far as is known.
+    pub members: Members,
 }
 
 /// What the operator itself contributes.
@@ -139,7 +152,7 @@ pub struct Defaults {
 /// Checks a network against what the cluster holds.
 pub fn validate(network: &BlockchainNetwork, observed: &Observed, defaults: &Defaults) -> Validated {
     let settings = settings(network, defaults);
-    let recorded = keys::recorded(observed, network.status.as_ref());
+    let recorded = keys::recorded(&settings, observed, network.status.as_ref());
     let keys = keys::check(&settings, observed, &recorded);
     let wish = GenesisWish::new(network, &settings);
     let genesis = keys.as_ref().map_err(waits_for_keys).and_then(|keys| {
@@ -149,7 +162,12 @@ pub fn validate(network: &BlockchainNetwork, observed: &Observed, defaults: &Def
     let databases = databases::check(&settings, observed);
     let of = |genesis: &GenesisFile| starts::check(&settings, observed, network.status.as_ref(), &genesis.hash);
     let starts = genesis.as_ref().map(of).unwrap_or_default();
-    Validated { settings, keys, genesis, databases, starts }
+    let set = members::current(observed, network.status.as_ref());
+    let mut public: BTreeMap<i32, String> = recorded.iter().map(|(i, key)| (*i, key.to_string())).collect();
+    let known = keys.iter().flat_map(|keys| &keys.known);
+    public.extend(known.map(|(ordinal, key)| (*ordinal, key.public.to_string())));
+    let members = members::check(&settings, &public, set.as_ref(), network.status.as_ref());
+    Validated { settings, keys, genesis, databases, starts, set, members }
 }
 
 fn waits_for_keys(problem: &Problem) -> Problem {
@@ -168,6 +186,12 @@ fn settings(network: &BlockchainNetwork, defaults: &Defaults) -> Settings {
         },
         chain_id: spec.chain_id.clone().unwrap_or(name),
         replicas: spec.validators.replicas,
+        mode: match spec.consensus.mode {
+            SpecMode::Poa => Mode::Poa,
+            SpecMode::Pos => Mode::Pos,
+            SpecMode::Hybrid => Mode::Hybrid,
+        },
+        genesis_power: genesis_power(spec),
         block_time: parse_duration(&spec.consensus.block_time).unwrap_or(Duration::from_secs(1)),
         image: spec.image.clone().unwrap_or_else(|| defaults.node_image.clone()),
         image_pull_policy: spec.image_pull_policy,
@@ -187,6 +211,19 @@ fn settings(network: &BlockchainNetwork, defaults: &Defaults) -> Settings {
         deletion_policy: spec.deletion_policy,
         restart_at: network.annotations().get(names::RESTART_ANNOTATION).cloned(),
     }
+}
+
+/// Those that `genesis.authorities` names, by default all, each with its weight or stake.
+fn genesis_power(spec: &BlockchainNetworkSpec) -> BTreeMap<i32, i64> {
+    let least = spec.consensus.min_stake.or_else(|| i64::try_from(Staking::default().min_stake).ok());
+    let default = match spec.consensus.mode {
+        SpecMode::Poa => 1,
+        SpecMode::Pos | SpecMode::Hybrid => least.unwrap_or(1),
+    };
+    let named: Vec<i32> = spec.genesis.authorities.iter().map(|authority| authority.ordinal).collect();
+    let ordinals = if named.is_empty() { (0..spec.validators.replicas).collect() } else { named };
+    let given = |ordinal: i32| spec.validators.weights.iter().find(|weight| weight.ordinal == ordinal);
+    ordinals.into_iter().map(|i| (i, given(i).map_or(default, |weight| weight.weight))).collect()
 }
 
 fn store(database: &Database, storage: &Storage) -> Store {

@@ -5,7 +5,9 @@ use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, ValidatorStatus};
 use crate::desired::keys::{build, build_mounted};
 use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::keys::{KeySource, ValidatorKey};
-use aitbc_core::key::SecretKey;
+use aitbc_core::genesis::Genesis;
+use aitbc_core::key::{PublicKey, SecretKey};
+use aitbc_core::params::MAX_SUPPLY;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 
@@ -244,6 +246,126 @@ fn an_address_with_a_wrong_checksum_is_said_to_be_invalid() {
     let problem = check(&wrong, &with_keys([1, 2, 3, 4])).genesis.expect_err("invalid");
     assert_eq!(problem.reason, "GenesisInvalid");
     assert!(problem.message.contains(address));
+}
+
+/// What a spec of five validators makes of genesis, where keys are of seeds 1 to 5.
+fn genesis_of(spec: serde_json::Value) -> Result<Genesis, Problem> {
+    let mut spec = spec;
+    spec["validators"]["replicas"] = json!(5);
+    let genesis = check(&network(spec), &with_five_keys()).genesis?;
+    Ok(Genesis::from_json(&genesis.json).expect("valid"))
+}
+
+fn with_five_keys() -> Observed {
+    let mut observed = with_keys([1, 2, 3, 4]);
+    let identity = Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
+    observed.key_secrets.insert(4, build(&identity, 4, &key(5)));
+    observed
+}
+
+fn four_authorities() -> serde_json::Value {
+    json!([{ "ordinal": 0 }, { "ordinal": 1 }, { "ordinal": 2 }, { "ordinal": 3 }])
+}
+
+/// Keys with weight and stake.
+fn power(genesis: &Genesis) -> Vec<(PublicKey, u32, u64)> {
+    genesis.validators.iter().map(|v| (v.public_key, v.weight, v.stake)).collect()
+}
+
+#[test]
+fn without_a_word_on_consensus_genesis_is_what_it_was() {
+    let genesis = genesis_of(json!({})).expect("genesis");
+    assert_eq!((genesis.mode, genesis.parameters.epoch_blocks), (Mode::Poa, 1_000));
+    assert_eq!((&genesis.staking, &genesis.receipts), (&Staking::beginning_with(5), &None));
+    assert_eq!(power(&genesis), [1, 2, 3, 4, 5].map(|seed| (key(seed).public, 1, 0)));
+}
+
+#[test]
+fn mode_authorities_stakes_and_epochs_of_the_spec_are_those_of_genesis() {
+    let genesis = genesis_of(json!({
+        "consensus": { "mode": "hybrid", "epochBlocks": 20, "minStake": 500, "maxValidators": 7, "unbondingEpochs": 3 },
+        "genesis": { "authorities": four_authorities() },
+        "validators": { "weights": [{ "ordinal": 1, "weight": 700 }] },
+    }))
+    .expect("genesis");
+    assert_eq!((genesis.mode, genesis.parameters.epoch_blocks), (Mode::Hybrid, 20));
+    let staking = &genesis.staking;
+    assert_eq!((staking.min_stake, staking.max_validators, staking.unbonding_epochs), (500, 7, 3));
+    let stakes = [(1, 500), (2, 700), (3, 500), (4, 500)].map(|(seed, stake)| (key(seed).public, 1, stake));
+    assert_eq!(power(&genesis), stakes, "the fifth is not in it");
+}
+
+#[test]
+fn weights_of_mode_poa_are_voting_power() {
+    let genesis = genesis_of(json!({ "validators": { "weights": [{ "ordinal": 4, "weight": 3 }] } })).expect("genesis");
+    assert_eq!(power(&genesis)[3..], [(key(4).public, 1, 0), (key(5).public, 3, 0)]);
+}
+
+#[test]
+fn terms_of_receipts_reach_genesis_and_wrong_ones_are_named() {
+    let receipts = |public_key: String| {
+        let coordinators = json!([{ "publicKey": public_key }]);
+        json!({ "genesis": { "receipts": { "mintPerUnit": 9, "coordinatorPartsPerMillion": 50_000, "coordinators": coordinators,
+            "coordinatorThreshold": 1, "epochCap": 100, "expiry": "1h" } } })
+    };
+    let terms = genesis_of(receipts(key(9).public.to_string())).expect("genesis").receipts.expect("terms");
+    assert_eq!((terms.mint_per_unit, terms.coordinator_parts_per_million, terms.coordinator_threshold), (9, 50_000, 1));
+    assert_eq!((terms.epoch_cap, terms.provider_epoch_cap, terms.expiry_seconds), (100, MAX_SUPPLY, 3_600));
+    assert_eq!(terms.coordinators[0].public_key, key(9).public);
+    let problem = genesis_of(receipts("0".repeat(64))).expect_err("nobody's key");
+    assert_eq!(problem.reason, "GenesisInvalid");
+    assert!(problem.message.contains("receipts.coordinators"), "{}", problem.message);
+}
+
+#[test]
+fn another_weight_term_or_epoch_than_the_chain_began_with_is_named() {
+    let began = network(json!({ "validators": { "replicas": 4 } }));
+    let observed = begun(&began);
+    let conflict = |path: &str, value: serde_json::Value| {
+        let mut spec = json!({ "consensus": { "mode": "poa" }, "genesis": {}, "validators": { "replicas": 4 } });
+        let (part, field) = path.split_once('.').expect("two parts");
+        spec[part][field] = value;
+        let problem = check(&network(spec), &observed).genesis.expect_err("conflict");
+        assert_eq!(problem.reason, "GenesisConflict");
+        assert!(problem.message.contains(path), "{}", problem.message);
+    };
+    conflict("consensus.epochBlocks", json!(20));
+    conflict("consensus.maxValidators", json!(5));
+    conflict("validators.weights", json!([{ "ordinal": 0, "weight": 2 }]));
+    let coordinators = json!([{ "publicKey": key(9).public }]);
+    conflict("genesis.receipts", json!({ "mintPerUnit": 1, "coordinators": coordinators, "coordinatorThreshold": 1 }));
+    let named = json!({ "consensus": { "epochBlocks": 1_000, "maxValidators": 100 }, "validators": { "replicas": 4 } });
+    assert_eq!(reason(&check(&network(named), &observed).genesis), "fine", "what was the default may be said");
+}
+
+#[test]
+fn keys_are_told_apart_by_who_is_in_genesis_and_by_status() {
+    let spec =
+        json!({ "validators": { "replicas": 5 }, "genesis": { "authorities": [{ "ordinal": 1 }, { "ordinal": 3 }] } });
+    let mut network = network(spec);
+    let mut observed = with_five_keys();
+    let genesis = check(&network, &observed).genesis.expect("genesis");
+    let data = [(names::GENESIS_ENTRY.to_owned(), genesis.json)].into();
+    observed.genesis = Some(ConfigMap { data: Some(data), ..ConfigMap::default() });
+    assert_eq!(reason(&check(&network, &observed).keys), "fine");
+    let lost = |network: &BlockchainNetwork, ordinal: i32| {
+        let mut observed = observed.clone();
+        observed.key_secrets.remove(&ordinal);
+        reason(&check(network, &observed).keys)
+    };
+    assert_eq!((lost(&network, 3), lost(&network, 4)), ("KeyMissing", "fine"), "of 4 nobody knows anything yet");
+    let public_key = Some(key(5).public.to_string());
+    let status = ValidatorStatus { ordinal: 4, public_key, ..ValidatorStatus::default() };
+    network.status = Some(BlockchainNetworkStatus { validator_statuses: vec![status], ..Default::default() });
+    assert_eq!((lost(&network, 3), lost(&network, 4)), ("KeyMissing", "KeyMissing"));
+}
+
+#[test]
+fn until_a_node_says_who_decides_it_is_who_is_in_genesis() {
+    let spec = json!({ "validators": { "replicas": 5 }, "genesis": { "authorities": four_authorities() } });
+    let members = check(&network(spec), &with_five_keys()).members;
+    assert_eq!(members.own.values().copied().collect::<Vec<_>>(), [1, 1, 1, 1, 0]);
+    assert_eq!((members.total(), members.own_count(), members.fault_tolerance()), (4, 4, 1));
 }
 
 fn external() -> BlockchainNetwork {

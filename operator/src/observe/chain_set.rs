@@ -1,0 +1,140 @@
+//! What a node says of the chain's validators (`/rpc/validators`): who decides in this epoch, who in the next, who else may later.
+
+use serde::Deserialize;
+
+/// Answer of a node's `/rpc/validators`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ChainSet {
+    /// Epoch of the next block.
+    pub epoch: i64,
+    /// Height of the block after which all this holds.
+    pub height: i64,
+    /// Who decides in this epoch.
+    pub validators: Vec<Member>,
+    /// Who decides in the next one.
+    pub next: Vec<NextMember>,
+    /// Who is admitted or has something at stake, and the members.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Who decides in this epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Its address.
+    pub address: String,
+    /// Its public key.
+    pub public_key: String,
+    /// Its voting power.
+    pub weight: i64,
+    /// Whether the node that says this has a channel to it.
+    pub connected: bool,
+}
+
+/// Who decides in the next epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NextMember {
+    /// Its public key.
+    pub key: String,
+    /// Its voting power then.
+    pub weight: i64,
+}
+
+/// What the chain knows of a validator's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Candidate {
+    /// Its address.
+    pub address: String,
+    /// Its public key.
+    pub public_key: String,
+    /// Smallest units at stake.
+    pub stake: i64,
+    /// Smallest units on their way back to the owner.
+    pub unbonding: i64,
+    /// Whether authorities have admitted it; of no meaning in mode pos.
+    pub admitted: bool,
+    /// Whether it has said that it is ready.
+    pub active: bool,
+    /// First epoch in which `UNJAIL` is taken; `None`: not jailed.
+    pub jailed_until: Option<i64>,
+    /// Why it is jailed; `None`: not jailed.
+    pub jailed_for: Option<JailedFor>,
+    /// Slots it should have led since its last block, and did not.
+    pub missed_slots: i64,
+}
+
+/// Why a validator is jailed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JailedFor {
+    /// It signed two things that contradict each other.
+    DoubleSigning,
+    /// It led no block for long.
+    Absence,
+}
+
+impl ChainSet {
+    /// The member of this epoch with that key.
+    pub fn member(&self, public_key: &str) -> Option<&Member> {
+        self.validators.iter().find(|member| member.public_key == public_key)
+    }
+
+    /// Voting power of a key in this epoch; 0: it has none.
+    pub fn weight_of(&self, public_key: &str) -> i64 {
+        self.member(public_key).map_or(0, |member| member.weight)
+    }
+
+    /// Whether a key decides in the next epoch.
+    pub fn is_next(&self, public_key: &str) -> bool {
+        self.next.iter().any(|member| member.key == public_key)
+    }
+
+    /// What the chain knows of a key.
+    pub fn candidate(&self, public_key: &str) -> Option<&Candidate> {
+        self.candidates.iter().find(|candidate| candidate.public_key == public_key)
+    }
+
+    /// Whether a member does its part, as far as the chain and one node's connections tell.
+    pub fn seems_live(&self, member: &Member) -> bool {
+        let candidate = self.candidate(&member.public_key);
+        member.connected && candidate.is_none_or(|known| known.missed_slots == 0 && known.jailed_for.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_answer_of_a_node_is_read_and_unknown_fields_of_a_later_version_are_passed_over() {
+        let set: ChainSet = serde_json::from_value(json!({
+            "epoch": 7, "height": 43, "total_weight": 3, "terms": { "min_fee": 1 },
+            "validators": [{ "index": 0, "address": "ait1a", "public_key": "aa", "weight": 3, "connected": true }],
+            "next": [{ "key": "bb", "weight": 2 }],
+            "candidates": [{ "address": "ait1a", "public_key": "aa", "owner": "ait1o", "stake": 95, "unbonding": 5, "admitted": false,
+                "active": true, "jailed_until": 9, "jailed_for": "double_signing", "missed_slots": 2 }],
+        }))
+        .expect("an answer");
+        assert_eq!((set.epoch, set.height, set.weight_of("aa"), set.weight_of("bb")), (7, 43, 3, 0));
+        assert!(set.is_next("bb") && !set.is_next("aa"));
+        let jailed = set.candidate("aa").expect("known");
+        assert_eq!((jailed.stake, jailed.unbonding, jailed.jailed_until), (95, 5, Some(9)));
+        assert_eq!(jailed.jailed_for, Some(JailedFor::DoubleSigning));
+    }
+
+    #[test]
+    fn a_member_seems_live_while_it_is_connected_leads_and_is_not_jailed() {
+        let seems = |connected: bool, missed_slots: i64, jailed_for: Option<JailedFor>| {
+            let member = Member { public_key: "aa".into(), weight: 1, connected, ..Member::default() };
+            let known = Candidate { public_key: "aa".into(), missed_slots, jailed_for, ..Candidate::default() };
+            let set = ChainSet { validators: vec![member.clone()], candidates: vec![known], ..ChainSet::default() };
+            set.seems_live(&member)
+        };
+        assert!(seems(true, 0, None));
+        assert!(!seems(false, 0, None) && !seems(true, 1, None) && !seems(true, 0, Some(JailedFor::Absence)));
+    }
+}

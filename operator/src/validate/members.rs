@@ -1,0 +1,94 @@
+//! Pure: whose votes count on the chain now: this network's validators, by ordinal, and others.
+//!
+//! The chain says it. While no node does, status remembers it, and before there is a chain the spec says who begins.
+
+use crate::crd::status::{BlockchainNetworkStatus, ValidatorState};
+use crate::observe::Observed;
+use crate::observe::chain_set::{ChainSet, Member};
+use crate::quorum;
+use crate::validate::Settings;
+use std::collections::BTreeMap;
+
+/// Who decides in this epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Voting power of each of this network's validators; 0: it decides nothing.
+    pub own: BTreeMap<i32, i64>,
+    /// Those that are no validators of this network.
+    pub others: Vec<Other>,
+}
+
+/// A member that is no validator of this network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its voting power.
+    pub weight: i64,
+    /// Whether it does its part, as far as one can tell from here.
+    pub live: bool,
+}
+
+impl Members {
+    /// Voting power of one of this network's validators.
+    pub fn weight_of(&self, ordinal: i32) -> i64 {
+        self.own.get(&ordinal).copied().unwrap_or(0)
+    }
+
+    /// Voting power of every member.
+    pub fn weights(&self) -> impl Iterator<Item = i64> {
+        let own = self.own.values().copied().filter(|weight| *weight > 0);
+        own.chain(self.others.iter().map(|other| other.weight))
+    }
+
+    /// Voting power of all.
+    pub fn total(&self) -> i64 {
+        self.weights().sum()
+    }
+
+    /// How many of this network's validators decide.
+    pub fn own_count(&self) -> i32 {
+        let count = self.own.values().filter(|weight| **weight > 0).count();
+        i32::try_from(count).unwrap_or(i32::MAX)
+    }
+
+    /// How many members may be down, whoever they are.
+    pub fn fault_tolerance(&self) -> i32 {
+        quorum::heaviest_within(self.weights(), quorum::spare(self.total()))
+    }
+}
+
+/// The set as a node says it, unless status already says more: the most advanced node of a visit may be behind that of an earlier one.
+pub fn current(observed: &Observed, status: Option<&BlockchainNetworkStatus>) -> Option<ChainSet> {
+    let known = status.and_then(|status| status.chain.as_ref()?.height).unwrap_or(0);
+    observed.set.clone().filter(|set| set.height >= known)
+}
+
+/// Who decides, with the public keys of this network's validators by ordinal.
+pub fn check(
+    settings: &Settings,
+    keys: &BTreeMap<i32, String>,
+    set: Option<&ChainSet>,
+    status: Option<&BlockchainNetworkStatus>,
+) -> Members {
+    let ordinals = 0..settings.replicas;
+    match set {
+        Some(set) => {
+            let weight = |ordinal: i32| keys.get(&ordinal).map_or(0, |key| set.weight_of(key));
+            let strangers = set.validators.iter().filter(|member| !keys.values().any(|key| *key == member.public_key));
+            let other = |member: &Member| Other { weight: member.weight, live: set.seems_live(member) };
+            Members { own: ordinals.map(|i| (i, weight(i))).collect(), others: strangers.map(other).collect() }
+        }
+        None => remembered(settings, status),
+    }
+}
+
+fn remembered(settings: &Settings, status: Option<&BlockchainNetworkStatus>) -> Members {
+    let recorded = |ordinal: i32| {
+        let all = status.map(|status| status.validator_statuses.as_slice()).unwrap_or_default();
+        all.iter().find(|validator| validator.ordinal == ordinal)?.weight
+    };
+    let at_genesis = |ordinal: i32| settings.genesis_power.get(&ordinal).copied().unwrap_or(0);
+    let own = (0..settings.replicas).map(|i| (i, recorded(i).unwrap_or_else(|| at_genesis(i))));
+    let others = status.into_iter().flat_map(|status| &status.other_validators).filter(|other| other.weight > 0);
+    let others = others.map(|other| Other { weight: other.weight, live: other.state == ValidatorState::Active });
+    Members { own: own.collect(), others: others.collect() }
+}

@@ -26,6 +26,8 @@ mod double_signing;
 mod double_start;
 /// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
 mod faults;
+/// Validators that come, go, weigh more, are jailed and come back.
+mod sets;
 /// Asked to stop, a node stops.
 mod stopping;
 /// The chain checked again by an independent client, over RPC and from databases.

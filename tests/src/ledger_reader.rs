@@ -1,6 +1,8 @@
 //! A validator's database read from outside, as an auditor would: blocks, votes and balances by plain SQL.
 
+use aitbc_core::codec;
 use aitbc_core::hash::Hash;
+use aitbc_core::record::Record;
 use anyhow::{Context, Result, bail};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
@@ -148,6 +150,22 @@ impl LedgerReader {
             (Some(total), Some(height)) => Ok((total, height)),
             other => bail!("no state yet: {other:?}"),
         }
+    }
+
+    /// Everything that the state holds beside accounts.
+    ///
+    /// # Errors
+    /// Where the database cannot be read, or a record of it.
+    pub async fn records(&self) -> Result<Vec<Record>> {
+        let rows: Vec<Vec<u8>> = match self {
+            LedgerReader::Sqlite { state, .. } => {
+                sqlx::query_scalar("SELECT value FROM records").fetch_all(state).await?
+            }
+            LedgerReader::Postgres(pool) => {
+                sqlx::query_scalar("SELECT value FROM state.records").fetch_all(pool).await?
+            }
+        };
+        rows.iter().map(|bytes| codec::decode(bytes).context("a record")).collect()
     }
 
     /// Number of batches that are kept.

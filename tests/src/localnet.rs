@@ -16,6 +16,8 @@ use aitbc_core::genesis::{Faucet, Genesis, GenesisAccount, GenesisValidator, Mod
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::params::Parameters;
+use aitbc_core::record::Record;
+use aitbc_core::supply::Supply;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;
@@ -87,7 +89,7 @@ pub struct Shape {
 pub struct Node {
     /// Position in [`Localnet::nodes`].
     pub index: usize,
-    /// Position in the validator set, which orders by key: how votes name it.
+    /// Position in the validator set of genesis, which orders by key: how votes name it while that set stands. −1: not in it.
     pub signer: i64,
     /// The process.
     pub process: NodeProcess,
@@ -155,11 +157,20 @@ impl Localnet {
     /// # Errors
     /// Where a file or a database cannot be made.
     pub async fn prepare(shape: Shape) -> Result<Localnet> {
+        Localnet::prepare_with(shape, |_| {}).await
+    }
+
+    /// As [`Localnet::prepare`], with something else in genesis. Nodes whose key is taken out of it follow the chain.
+    ///
+    /// # Errors
+    /// As [`Localnet::prepare`].
+    pub async fn prepare_with(shape: Shape, change: impl FnOnce(&mut Genesis)) -> Result<Localnet> {
         let dir = tempfile::Builder::new().prefix("aitbc-localnet-").tempdir()?;
         let keys: Vec<SecretKey> = (0..shape.validators).map(|i| shape.seed.key("validator", i as u64)).collect();
         let wallets: Vec<Wallet> =
             (0..shape.accounts).map(|i| Wallet::new(shape.seed.key("account", i as u64))).collect();
-        let genesis = genesis(&shape, &keys, &wallets);
+        let mut genesis = genesis(&shape, &keys, &wallets);
+        change(&mut genesis);
         genesis.check()?;
         std::fs::write(dir.path().join("genesis.json"), genesis.to_json())?;
         let servers = servers(&shape)?;
@@ -175,7 +186,7 @@ impl Localnet {
             let first_start = dir.path().join(format!("validator-{index}.first-start"));
             std::fs::write(first_start, genesis.hash().to_string())?;
             let database_url = database_url(dir.path(), shape.database, &servers, index)?;
-            let signer = set.index_of(&key.public()).context("a validator of genesis")?.into();
+            let signer = set.index_of(&key.public()).map_or(-1, i64::from);
             let reached = |other| network.as_ref().map_or(gossip[other], |network| network.port(index, other));
             let peers = (0..shape.validators).filter(|other| *other != index).map(reached).collect::<Vec<_>>();
             nodes.push(Node { signer, ..node(dir.path(), &ports, &peers, index, key, database_url)? });
@@ -347,8 +358,8 @@ impl Localnet {
         .await
     }
 
-    /// What must hold of every chain at any time: no vote contradicts another, no two nodes have different blocks, the
-    /// sum of balances is that of genesis.
+    /// What must hold of every chain at any time: no vote contradicts another, no two nodes have different blocks, all
+    /// balances, stakes and locks add up to genesis' with what was minted and without what was burnt.
     ///
     /// # Errors
     /// Names what does not hold.
@@ -358,7 +369,6 @@ impl Localnet {
             bail!("{seen} votes seen; of one signer, slot and class: {conflicts:#?}");
         }
         println!("{seen} votes seen, none against another");
-        let supply = self.genesis.supply().map(|s| s as i64);
         let mut chain: BTreeMap<i64, (usize, String)> = BTreeMap::new();
         for node in &self.nodes {
             let reader = LedgerReader::open(&node.database_url)?;
@@ -368,11 +378,24 @@ impl Localnet {
                     bail!("height {height}: validator {other} has {first}, validator {} has {digest}", node.index);
                 }
             }
-            let (total, height) = reader.supply().await?;
-            if Some(total) != supply {
-                bail!("validator {} at height {height}: balances add up to {total}, genesis to {supply:?}", node.index);
+            self.check_supply(&reader).await.with_context(|| format!("validator {}", node.index))?;
+        }
+        Ok(())
+    }
+
+    async fn check_supply(&self, reader: &LedgerReader) -> Result<()> {
+        let (balances, height) = reader.supply().await?;
+        let (mut locked, mut supply) = (0, Supply::default());
+        for record in reader.records().await? {
+            match record {
+                Record::Candidate(candidate) => locked += candidate.locked(),
+                Record::Escrow { amount, .. } => locked += amount,
+                Record::Supply(now) => supply = now,
+                _ => {}
             }
         }
+        let (found, expected) = (balances as u64 + locked, supply.total(self.genesis.supply().context("a sum")?));
+        ensure!(found == expected, "height {height}: {found} units, {expected} expected");
         Ok(())
     }
 

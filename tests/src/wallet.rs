@@ -47,7 +47,8 @@ impl Wallet {
         self.sign(chain, Action::Faucet(Payment { to, amount }), expiry_height)
     }
 
-    fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
+    /// Whatever action at the next nonce, which it uses up.
+    pub fn sign(&mut self, chain: &Hash, action: Action, expiry_height: u64) -> SignedTransaction {
         let nonce = self.nonce;
         self.nonce += 1;
         Transaction { sender: self.key.public(), nonce, fee: FEE, expiry_height, action }.sign(chain, &self.key)

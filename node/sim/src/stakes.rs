@@ -44,7 +44,9 @@ pub struct Stakes {
     ends: BTreeMap<Hash, End>,
     /// Who has lost a part of its stake in any block.
     slashed: BTreeSet<PublicKey>,
-    /// How often something happened in final blocks before, at, after or amid the ends of epochs: "jail at".
+    /// How often something happened in final blocks before, at, after or amid the ends of epochs: "jail at". Sets change at ends
+    /// only, and twice: "join at" is the decision, "join begins at" the end of the epoch before that of the new set. What befell
+    /// the block comes after it: "join at, leader killed".
     pub happened: BTreeMap<String, u64>,
 }
 

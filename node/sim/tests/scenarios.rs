@@ -302,7 +302,7 @@ fn the_old_set_alone_ends_its_epoch_and_makes_no_block_of_the_next_one() {
 }
 
 #[test]
-fn growth_from_four_to_seven_and_ten_and_removal_down_to_four_under_load_pauses_the_chain_for_no_two_seconds() {
+fn growth_from_four_to_seven_and_ten_and_removal_down_to_four_under_load_cost_at_most_two_skip_timeouts() {
     with_seeds("growth", 3, |seed| {
         let sizes = [5, 6, 7, 7, 8, 9, 10, 10, 4, 4];
         let schedule = sizes.map(|size| members(10, 0..size)).to_vec();
@@ -314,7 +314,7 @@ fn growth_from_four_to_seven_and_ten_and_removal_down_to_four_under_load_pauses_
         }
         let (height, gap) = (world.safety.height(), world.pace.worst_gap(500, world.now));
         println!("seed {seed}: {height} blocks in {} ms, worst gap {gap} ms", world.now);
-        assert!(height >= end && gap < 2_000, "height {height} of {end}, worst gap {gap} ms");
+        assert!(height >= end && gap <= 300, "height {height} of {end}, worst gap {gap} ms");
         (0..10).for_each(|node| world.audit(node));
     });
 }

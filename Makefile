@@ -15,8 +15,8 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: devnet
-devnet: ## 4 validators with SQLite on this machine; needs only cargo
-	cargo run --release -p aitbc-node -- devnet
+devnet: ## 4 validators with SQLite on this machine; needs only cargo (MODE=poa, pos or hybrid)
+	cargo run --release -p aitbc-node -- devnet $(if $(MODE),--mode $(MODE) --dir devnet-data/$(MODE))
 
 .PHONY: demo
 demo: ## From nothing to a final transaction in a real Kubernetes (CONTEXT=name: in that cluster)
@@ -51,7 +51,7 @@ unit: build ## Unit tests, storage, gossip, RPC, simulation
 
 LOCALNET := $(TEST) --test localnet --
 # Tests that measure pauses, rates or times, or bound them closely: each has the machine to itself. All others share it.
-ALONE := catch_up:: crashes:: devnet:: doctor:: faults:: stopping:: wire_abuse::
+ALONE := catch_up:: crashes:: devnet:: doctor:: faults:: sets::boundaries:: sets::growth:: stopping:: wire_abuse::
 
 .PHONY: localnet
 localnet: build ## Real processes on this machine, SQLite and Postgres
@@ -90,7 +90,7 @@ bench: ## Throughput, finality and memory of 4 validators on this machine
 
 .PHONY: chaos
 chaos: build ## Faults against real processes, the long way (ROUNDS=100); what one bad validator of four costs
-	AITBC_ROUNDS=$(or $(ROUNDS),100) $(LOCALNET) faults:: crashes:: catch_up:: --include-ignored --nocapture --test-threads 1
+	AITBC_ROUNDS=$(or $(ROUNDS),100) $(LOCALNET) faults:: crashes:: catch_up:: sets:: --include-ignored --nocapture --test-threads 1
 	$(BIN)/chaos $(ARGS)
 
 .PHONY: soak

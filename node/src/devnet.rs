@@ -111,6 +111,14 @@ fn genesis(options: &Options, keys: &[SecretKey], account: &SecretKey) -> Result
                 keys.len()
             );
         }
+        if genesis.mode != options.mode {
+            bail!(
+                "{} holds a devnet of mode {}, {} was asked for: choose another --dir, or the same mode",
+                options.dir.display(),
+                genesis.mode.name(),
+                options.mode.name()
+            );
+        }
         return Ok(genesis);
     }
     let stake = if options.mode == Mode::Poa { 0 } else { STAKE };
@@ -334,7 +342,27 @@ async fn stop(mut children: Vec<Child>) {
 
 #[cfg(test)]
 mod tests {
-    use super::replace_database;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_devnet_of_another_mode_or_number_is_not_taken_for_the_one_asked_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = |validators, mode| Options {
+            dir: dir.path().join("data"),
+            validators,
+            database: "sqlite".into(),
+            port_offset: 0,
+            block_time_ms: 1_000,
+            mode,
+        };
+        let first = init(&options(4, Mode::Hybrid)).await.expect("made");
+        assert!(first.validators.iter().all(|validator| validator.stake == STAKE));
+        assert_eq!(init(&options(4, Mode::Hybrid)).await.expect("the same").hash(), first.hash());
+        for (other, word) in [(options(4, Mode::Poa), "hybrid"), (options(5, Mode::Hybrid), "4 validators")] {
+            let error = init(&other).await.expect_err("another one").to_string();
+            assert!(error.contains(word) && error.contains("--dir"), "{error}");
+        }
+    }
 
     #[test]
     fn the_database_of_a_url_is_replaced_and_nothing_else() {

@@ -1,10 +1,12 @@
 //! The one-command chain.
 
+use aitbc_core::key::SecretKey;
 use aitbc_tests::devnet::Devnet;
 use aitbc_tests::localnet::run;
 use aitbc_tests::node_process::NodeProcess;
 use aitbc_tests::rpc::Rpc;
 use aitbc_tests::wait;
+use aitbc_tests::wallet::Wallet;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -16,6 +18,37 @@ fn a_devnet_makes_blocks_within_three_seconds_and_goes_on_with_the_same_chain_af
         let outcome = stop_and_start(&mut devnet.process, &devnet.nodes).await;
         outcome.with_context(|| devnet.process.tail())
     });
+}
+
+#[test]
+fn a_devnet_in_each_mode_with_stakes_makes_blocks_of_four_validators_that_have_one() {
+    run("devnet modes", async { futures_util::future::try_join_all(["pos", "hybrid"].map(in_mode)).await.map(|_| ()) });
+}
+
+async fn in_mode(mode: &str) -> Result<()> {
+    let mut devnet = Devnet::prepare_with(&["--mode", mode])?;
+    let outcome = makes_blocks(&mut devnet, mode).await;
+    outcome.with_context(|| devnet.process.tail())
+}
+
+/// A transfer of its account is final, too.
+async fn makes_blocks(devnet: &mut Devnet, mode: &str) -> Result<()> {
+    devnet.process.start()?;
+    let took = first_block(&devnet.process, &devnet.nodes, 1).await?;
+    let rpc = &devnet.nodes[3];
+    let genesis = rpc.get("/rpc/genesis").await?.ok()?;
+    ensure!(genesis["genesis"]["mode"] == mode, "{genesis}");
+    let set = rpc.get("/rpc/validators").await?.ok()?;
+    let (members, candidates) = (set["validators"].as_array(), set["candidates"].as_array().context("a list")?);
+    ensure!(members.is_some_and(|members| members.len() == 4) && candidates.len() == 4, "{set}");
+    ensure!(candidates.iter().all(|candidate| candidate["stake"].as_u64() > Some(0)), "{set}");
+
+    let pem = std::fs::read_to_string(devnet.data.join("account.pem"))?;
+    let mut account = Wallet::new(SecretKey::from_pkcs8_pem(&pem)?);
+    let (chain, to) = (rpc.block_hash(0).await?.parse()?, account.address());
+    let done = rpc.send_final(&account.transfer(&chain, to, 1, 100), &chain).await?;
+    println!("mode {mode}: first block after {took:?}, a transfer is final at height {}", done["height"]);
+    devnet.process.stop_by(Signal::INT, Duration::from_secs(12)).await.map(|_| ())
 }
 
 async fn stop_and_start(process: &mut NodeProcess, nodes: &[Rpc]) -> Result<()> {

@@ -28,6 +28,8 @@ mod double_start;
 mod faults;
 /// A receipt mints once however it is sent.
 mod receipts;
+/// Validators that come, go, weigh more, are jailed and come back.
+mod sets;
 /// Asked to stop, a node stops.
 mod stopping;
 /// Old programs stop before an upgrade and say what they need.

@@ -29,11 +29,20 @@ impl Devnet {
     /// # Errors
     /// Where there is no folder or no ports.
     pub fn prepare() -> Result<Devnet> {
+        Devnet::prepare_with(&[])
+    }
+
+    /// As [`Devnet::prepare`], with more arguments of the command.
+    ///
+    /// # Errors
+    /// As [`Devnet::prepare`].
+    pub fn prepare_with(more: &[&str]) -> Result<Devnet> {
         let dir = tempfile::tempdir()?;
         let ports = PortBlock::take(PORTS)?;
         let (data, offset) = (dir.path().join("data"), (ports.base() - RPC_PORT).to_string());
-        let arguments = ["devnet", "--validators", "4", "--dir", &data.display().to_string(), "--port-offset", &offset];
-        let process = NodeProcess::new("devnet", &arguments, dir.path().join("devnet.log"));
+        let folder = data.display().to_string();
+        let arguments = ["devnet", "--validators", "4", "--dir", &folder, "--port-offset", &offset];
+        let process = NodeProcess::new("devnet", &[&arguments, more].concat(), dir.path().join("devnet.log"));
         let nodes = (0..4).map(|i| Rpc::new(format!("http://127.0.0.1:{}", ports.base() + 100 * i)));
         Ok(Devnet { process, nodes: nodes.collect::<Result<_>>()?, data, dir, _ports: ports })
     }

@@ -23,6 +23,7 @@ pub mod vote_archive;
 pub mod abuser;
 pub mod devnet;
 pub mod localnet;
+pub mod set_history;
 pub mod witness;
 
 pub mod forge;

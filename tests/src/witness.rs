@@ -73,10 +73,16 @@ impl Drop for Witness {
 impl Witness {
     /// Begins: a client a sender, each with a validator of its own choice.
     pub fn start(net: &Localnet, senders: Vec<Wallet>) -> Witness {
+        let all: Vec<usize> = (0..net.nodes.len()).collect();
+        Witness::start_on(net, senders, &all)
+    }
+
+    /// As [`Witness::start`], with clients at some of the nodes only: those that author batches.
+    pub fn start_on(net: &Localnet, senders: Vec<Wallet>, validators: &[usize]) -> Witness {
         let shared = Arc::new(Shared::default());
         let to = net.wallets.first().map_or(net.nodes[0].address, Wallet::address);
         let clients = senders.into_iter().enumerate().map(|(i, wallet)| {
-            let rpc = net.nodes[i % net.nodes.len()].rpc.clone();
+            let rpc = net.nodes[validators[i % validators.len()]].rpc.clone();
             tokio::spawn(Client { rpc, chain: net.chain, wallet, to, shared: shared.clone() }.run())
         });
         let watchers = net.nodes.iter().map(|node| tokio::spawn(watch(node.index, node.ws.clone(), shared.clone())));

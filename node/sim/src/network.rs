@@ -97,9 +97,25 @@ impl Network {
         (self.flaps, self.open) = (if random.percent(25) { random.between(4, 20) } else { 0 }, false);
         self.partition_until = now + if self.flaps > 0 { random.between(5, 60) } else { random.between(50, 900) };
         self.one_way = random.percent(30);
-        let n = self.sides.len();
-        let alone = random.below(n as u64) as usize;
+        let alone = random.below(self.sides.len() as u64) as usize;
         let cut = random.below(10);
+        self.divide(alone, cut, random);
+    }
+
+    /// Cuts it in two until then, whatever was before: one alone, halves, or any two sides.
+    pub fn cut(&mut self, until: u64, random: &mut Random) {
+        if !self.partitions {
+            return;
+        }
+        (self.flaps, self.open, self.one_way) = (0, false, random.percent(30));
+        self.partition_until = until;
+        let alone = random.below(self.sides.len() as u64) as usize;
+        let cut = random.between(4, 9);
+        self.divide(alone, cut, random);
+    }
+
+    fn divide(&mut self, alone: usize, cut: u64, random: &mut Random) {
+        let n = self.sides.len();
         for (node, side) in self.sides.iter_mut().enumerate() {
             *side = match cut {
                 0..4 => 0,

@@ -268,6 +268,7 @@ fn stake(plan: &mut Plan, random: &mut Random) {
     let members = plan.weights.iter().filter(|weight| **weight > 0).count();
     plan.weights = [vec![1; members], vec![0, 0]].concat();
     plan.network.widen(plan.weights.len());
+    plan.boundary_cuts = random.choose(&[0, 20, 50]);
 }
 
 /// Weights of four members or more, drawn from so many.
@@ -320,6 +321,7 @@ fn plan(wanted: &Wanted, scenario: Scenario, random: &mut Random) -> Plan {
         batch_every: 20,
         schedule: Vec::new(),
         boundary_crashes: 0,
+        boundary_cuts: 0,
         stakes: None,
         upgrade: None,
         old: BTreeSet::new(),

@@ -33,7 +33,7 @@ struct End {
     /// Of the next block's epoch.
     sets: Sets,
     /// What it changed, of the validators.
-    changes: Vec<&'static str>,
+    changes: Vec<String>,
 }
 
 /// Executed blocks, and what came of them.
@@ -44,7 +44,9 @@ pub struct Stakes {
     ends: BTreeMap<Hash, End>,
     /// Who has lost a part of its stake in any block.
     slashed: BTreeSet<PublicKey>,
-    /// How often something happened in final blocks before, at, after or amid the ends of epochs: "jail at".
+    /// How often something happened in final blocks before, at, after or amid the ends of epochs: "jail at". Sets change at ends
+    /// only, and twice: "join at" is the decision, "join begins at" the end of the epoch before that of the new set. What befell
+    /// the block comes after it: "join at, leader killed".
     pub happened: BTreeMap<String, u64>,
 }
 
@@ -84,7 +86,8 @@ impl Stakes {
         let mut sets = parent.sets.clone();
         if self.epochs.is_boundary(header.height) {
             let after = done.state.next_set(&self.rules, header.epoch + 2, &sets.next);
-            changes.extend(moves(&sets.next, &after));
+            changes.extend(moves(&sets.next, &after).map(str::to_owned));
+            changes.extend(moves(&sets.current, &sets.next).map(|change| format!("{change} begins")));
             sets = sets.advance(after);
         }
         self.ends.insert(digest, End { state: done.state, sets, changes });
@@ -113,8 +116,8 @@ impl Stakes {
         &self.ends.get(digest).expect("it was executed").sets
     }
 
-    /// A block of the chain, told once.
-    pub fn note_final(&mut self, digest: &Hash, height: u64) {
+    /// A block of the chain, told once, with what befell its proposal.
+    pub fn note_final(&mut self, digest: &Hash, height: u64, faults: &BTreeSet<&'static str>) {
         let place = match height {
             _ if self.epochs.is_boundary(height) => "at",
             _ if self.epochs.is_boundary(height + 1) => "before",
@@ -123,6 +126,9 @@ impl Stakes {
         };
         for change in &self.ends.get(digest).expect("it was executed").changes {
             *self.happened.entry(format!("{change} {place}")).or_default() += 1;
+            for fault in faults {
+                *self.happened.entry(format!("{change} {place}, {fault}")).or_default() += 1;
+            }
         }
     }
 
@@ -189,7 +195,7 @@ fn genesis(mode: Mode, weights: &[u32], parameters: &Parameters, random: &mut Ra
 }
 
 /// What a block did to validators.
-fn changes(before: &State, done: &Executed) -> Vec<&'static str> {
+fn changes(before: &State, done: &Executed) -> Vec<String> {
     let mut changes = Vec::new();
     for (key, record) in &done.changed_records {
         let RecordKey::Candidate { key } = key else { continue };
@@ -208,13 +214,13 @@ fn changes(before: &State, done: &Executed) -> Vec<&'static str> {
             ("jail", is.jail.is_some() && was.jail.is_none()),
             ("unjail", is.jail.is_none() && was.jail.is_some()),
         ];
-        changes.extend(found.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name));
+        changes.extend(found.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name.to_owned()));
     }
     changes
 }
 
 /// How a set differs from the one before.
-fn moves(before: &ValidatorSet, after: &ValidatorSet) -> Vec<&'static str> {
+fn moves(before: &ValidatorSet, after: &ValidatorSet) -> impl Iterator<Item = &'static str> {
     let weight = |set: &ValidatorSet, key| set.index_of(key).map(|index| set.weight(index));
     let joins = after.members().iter().any(|member| before.index_of(&member.key).is_none());
     let leaves = before.members().iter().any(|member| after.index_of(&member.key).is_none());
@@ -222,5 +228,5 @@ fn moves(before: &ValidatorSet, after: &ValidatorSet) -> Vec<&'static str> {
         before.members().iter().filter_map(|member| Some((u64::from(member.weight), weight(after, &member.key)?)));
     let weighs = both.into_iter().any(|(was, is)| was != is);
     let found = [("join", joins), ("leave", leaves), ("weight", weighs)];
-    found.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name).collect()
+    found.into_iter().filter(|(_, holds)| *holds).map(|(name, _)| name)
 }

@@ -38,6 +38,8 @@ const EXPIRY: u64 = 1_500;
 /// that has sent nothing yet, so that C16's "once to every peer" and C18's "at most once per 50 ms" bound nothing, and each
 /// certificate would be relayed by everybody to everybody without end.
 const RESTART_MS: (u64, u64) = (10, 60);
+/// How long a cut at a boundary block lasts: some until long after it, some not as long as it takes to be proposed again.
+const BOUNDARY_CUT_MS: (u64, u64) = (50, 600);
 /// How long the lane of blocks stands still: many epochs of a block or two.
 const STALL_MS: (u64, u64) = (20, 1_000);
 
@@ -68,6 +70,8 @@ pub struct Plan {
     pub schedule: Vec<Vec<u32>>,
     /// Percent of boundary blocks around whose proposal their leader dies, while there is chaos.
     pub boundary_crashes: u64,
+    /// Percent of boundary blocks at whose proposal the network is cut, while there is chaos.
+    pub boundary_cuts: u64,
     /// Percent of writes of final blocks that hold up all later ones for long, while there is chaos: votes have another lane.
     pub stalls: u64,
     /// Blocks decide who validates, in this mode, after those that have a weight; each weighs as the chain says. Of liars, only
@@ -213,6 +217,8 @@ pub struct World {
     pub synced_blocks: u64,
     /// Slots in which a boundary block was proposed again (E4).
     pub reproposals: BTreeSet<(u64, u64)>,
+    /// What befell boundary blocks that are not final yet, by height.
+    faults: BTreeMap<u64, BTreeSet<&'static str>>,
     /// Starts whose ledger had own votes of a later epoch than that of its next block.
     pub starts_behind: u64,
     /// Most epochs between the two at a start.
@@ -296,6 +302,7 @@ impl World {
             story: Vec::new(),
             synced_blocks: 0,
             reproposals: BTreeSet::new(),
+            faults: BTreeMap::new(),
             starts_behind: 0,
             worst_lag: 0,
             bases: Vec::new(),
@@ -772,7 +779,7 @@ impl World {
                 }
                 Output::Event(event) => {
                     self.tell_event(node, &event);
-                    if self.dies_at_boundary(node, &event) {
+                    if self.befalls_boundary(node, &event) {
                         return self.crash_and_start(node);
                     }
                 }
@@ -927,7 +934,8 @@ impl World {
         assert_eq!(header.version, version_at(self.plan.upgrade, header.height), "V1: height {}", header.height);
         if header.height > self.safety.height() {
             self.pace.grew.push(self.now);
-            self.stakes.iter_mut().for_each(|stakes| stakes.note_final(&digest, header.height));
+            let faults = self.faults.remove(&header.height).unwrap_or_default();
+            self.stakes.iter_mut().for_each(|stakes| stakes.note_final(&digest, header.height, &faults));
             let (height, slot, batches) = (header.height, header.slot, header.batches.len());
             let leader = header.proposer;
             self.tell(|| format!("height {height} is final: slot {slot} of validator {leader}, {batches} batches"));
@@ -980,15 +988,25 @@ impl World {
         self.index_in(epoch, me) == Some(self.set_of(epoch).leader(epoch, slot))
     }
 
-    /// The leader of the last block of an epoch dies as it proposes, or when it has voted.
-    fn dies_at_boundary(&mut self, node: Index, event: &CoreEvent) -> bool {
+    /// What befalls the last block of an epoch as its leader proposes it: the network is cut, and the leader dies, or does so
+    /// when it has voted. True where it dies.
+    fn befalls_boundary(&mut self, node: Index, event: &CoreEvent) -> bool {
         let CoreEvent::Proposed { slot, height, .. } = event else { return false };
-        let chance = self.plan.boundary_crashes;
-        chance > 0
-            && self.in_chaos()
-            && self.epochs.is_boundary(*height)
-            && self.leads(node, *slot)
-            && self.random.percent(chance)
+        let (crashes, cuts) = (self.plan.boundary_crashes, self.plan.boundary_cuts);
+        let spared = crashes == 0 && cuts == 0 || !self.in_chaos() || !self.epochs.is_boundary(*height);
+        if spared || !self.leads(node, *slot) {
+            return false;
+        }
+        if cuts > 0 && self.random.percent(cuts) {
+            let until = self.now + self.random.between(BOUNDARY_CUT_MS.0, BOUNDARY_CUT_MS.1);
+            self.plan.network.cut(until, &mut self.random);
+            self.faults.entry(*height).or_default().insert("cut");
+        }
+        let dies = crashes > 0 && self.random.percent(crashes);
+        if dies {
+            self.faults.entry(*height).or_default().insert("leader killed");
+        }
+        dies
     }
 
     fn store(&mut self, node: Index, batch: Batch) {

@@ -56,6 +56,7 @@ fn plan(seed: u64, weights: &[u32]) -> Plan {
         batch_every: 0,
         schedule: Vec::new(),
         boundary_crashes: 0,
+        boundary_cuts: 0,
         stalls: 0,
         stakes: None,
         upgrade: None,
@@ -268,6 +269,56 @@ fn a_validator_alone_goes_on_from_the_last_block_of_an_epoch_without_its_seal() 
         rebuilt += world.rebuilt_seals();
     });
     assert!(rebuilt > 0, "no start found a last block without its Seal: this tells nothing");
+}
+
+/// Of so many identities, those that validate an epoch, all of equal weight.
+fn members(all: usize, who: std::ops::Range<usize>) -> Vec<u32> {
+    (0..all).map(|identity| u32::from(who.contains(&identity))).collect()
+}
+
+/// Epochs short enough to pass many.
+fn short_epochs() -> Parameters {
+    Parameters { epoch_blocks: 20, ..Parameters::default() }
+}
+
+/// E7: a set ends its own last epoch, and no certificate of it makes a block of the next one final.
+#[test]
+fn the_old_set_alone_ends_its_epoch_and_makes_no_block_of_the_next_one() {
+    with_seeds("old set alone", 6, |seed| {
+        let schedule = vec![members(8, 4..8)];
+        let old = Plan { parameters: short_epochs(), schedule, batch_every: 10, ..plan(seed, &members(8, 0..4)) };
+        let mut world = World::new(old);
+        (4..8).for_each(|node| world.kill(node));
+        world.run_until(6_000);
+        let last = world.epochs.last(1);
+        assert_eq!(world.safety.height(), last, "epochs 0 and 1 are those of the old set");
+        (4..8).for_each(|node| world.start(node));
+        world.run_until(9_000);
+        assert!(world.safety.height() > last + 20, "height {} with the new set", world.safety.height());
+        (0..4).for_each(|node| world.kill(node));
+        let before = world.safety.height();
+        world.run_until(12_000);
+        assert!(world.safety.height() > before + 20, "the old set is needed still after height {before}");
+        (4..8).for_each(|node| world.audit(node));
+    });
+}
+
+#[test]
+fn growth_from_four_to_seven_and_ten_and_removal_down_to_four_under_load_cost_at_most_two_skip_timeouts() {
+    with_seeds("growth", 3, |seed| {
+        let sizes = [5, 6, 7, 7, 8, 9, 10, 10, 4, 4];
+        let schedule = sizes.map(|size| members(10, 0..size)).to_vec();
+        let growing = Plan { parameters: short_epochs(), schedule, batch_every: 10, ..plan(seed, &members(10, 0..4)) };
+        let mut world = World::new(growing);
+        let end = world.epochs.last(1 + sizes.len() as u64);
+        while world.safety.height() < end && world.now < 60_000 {
+            world.run_until(world.now + 100);
+        }
+        let (height, gap) = (world.safety.height(), world.pace.worst_gap(500, world.now));
+        println!("seed {seed}: {height} blocks in {} ms, worst gap {gap} ms", world.now);
+        assert!(height >= end && gap <= 300, "height {height} of {end}, worst gap {gap} ms");
+        (0..10).for_each(|node| world.audit(node));
+    });
 }
 
 /// The ledger's blocks may be epochs behind its votes when a validator starts: it votes in none of them again.

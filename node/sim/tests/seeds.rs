@@ -142,8 +142,12 @@ fn no_seed_in_which_stakes_and_votes_decide_who_validates_violates_anything() {
     println!("{} epochs, {} re-proposals, {:?}", sums.epochs, sums.reproposals, sums.happened);
     let everywhere = ["bond", "unbond", "slash", "admit", "remove", "jail", "unjail"];
     let everywhere = everywhere.iter().flat_map(|what| ["before", "at", "after"].map(|at| format!("{what} {at}")));
-    let at_the_end = ["join", "leave", "weight"].map(|what| format!("{what} at"));
-    let missing: Vec<_> = everywhere.chain(at_the_end).filter(|name| !sums.happened.contains_key(name)).collect();
+    let sets = ["join", "leave", "weight", "join begins", "leave begins", "weight begins"];
+    let at_the_end = sets.map(|what| format!("{what} at"));
+    let amid_faults = sets.iter().chain(&["jail", "unjail"]);
+    let amid_faults = amid_faults.flat_map(|what| ["leader killed", "cut"].map(|fault| format!("{what} at, {fault}")));
+    let wanted = everywhere.chain(at_the_end).chain(amid_faults);
+    let missing: Vec<_> = wanted.filter(|name| !sums.happened.contains_key(name)).collect();
     assert!(seeds < 500 || missing.is_empty(), "never happened: {missing:?}");
 }
 

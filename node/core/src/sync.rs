@@ -106,7 +106,7 @@ impl Planner {
     /// A planner that knows no peers.
     pub fn new(epochs: Epochs) -> Planner {
         let (peers, waiting) = (BTreeMap::new(), BTreeMap::new());
-        Planner { epochs, peers, waiting, own: 0, own_since: None, turns: 0 }
+        Planner { epochs, peers, waiting, own: 0, own_since: None, turns: 0, last: None }
     }
 
     /// A peer told its height.
@@ -473,8 +473,9 @@ pub enum SyncError {
 
 /// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
 /// headers above the blocks, all are of the epoch of `sets`, batches match what headers say, and the certificate is of the
-/// last header, which proves all below it (S1, L1), of whatever version; blocks are of one that is spoken here (V1). Blocks of two epochs never come together: the set after the next is known
-/// only when the first of them is over and executed (E1), and a [`reply`] ends there.
+/// last header, which proves all below it (S1, L1), of whatever version; blocks are of one that is spoken here (V1). Blocks of
+/// two epochs never come together: the set after the next is known only when the first of them is over and executed (E1),
+/// and a [`reply`] ends there.
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
 /// Roots are checked by executing: each header holds those of its parent.

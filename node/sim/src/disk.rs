@@ -88,6 +88,11 @@ fn position(cert: &Cert) -> (u64, u64) {
 }
 
 impl Disk {
+    /// An empty one, of a chain with an upgrade at this height.
+    pub fn of(upgrade: Option<u64>) -> Disk {
+        Disk { upgrade, ..Disk::default() }
+    }
+
     /// One commit. The vote's signature, if it holds one.
     ///
     /// # Panics

@@ -254,7 +254,7 @@ impl World {
             core: None,
             reachable: false,
             life: 0,
-            disk: Disk { upgrade: plan.upgrade, ..Disk::default() },
+            disk: Disk::of(plan.upgrade),
             timer: None,
             writes: Vec::new(),
             blocks: Vec::new(),
@@ -549,7 +549,7 @@ impl World {
         let (found, cause) = match chance {
             0..3 => return state.copy = Some(state.disk.clone()),
             3..6 => (state.copy.clone(), Cause::Command),
-            6..8 => (Some(Disk { upgrade: state.disk.upgrade, ..Disk::default() }), Cause::NewDatabase),
+            6..8 => (Some(Disk::of(state.disk.upgrade)), Cause::NewDatabase),
             _ => return,
         };
         let Some(mut disk) = found else { return };

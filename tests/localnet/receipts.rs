@@ -25,7 +25,7 @@ struct Market {
     net: Localnet,
     provider: SecretKey,
     coordinator: SecretKey,
-    minted: Vec<Box<AttestedReceipt>>,
+    minted: Vec<AttestedReceipt>,
 }
 
 #[test]
@@ -74,7 +74,7 @@ impl Market {
     fn new_receipt(&mut self) -> Result<Box<AttestedReceipt>> {
         let id = format!("receipt {}", self.minted.len());
         let receipt = work::receipt(&self.net.chain, &self.provider, &self.coordinator, &id)?;
-        self.minted.push(receipt.clone());
+        self.minted.push((*receipt).clone());
         Ok(receipt)
     }
 
@@ -191,7 +191,7 @@ impl Market {
     async fn all_again(&mut self) -> Result<()> {
         let mut sent = Vec::new();
         for (number, receipt) in self.minted.clone().into_iter().enumerate() {
-            let signed = self.claim(6, receipt).await?;
+            let signed = self.claim(6, Box::new(receipt)).await?;
             let node = &self.net.nodes[number % self.net.nodes.len()];
             let status = node.rpc.send(&signed, &self.net.chain, "?wait=final").await?.ok()?;
             ensure!(code(&status) == "RECEIPT_CLAIMED", "{status}");

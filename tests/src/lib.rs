@@ -33,8 +33,8 @@ pub mod cluster;
 pub mod bench;
 pub mod catch_up;
 pub mod load;
-pub mod work;
 pub mod one_of_four;
+pub mod work;
 
 pub mod mixed_load;
 pub mod soak;

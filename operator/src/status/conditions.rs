@@ -288,6 +288,12 @@ fn set_synced(facts: Facts<'_>) -> Finding {
     let leaving = ordinals(facts.own.iter().filter(|v| decides(v) && !is_next(v)));
     let joining = ordinals(facts.own.iter().filter(|v| !decides(v) && is_next(v)));
     let outside = ordinals(facts.own.iter().filter(|v| !decides(v) && !is_next(v)));
+    if !leaving.is_empty() {
+        return no(
+            "ValidatorsLeaving",
+            format!("validators {leaving} decide until the end of epoch {} only", set.epoch),
+        );
+    }
     if !outside.is_empty() {
         let needs = match facts.visit.validated.settings.mode {
             Mode::Poa => "ACTIVATE, and to be admitted",
@@ -298,12 +304,6 @@ fn set_synced(facts: Facts<'_>) -> Finding {
             "validators {outside} do not decide on the chain: each needs {needs} (docs/staking.md), and decides two epochs later"
         );
         return no("ValidatorsOutside", message);
-    }
-    if !leaving.is_empty() {
-        return no(
-            "ValidatorsLeaving",
-            format!("validators {leaving} decide until the end of epoch {} only", set.epoch),
-        );
     }
     if !joining.is_empty() {
         return no("ValidatorsJoining", format!("validators {joining} decide from epoch {} on", set.epoch + 1));

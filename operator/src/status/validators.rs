@@ -70,7 +70,7 @@ pub fn own(visit: Visit<'_>, chain: &Chain, former: Option<&BlockchainNetworkSta
             standing(set, mode, key)
         }
         _ => {
-            status.weight = own.map(|validator| validator.weight).or(known.weight);
+            status.weight = known.weight.or(own.map(|validator| validator.weight));
             remembered(&known, view.is_some_and(|view| view.weight > 0))
         }
     };

@@ -89,6 +89,7 @@ fn remembered(settings: &Settings, status: Option<&BlockchainNetworkStatus>) -> 
     let at_genesis = |ordinal: i32| settings.genesis_power.get(&ordinal).copied().unwrap_or(0);
     let own = (0..settings.replicas).map(|i| (i, recorded(i).unwrap_or_else(|| at_genesis(i))));
     let others = status.into_iter().flat_map(|status| &status.other_validators).filter(|other| other.weight > 0);
-    let others = others.map(|other| Other { weight: other.weight, live: other.state == ValidatorState::Active });
+    let live = |state: ValidatorState| matches!(state, ValidatorState::Active | ValidatorState::Leaving);
+    let others = others.map(|other| Other { weight: other.weight, live: live(other.state) });
     Members { own: own.collect(), others: others.collect() }
 }

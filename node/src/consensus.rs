@@ -147,6 +147,9 @@ impl Consensus {
             }
             GossipEvent::Message(from, message) => (from, message),
         };
+        if message.is_of_consensus() && !self.gossip.takes_part(from) {
+            return self.metrics.network_dropped.with_label_values(&["no_validator"]).inc();
+        }
         match message {
             Message::Status(status) => {
                 self.tell_sync(SyncEvent::Height { peer: from, height: status.height });

@@ -7,7 +7,7 @@ use crate::storage::{
 };
 use crate::view::{BlockSummary, Identity, Snapshot};
 use aitbc_core::batch::VerifiedBatch;
-use aitbc_core::block::{Block, Seal};
+use aitbc_core::block::{Block, Seal, VERSION};
 use aitbc_core::codec;
 use aitbc_core::consensus::input::Recovered;
 use aitbc_core::epoch::{Epochs, Sets};
@@ -15,6 +15,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::ledger::{self, Context, Executed, Rules};
 use aitbc_core::memory::{Cause, Memory};
 use aitbc_core::params::{KEEP_FINAL_SLOTS, MAX_EXPIRY_AHEAD};
+use aitbc_core::staking::motion::Upgrade;
 use aitbc_core::state::{ProvenLeaf, State};
 use std::sync::Arc;
 use tracing::{info, warn};
@@ -47,6 +48,17 @@ pub enum RecoveryError {
     Diverged {
         /// The block.
         height: u64,
+    },
+    /// Blocks of a newer program must be executed again: this one is older than the one that wrote them (V1).
+    #[error(
+        "block {height} of the ledger has version {version}, and this program speaks up to {VERSION}: its state was not \
+         stored yet, so start the newer program again"
+    )]
+    Version {
+        /// The block.
+        height: u64,
+        /// Its version.
+        version: u16,
     },
     /// Blocks must be executed again, and their transactions were deleted by `PRUNING`.
     #[error(
@@ -305,6 +317,9 @@ async fn replay(
         }
         if (header.parent_state_root, header.parent_results_root) != (end.head.state_root, end.head.results_root) {
             return Err(RecoveryError::Diverged { height: end.head.height });
+        }
+        if let Some(Upgrade { version, .. }) = end.upgrade_due() {
+            return Err(RecoveryError::Version { height: header.height, version });
         }
         let (executed, transactions, receipts) = execute(identity, rules, &end, &block);
         let summary = stored_summary(&end.sets, &stored, executed.state_root, executed.results_root);

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// Longest a node may take to say how it is, or who validates.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Most bytes of an answer: that with all candidates has 0.5 MB.
+const ANSWER_BYTES_MAX: usize = 2 << 20;
 
 /// Most of a node's sentence on why it is quarantined.
 const QUARANTINE_CHARS_MAX: usize = 300;
@@ -141,6 +143,13 @@ pub enum VotingState {
 }
 
 impl SyncStatus {
+    /// Whether a node of ours can say this; see [`ChainSet::is_possible`].
+    pub fn is_possible(&self) -> bool {
+        let own = self.validator.as_ref().map_or([0, 0], |validator| [validator.weight, validator.last_signed_height]);
+        let numbers = [self.height, self.best_peer_height, self.last_block_time_ms, self.peers];
+        numbers.into_iter().chain(own).all(chain_set::is_number)
+    }
+
     /// Whether it may vote, as far as it says.
     pub fn voting_state(&self) -> VotingState {
         self.validator.as_ref().map_or(VotingState::Unknown, |validator| validator.voting_state)
@@ -357,12 +366,15 @@ impl Reader<'_> {
 async fn ask_nodes(http: &reqwest::Client, pods: &BTreeMap<i32, Pod>) -> BTreeMap<i32, SyncStatus> {
     let asked = pods.iter().filter_map(|(ordinal, pod)| {
         let host = host(pod)?;
-        Some(async move { Some((*ordinal, ask(http, &host, "sync_status").await?)) })
+        Some(async move {
+            let said = ask(http, &host, "sync_status").await.filter(SyncStatus::is_possible)?;
+            Some((*ordinal, said))
+        })
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Asks the most advanced node. A set without members is none: what answers is no node of ours.
+/// Asks the most advanced node. What says something impossible is no node of ours.
 async fn ask_who_validates(
     http: &reqwest::Client,
     pods: &BTreeMap<i32, Pod>,
@@ -370,7 +382,7 @@ async fn ask_who_validates(
 ) -> Option<ChainSet> {
     let (best, _) = sync.iter().max_by_key(|(_, sync)| sync.height)?;
     let set: ChainSet = ask(http, &host(pods.get(best)?)?, "rpc/validators").await?;
-    (!set.validators.is_empty()).then_some(set)
+    set.is_possible().then_some(set)
 }
 
 fn host(pod: &Pod) -> Option<String> {
@@ -382,12 +394,27 @@ async fn ask<T: DeserializeOwned>(http: &reqwest::Client, host: &str, path: &str
     let url = format!("http://{host}:{}/{path}", env::RPC_PORT);
     let answer = http.get(&url).timeout(ANSWER_TIMEOUT).send().await;
     match answer {
-        Ok(response) => response.json().await.inspect_err(|error| tracing::debug!(%url, %error, "no answer")).ok(),
+        Ok(response) => {
+            let body = bounded(response).await?;
+            serde_json::from_slice(&body).inspect_err(|error| tracing::debug!(%url, %error, "no answer")).ok()
+        }
         Err(error) => {
             tracing::debug!(%url, %error, "node does not answer");
             None
         }
     }
+}
+
+/// A whole body, if it is not larger than any answer of a node.
+async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
 }
 
 #[cfg(test)]

@@ -166,6 +166,35 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether only those who take part in consensus have any use for it, or can say it: all but what a follower asks, and
+    /// what answers it.
+    pub fn is_of_consensus(&self) -> bool {
+        match self {
+            Message::Status(_)
+            | Message::BlocksReq { .. }
+            | Message::Blocks(_)
+            | Message::MarkQuery { .. }
+            | Message::MarkReply(_)
+            | Message::HeadersReq { .. }
+            | Message::Headers(_)
+            | Message::SnapshotReq { .. }
+            | Message::Snapshot(_) => false,
+            Message::Proposal(_)
+            | Message::Vote(_)
+            | Message::Cert(_)
+            | Message::Certs { .. }
+            | Message::CandReq { .. }
+            | Message::Cand(_)
+            | Message::CertReq { .. }
+            | Message::Batch(_)
+            | Message::BatchReq { .. }
+            | Message::Batches { .. }
+            | Message::Reproposal(_)
+            | Message::SealReq { .. }
+            | Message::Seal(_) => true,
+        }
+    }
+
     /// Name in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {

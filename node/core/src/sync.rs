@@ -473,9 +473,9 @@ pub enum SyncError {
 
 /// Checks that blocks continue the chain above `front` and are final: heights are consecutive, parents link, also of the
 /// headers above the blocks, all are of the epoch of `sets`, batches match what headers say, and the certificate is of the
-/// last header, which proves all below it (S1, L1), of whatever version; blocks are of one that is spoken here (V1). Blocks of
-/// two epochs never come together: the set after the next is known only when the first of them is over and executed (E1),
-/// and a [`reply`] ends there.
+/// last header, which proves all below it (S1, L1), of whatever version; from the first block on that is of a version not spoken
+/// here (V1) their headers alone are of use. Blocks of two epochs never come together: the set after the next is known only
+/// when the first of them is over and executed (E1), and a [`reply`] ends there.
 ///
 /// Signatures of transactions are not verified: a quorum voted for these headers, so an honest validator verified them.
 /// Roots are checked by executing: each header holds those of its parent.
@@ -489,12 +489,14 @@ pub fn verify_blocks(
     front: &Anchor,
     answer: Answer,
 ) -> Result<Vec<FinalBlock>, SyncError> {
-    let Answer { blocks, headers, cert, .. } = answer;
+    let Answer { mut blocks, mut headers, cert, .. } = answer;
     if blocks.is_empty() || blocks.len() > MAX_BLOCKS {
         return Err(SyncError::Count(blocks.len()));
     }
-    let spoken = |block: &Block| light::spoken(&block.header);
-    blocks.iter().try_for_each(spoken).map_err(|LinkError { height, field, .. }| SyncError::Link { height, field })?;
+    light::spoken(&blocks[0].header).map_err(|LinkError { height, field, .. }| SyncError::Link { height, field })?;
+    // Who answers does not know what is spoken here; and the vote for an upgrade may be in these very blocks.
+    let spoken = blocks.iter().take_while(|block| light::spoken(&block.header).is_ok()).count();
+    headers.splice(0..0, blocks.split_off(spoken).into_iter().map(|block| block.header));
     let mut all = blocks.iter().map(|block| &block.header).chain(&headers);
     let digests = check_links(sets, epochs, front, &mut all)?;
     let last = headers.last().or(blocks.last().map(|block| &block.header));
@@ -934,7 +936,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn v1_a_block_of_a_version_that_is_not_spoken_is_refused_and_as_a_header_it_proves_those_below() {
+    fn v1_a_block_of_a_version_that_is_not_spoken_is_not_taken_and_proves_those_below() {
         let mut chain: Vec<Block> = Vec::new();
         for height in 1..=4 {
             let mut next = block(&chain.last().map_or_else(genesis, |block| tip_of(&block.header)));
@@ -942,10 +944,12 @@ pub(crate) mod tests {
             chain.push(next);
         }
         let cert = final_cert(&chain);
-        let refused = verify(&genesis(), &chain, &cert).expect_err("a block of another version");
+        let heights = |taken: Vec<FinalBlock>| taken.iter().map(|block| block.header.height).collect::<Vec<_>>();
+        assert_eq!(heights(verify(&genesis(), &chain, &cert).expect("those that are spoken here")), [1, 2, 3]);
+        let under = verify_under(&genesis(), &chain[..3], &chain[3..], &cert);
+        assert_eq!(heights(under.expect("all that is spoken here")), [1, 2, 3]);
+        let refused = verify(&tip_of(&chain[2].header), &chain[3..], &cert).expect_err("nothing of use");
         assert_eq!(refused, SyncError::Link { height: 4, field: "version" });
-        let taken = verify_under(&genesis(), &chain[..3], &chain[3..], &cert).expect("all that is spoken here");
-        assert_eq!(taken.iter().map(|block| block.header.height).collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

@@ -220,6 +220,11 @@ impl GossipHandle {
         Ok(())
     }
 
+    /// Whether a peer takes part in consensus, as far as this node knows; what others say of it is not listened to.
+    pub fn takes_part(&self, number: Index) -> bool {
+        !roster::is_follower(number) && !roster::is_stranger(number)
+    }
+
     /// Whether this very process signed a Hello, or may have: one of its own generation on a channel it no longer remembers.
     pub fn said(&self, hello: &Hello) -> bool {
         let identity = &self.shared.identity;

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 const STRANGERS_MAX: usize = 4_096;
 /// Number of the first stranger; the others go down from it. Rosters never come so far.
 const LAST_STRANGER: Index = Index::MAX - 1;
-/// Candidates numbered in the life of a process, beside the strangers: what somebody bonds takes no number from whom PEERS names.
+/// Candidates with a number, beside the strangers: what somebody bonds takes no number from whom PEERS names.
 const CANDIDATES_MAX: usize = 256;
 /// Number of the first candidate, below those of all strangers.
 const LAST_CANDIDATE: Index = LAST_STRANGER - STRANGERS_MAX as Index;
@@ -89,10 +89,20 @@ impl Roster {
         }
         if named {
             self.add_stranger(key);
-        } else if self.candidates.contains(key) && self.followers.len() < CANDIDATES_MAX {
-            self.followers.push(*key);
+        } else if self.candidates.contains(key) {
+            self.add_follower(key);
         }
         self.number_of(key)
+    }
+
+    /// In a place of its own, or in that of one that is no candidate any more.
+    fn add_follower(&mut self, key: &PublicKey) {
+        if self.followers.len() < CANDIDATES_MAX {
+            return self.followers.push(*key);
+        }
+        if let Some(former) = self.followers.iter_mut().find(|key| !self.candidates.contains(*key)) {
+            *former = *key;
+        }
     }
 
     fn add_stranger(&mut self, key: &PublicKey) {
@@ -221,7 +231,12 @@ mod tests {
             PublicKey(bytes)
         });
         roster.let_in(third.clone().collect());
-        assert_eq!(third.filter_map(|key| roster.admit(&key, false)).count(), CANDIDATES_MAX - 200);
+        assert_eq!(
+            third.filter_map(|key| roster.admit(&key, false)).count(),
+            100,
+            "in the places of those that are none"
+        );
+        assert_eq!(roster.followers.len(), CANDIDATES_MAX);
     }
 
     #[test]

@@ -1,6 +1,16 @@
 //! What a node says of the chain's validators (`/rpc/validators`): who decides in this epoch, who in the next, who else may later.
 
+use aitbc_core::params::{MAX_SUPPLY, MAX_VALIDATORS as MEMBERS_MAX};
+use aitbc_core::staking::MAX_LISTED as CANDIDATES_MAX;
 use serde::Deserialize;
+
+/// Most voting power of a set (M1).
+const POWER_MAX: i64 = 1 << 31;
+
+/// Whether a number is one that a chain counts up to.
+pub(super) fn is_number(number: i64) -> bool {
+    u64::try_from(number).is_ok_and(|number| number <= MAX_SUPPLY)
+}
 
 /// Answer of a node's `/rpc/validators`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -77,6 +87,26 @@ pub enum JailedFor {
 }
 
 impl ChainSet {
+    /// Whether a chain of ours can say this. What answers runs in somebody's namespace, with an image that its owner chose,
+    /// and one network must not upset the sums of all.
+    pub fn is_possible(&self) -> bool {
+        let power = |weights: &mut dyn Iterator<Item = i64>| {
+            let mut sum = 0i64;
+            weights.all(|weight| {
+                sum = sum.saturating_add(weight);
+                (0..=POWER_MAX).contains(&weight) && sum <= POWER_MAX
+            })
+        };
+        let units = |known: &Candidate| [known.stake, known.unbonding, known.missed_slots].into_iter().all(is_number);
+        (1..=MEMBERS_MAX).contains(&self.validators.len())
+            && self.next.len() <= MEMBERS_MAX
+            && self.candidates.len() <= CANDIDATES_MAX
+            && power(&mut self.validators.iter().map(|member| member.weight))
+            && power(&mut self.next.iter().map(|member| member.weight))
+            && self.candidates.iter().all(units)
+            && [self.epoch, self.height].into_iter().all(is_number)
+    }
+
     /// The member of this epoch with that key.
     pub fn member(&self, public_key: &str) -> Option<&Member> {
         self.validators.iter().find(|member| member.public_key == public_key)
@@ -124,6 +154,19 @@ mod tests {
         let jailed = set.candidate("aa").expect("known");
         assert_eq!((jailed.stake, jailed.unbonding, jailed.jailed_until), (95, 5, Some(9)));
         assert_eq!(jailed.jailed_for, Some(JailedFor::DoubleSigning));
+    }
+
+    #[test]
+    fn numbers_that_no_chain_has_are_told_from_those_of_one() {
+        let member = |weight| Member { weight, ..Member::default() };
+        let of = |weights: &[i64]| ChainSet { validators: weights.iter().copied().map(member).collect(), ..ChainSet::default() };
+        assert!(of(&[POWER_MAX]).is_possible() && of(&[1; MEMBERS_MAX]).is_possible());
+        for weights in [&[][..], &[-1], &[i64::MAX], &[i64::MAX, i64::MAX], &[POWER_MAX, 1], &[1; MEMBERS_MAX + 1]] {
+            assert!(!of(weights).is_possible(), "{weights:?}");
+        }
+        let staked = |stake| ChainSet { candidates: vec![Candidate { stake, ..Candidate::default() }], ..of(&[1]) };
+        assert!(staked(1 << 52).is_possible());
+        assert!(!staked(i64::MIN).is_possible() && !staked(i64::MAX).is_possible());
     }
 
     #[test]

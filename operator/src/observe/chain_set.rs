@@ -86,23 +86,23 @@ pub enum JailedFor {
     Absence,
 }
 
+/// Whether weights are those of a set (M1).
+fn is_power(weights: impl Iterator<Item = i64> + Clone) -> bool {
+    weights.clone().all(|weight| (0..=POWER_MAX).contains(&weight)) && weights.fold(0, i64::saturating_add) <= POWER_MAX
+}
+
 impl ChainSet {
     /// Whether a chain of ours can say this. What answers runs in somebody's namespace, with an image that its owner chose,
     /// and one network must not upset the sums of all.
     pub fn is_possible(&self) -> bool {
-        let power = |weights: &mut dyn Iterator<Item = i64>| {
-            let mut sum = 0i64;
-            weights.all(|weight| {
-                sum = sum.saturating_add(weight);
-                (0..=POWER_MAX).contains(&weight) && sum <= POWER_MAX
-            })
-        };
+        let members = || self.validators.iter().map(|member| member.weight);
+        let next = || self.next.iter().map(|member| member.weight);
         let units = |known: &Candidate| [known.stake, known.unbonding, known.missed_slots].into_iter().all(is_number);
         (1..=MEMBERS_MAX).contains(&self.validators.len())
             && self.next.len() <= MEMBERS_MAX
             && self.candidates.len() <= CANDIDATES_MAX
-            && power(&mut self.validators.iter().map(|member| member.weight))
-            && power(&mut self.next.iter().map(|member| member.weight))
+            && is_power(members())
+            && is_power(next())
             && self.candidates.iter().all(units)
             && [self.epoch, self.height].into_iter().all(is_number)
     }
@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn numbers_that_no_chain_has_are_told_from_those_of_one() {
         let member = |weight| Member { weight, ..Member::default() };
-        let of = |weights: &[i64]| ChainSet { validators: weights.iter().copied().map(member).collect(), ..ChainSet::default() };
+        let of = |weights: &[i64]| ChainSet {
+            validators: weights.iter().copied().map(member).collect(),
+            ..ChainSet::default()
+        };
         assert!(of(&[POWER_MAX]).is_possible() && of(&[1; MEMBERS_MAX]).is_possible());
         for weights in [&[][..], &[-1], &[i64::MAX], &[i64::MAX, i64::MAX], &[POWER_MAX, 1], &[1; MEMBERS_MAX + 1]] {
             assert!(!of(weights).is_possible(), "{weights:?}");

@@ -34,7 +34,7 @@ async fn the_smallest_manifest_becomes_ready_and_says_so() {
     let status = world.network("net").await.status.expect("status");
     let validators = status.validators.expect("validators");
     assert_eq!((validators.summary.as_str(), validators.fault_tolerance), ("4/4", 1));
-    assert_eq!(status.conditions.len(), 10);
+    assert_eq!(status.conditions.len(), 11);
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(1)));
     assert!(status.chain.and_then(|chain| chain.genesis_hash).is_some());
     assert_eq!(status.operation, None);

@@ -51,7 +51,7 @@ async fn each_refusal_names_field_and_rule() {
         (with("genesis.authorities", json!([{ "ordinal": 4 }])), vec!["genesis.authorities must name validators"]),
         (
             with("genesis.authorities", json!([{ "ordinal": 1 }, { "ordinal": 1 }])),
-            vec!["genesis.authorities", "Duplicate"],
+            vec!["genesis.authorities", "duplicate entries"],
         ),
         (with("validators.weights", json!([{ "ordinal": 4, "weight": 1 }])), vec!["validators.weights must name"]),
         (

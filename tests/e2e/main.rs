@@ -2,6 +2,8 @@
 
 /// A transfer through the RPC Service; what psql shows; a second apply.
 mod first_network;
+/// Authorities and stake: who comes in, signs twice, is slashed and jailed.
+mod hybrid;
 /// Deleted and applied again.
 mod lifecycle;
 /// The network that the tests share, and how to look at it.

@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod node;
 pub mod prune;
 pub mod pulse;
+mod recent;
 pub mod recovery;
 pub mod rpc;
 pub mod serving;

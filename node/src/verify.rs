@@ -14,6 +14,7 @@
 //! (protocol.md F2).
 
 use crate::metrics::Metrics;
+use crate::recent::Recent;
 use aitbc_core::batch::{Batch, BatchError, VerifiedBatch};
 use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{PublicKey, Signature};
@@ -22,7 +23,7 @@ use aitbc_core::transaction::SignedTransaction;
 use ed25519_zebra::batch::{Item, Verifier as Equation};
 use prometheus::IntGauge;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
@@ -39,8 +40,8 @@ const GROUP: usize = 512;
 const SINGLES: usize = 16;
 /// Failed halves after which a group is verified one by one, so that a flood of bad signatures costs little more.
 const BISECTIONS: usize = 16;
-/// Verified transactions remembered, in two generations.
-const REMEMBERED: usize = 65_536;
+/// Verified transactions remembered at least.
+const REMEMBERED: usize = 28_672;
 
 /// The queue of client transactions is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -438,11 +439,13 @@ fn bisect(items: &[&Item], offset: usize, budget: &mut usize, found: &mut Vec<us
 }
 
 /// Transactions verified lately, with the signature that was: the same one under another signature is not known.
-/// Two generations of half the bound each; what is asked for again moves to the newer.
-#[derive(Default)]
-struct Known {
-    newer: HashMap<Hash, Signature>,
-    older: HashMap<Hash, Signature>,
+/// What is asked for again is remembered anew.
+struct Known(Recent<Signature>);
+
+impl Default for Known {
+    fn default() -> Known {
+        Known(Recent::new(REMEMBERED))
+    }
 }
 
 impl Known {
@@ -451,12 +454,9 @@ impl Known {
     }
 
     fn holds(&mut self, id: Hash, signature: &Signature) -> bool {
-        if let Some(known) = self.newer.get(&id) {
-            return known == signature;
-        }
-        let held = self.older.get(&id) == Some(signature);
-        if held {
-            self.insert(id, *signature);
+        let held = self.0.get(&id) == Some(signature);
+        if held && !self.0.is_new(&id) {
+            self.0.insert(id, *signature);
         }
         held
     }
@@ -464,14 +464,7 @@ impl Known {
     /// Returns how many of the claims are transactions.
     fn remember(&mut self, claims: &[&Claim]) -> u64 {
         let transactions = claims.iter().filter_map(|claim| claim.id.map(|id| (id, claim.signature)));
-        transactions.map(|(id, signature)| self.insert(id, signature)).count() as u64
-    }
-
-    fn insert(&mut self, id: Hash, signature: Signature) {
-        if self.newer.len() >= REMEMBERED / 2 {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(id, signature);
+        transactions.map(|(id, signature)| self.0.insert(id, signature)).count() as u64
     }
 }
 

@@ -34,6 +34,8 @@ pub const MORE_THREADS: f64 = 8.0;
 pub const LINEAR: f64 = 0.99;
 /// Blocks that the first half must have: what a node keeps of the last blocks is full by then, and old ones are pruned.
 pub const WARM_UP: u64 = 2 * MIN_KEEP_BLOCKS;
+/// Transactions that it must have: two generations of what a node remembers of them are full by then (114,688 each).
+pub const WARM_UP_TRANSACTIONS: u64 = 230_000;
 /// At rest, before anything is sent.
 const REST: Duration = Duration::from_secs(5);
 /// Longest time after the load until files, threads and tasks are as many as before it: readers of SQLite close after 60 s
@@ -307,11 +309,19 @@ pub struct Findings {
 
 /// Why the second half says nothing yet, if it was too soon.
 pub fn too_short(report: &Report) -> Option<String> {
-    let height = |sample: Option<&&Sample>| sample.map_or(0, |s| s.height);
     let own: Vec<&Sample> = report.samples.iter().filter(|s| s.validator == 0).collect();
-    let blocks = height(late(report, 0).first()) - height(own.first());
-    (blocks < WARM_UP)
-        .then(|| format!("{blocks} blocks in the first half, in which {WARM_UP} are needed to judge the second"))
+    let late = late(report, 0);
+    let first_half = |of: fn(&Sample) -> u64| {
+        let at = |sample: Option<&&Sample>| sample.map_or(0, |sample| of(sample));
+        at(late.first()).saturating_sub(at(own.first()))
+    };
+    let (blocks, transactions) = (first_half(|s| s.height), first_half(|s| s.transactions));
+    (blocks < WARM_UP || transactions < WARM_UP_TRANSACTIONS).then(|| {
+        format!(
+            "{blocks} blocks in the first half, {transactions} transactions: {WARM_UP} and {WARM_UP_TRANSACTIONS} are \
+             needed to judge the second"
+        )
+    })
 }
 
 /// Judges each validator by its samples.
@@ -429,7 +439,7 @@ mod tests {
             seconds: number as f64 * 10.0,
             validator,
             height: 1 + number * 1_000,
-            transactions: number * 1_000,
+            transactions: number * 20_000,
             // A saw: what an allocator makes of a constant need.
             memory: 100_000_000 + number % 4 * 500_000,
             files: 40 + number % 3,
@@ -462,7 +472,7 @@ mod tests {
         assert_eq!(faults(&report), []);
         let first = &judge(&report)[0];
         assert!(first.database.is_some_and(|d| (d.slope - 200.0).abs() < 1.0), "{first:?}");
-        assert!((first.bytes_a_transaction - 200.0).abs() < 1.0, "{first:?}");
+        assert!((first.bytes_a_transaction - 10.0).abs() < 0.1, "{first:?}");
         assert_eq!(first.most, [42, 12, 64]);
     }
 
@@ -511,6 +521,8 @@ mod tests {
         assert_eq!(too_short(&report(|_| {})), None);
         let slow = too_short(&report(|s| s.height /= 10)).expect("too short");
         assert!(slow.contains("2000 blocks in the first half"), "{slow}");
+        let few = too_short(&report(|s| s.transactions /= 10)).expect("too short");
+        assert!(few.contains("40000 transactions"), "{few}");
     }
 
     #[test]

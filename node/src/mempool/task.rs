@@ -6,6 +6,7 @@ use crate::events;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::recent::Recent;
 use crate::storage::TransactionRow;
 use crate::subscriptions::Subscriptions;
 use crate::verify::Verifier;
@@ -23,7 +24,7 @@ use aitbc_core::state::Account;
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::Index;
 use futures_util::future::BoxFuture;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,10 +41,10 @@ const SEAL_AFTER: Duration = Duration::from_millis(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Batches of ours in no final block yet; beyond, transactions wait in the pool.
 const MAX_OUTSTANDING: usize = 48;
-/// Outcomes remembered for who asks after the fact, before the database has them.
-const REMEMBERED: usize = 200_000;
-/// Transactions remembered that left the pool without a result.
-const REMEMBERED_DROPS: usize = 20_000;
+/// Outcomes remembered at least, for who asks after the fact, before the database has them.
+const REMEMBERED: usize = 114_688;
+/// Transactions remembered at least that left the pool without a result.
+const REMEMBERED_DROPS: usize = 14_336;
 /// Requests taken at once.
 const BURST: usize = 64;
 
@@ -136,10 +137,8 @@ struct Task {
     /// When the oldest ready transaction must be sealed.
     seal_at: Option<Instant>,
     waiters: HashMap<Hash, Vec<oneshot::Sender<Outcome>>>,
-    outcomes: HashMap<Hash, Outcome>,
-    remembered: VecDeque<Hash>,
-    dropped: HashMap<Hash, Reason>,
-    dropped_order: VecDeque<Hash>,
+    outcomes: Recent<Outcome>,
+    dropped: Recent<Reason>,
 }
 
 /// Starts the task; it ends when all handles and the channel of final blocks are gone.
@@ -158,10 +157,8 @@ pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>)
         ready_bytes: 0,
         seal_at: None,
         waiters: HashMap::new(),
-        outcomes: HashMap::new(),
-        remembered: VecDeque::new(),
-        dropped: HashMap::new(),
-        dropped_order: VecDeque::new(),
+        outcomes: Recent::new(REMEMBERED),
+        dropped: Recent::new(REMEMBERED_DROPS),
     };
     tokio::spawn(task.run(waiting, final_blocks));
     handle
@@ -217,7 +214,7 @@ impl Task {
             }
             Command::Outcome { id, reply } => match self.outcomes.get(&id) {
                 Some(outcome) => drop(reply.send(*outcome)),
-                None => self.waiters.entry(id).or_default().push(reply),
+                None => self.wait(id, reply),
             },
         }
     }
@@ -274,6 +271,15 @@ impl Task {
         self.waiters.retain(|_, waiting| waiting.iter().any(|reply| !reply.is_closed()));
     }
 
+    /// Who gave up waiting is forgotten now and then: while no block comes, nothing else does it.
+    fn wait(&mut self, id: Hash, reply: oneshot::Sender<Outcome>) {
+        let waiting = self.waiters.entry(id).or_default();
+        if waiting.len().is_power_of_two() {
+            waiting.retain(|reply| !reply.is_closed());
+        }
+        waiting.push(reply);
+    }
+
     fn standing(&self, id: &Hash) -> Standing {
         if let Some(outcome) = self.outcomes.get(id) {
             return Standing::Final(*outcome);
@@ -289,14 +295,7 @@ impl Task {
         for Dropped { id, reason } in dropped {
             self.parts.metrics.mempool_rejected.with_label_values(&[reason.name()]).inc();
             self.waiters.remove(id);
-            if self.dropped.insert(*id, *reason).is_none() {
-                self.dropped_order.push_back(*id);
-            }
-        }
-        while self.dropped_order.len() > REMEMBERED_DROPS {
-            if let Some(old) = self.dropped_order.pop_front() {
-                self.dropped.remove(&old);
-            }
+            self.dropped.insert(*id, *reason);
         }
     }
 
@@ -306,15 +305,7 @@ impl Task {
         match self.outcomes.get_mut(&row.id) {
             Some(known) if known.code == 0 => return,
             Some(known) => *known = outcome,
-            None => {
-                self.outcomes.insert(row.id, outcome);
-                self.remembered.push_back(row.id);
-            }
-        }
-        if self.remembered.len() > REMEMBERED
-            && let Some(old) = self.remembered.pop_front()
-        {
-            self.outcomes.remove(&old);
+            None => self.outcomes.insert(row.id, outcome),
         }
         for reply in self.waiters.remove(&row.id).unwrap_or_default() {
             let _ = reply.send(outcome);

@@ -298,8 +298,7 @@ impl StateFetch {
     /// Peers with an open channel, and their weights in the present set; of strangers 0.
     fn channels(&self) -> Vec<(Index, u64)> {
         let set = &self.sets.current;
-        let index_of = |peer| set.index_of(&self.gossip.key_of(peer)?);
-        let weight = |peer| index_of(peer).map_or(0, |index| set.weight(index));
+        let weight = |peer| self.gossip.key_of(peer).map_or(0, |key| set.weight_of(&key));
         self.gossip.connected().into_iter().map(|peer| (peer, weight(peer))).collect()
     }
 

@@ -72,25 +72,14 @@ pub fn allow(genesis: &mut Genesis, seed: Seed) {
 pub fn receipt(chain: &Hash, provider: &SecretKey, coordinator: &SecretKey, id: &str) -> Result<Box<AttestedReceipt>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let name = |text: &str| Name::new(text).context("a name");
-    let receipt = Receipt {
-        receipt_id: name(id)?,
-        job_id: name("job")?,
-        provider: provider.public(),
-        client: Address([7; 20]),
-        units: UNITS,
-        unit_type: Text::new("gpu_seconds").context("a text")?,
-        price: None,
-        model: None,
-        prompt_hash: None,
-        started_at: now.saturating_sub(UNITS),
-        completed_at: now,
-        duration_ms: None,
-        artifact_hash: None,
-        coordinator_id: None,
-        nonce: None,
-        chain_id: None,
-        metadata: None,
-    };
+    let unit_type = Text::new("gpu_seconds").context("a text")?;
+    let receipt = Receipt::required(
+        (name(id)?, name("job")?),
+        provider.public(),
+        Address([7; 20]),
+        (UNITS, unit_type),
+        (now.saturating_sub(UNITS), now),
+    );
     Ok(Box::new(receipt.attest(chain, provider, &[coordinator])))
 }
 

@@ -167,8 +167,7 @@ impl Context {
 
     /// 0: it is no member.
     fn weight(&self, key: &PublicKey) -> u64 {
-        let of = |set: &Arc<ValidatorSet>| set.index_of(key).map(|index| set.weight(index));
-        self.set.as_ref().and_then(of).unwrap_or(0)
+        self.set.as_ref().map_or(0, |set| set.weight_of(key))
     }
 
     /// Of a block at time 0 that has nothing but transactions.

@@ -107,6 +107,11 @@ impl ValidatorSet {
         self.get(index).map_or(0, |v| u64::from(v.weight))
     }
 
+    /// Weight of a key, 0 where it is no member's.
+    pub fn weight_of(&self, key: &PublicKey) -> u64 {
+        self.index_of(key).map_or(0, |index| self.weight(index))
+    }
+
     /// Index of a key.
     pub fn index_of(&self, key: &PublicKey) -> Option<Index> {
         self.members.binary_search_by_key(key, |v| v.key).ok().and_then(|i| Index::try_from(i).ok())

@@ -105,7 +105,7 @@ pub(super) async fn sync_status(State(api): State<Api>, uri: Uri) -> Result<Json
     let validator = identity.key.map(|public_key| ValidatorStatus {
         address: public_key.address(),
         public_key,
-        weight: set.index_of(&public_key).map_or(0, |index| set.weight(index)),
+        weight: set.weight_of(&public_key),
         last_signed_height: status.last_signed_height,
         voting_state: status.voting_state,
         quarantine: status.quarantine.map(|cause| cause.to_string()),

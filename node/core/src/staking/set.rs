@@ -32,7 +32,7 @@ pub fn next_set(
     let wanted = capped(wanted, rules.mode);
     let waiting: Vec<Validator> =
         ranked.iter().skip(most).map(|(key, candidate)| member(*key, candidate, rules)).collect();
-    let stays = |member: &Validator| weight_in(current, &member.key).min(member.weight.into());
+    let stays = |member: &Validator| current.weight_of(&member.key).min(member.weight.into());
     let stay: u64 = wanted.iter().chain(&waiting).map(stays).sum();
     let room = (current.total_weight() / 4).min(stay / 3).max(1);
     let mut members = let_in(wanted, room, current);
@@ -94,16 +94,11 @@ fn capped(mut members: Vec<Validator>, mode: Mode) -> Vec<Validator> {
     members
 }
 
-/// 0: it is no member.
-fn weight_in(set: &ValidatorSet, key: &PublicKey) -> u64 {
-    set.index_of(key).map_or(0, |index| set.weight(index))
-}
-
 /// Step 4: new weight as far as there is room for it, by key.
 fn let_in(mut wanted: Vec<Validator>, mut room: u64, current: &ValidatorSet) -> Vec<Validator> {
     wanted.sort_by_key(|member| member.key);
     for member in &mut wanted {
-        let had = weight_in(current, &member.key);
+        let had = current.weight_of(&member.key);
         let joins = u64::from(member.weight).saturating_sub(had).min(room);
         room -= joins;
         let weight = u64::from(member.weight).min(had + joins);
@@ -346,7 +341,7 @@ mod tests {
         let chosen = after.members().iter().filter(|member| eligible(&member.key)).count();
         assert!(chosen == after.len() || after.len() == min, "seed {seed}: others only where they are wanting");
         for member in after.members() {
-            let had = before.index_of(&member.key).map_or(0, |index| before.weight(index));
+            let had = before.weight_of(&member.key);
             joined += u64::from(member.weight).saturating_sub(had);
             let third = rules.mode == Mode::Hybrid && after.len() >= 4;
             assert!(!third || 3 * u64::from(member.weight) < after.total_weight(), "seed {seed}");

@@ -133,7 +133,8 @@ def option(value):
 def sign(key, kind, payload, action):
     """A transaction in the prototype's fields, and those it did not have."""
     account = json.loads(ask(f"/rpc/get_balance/{key.address}")[1])
-    nonce, expiry, fee = account["next_nonce"], account["height"] + EXPIRY, 1
+    fee = json.loads(ask("/rpc/estimateFee", {"type": kind, "payload": payload})[1])["estimated_fee"]
+    nonce, expiry = account["next_nonce"], account["height"] + EXPIRY
     signed = tag(b"aitbc/tx/v1") + CHAIN + key.public + u64(nonce) + u64(fee) + u64(expiry) + action
     return {
         "type": kind, "sender": key.address, "nonce": nonce, "fee": fee, "payload": payload,

@@ -160,7 +160,7 @@ impl Hybrid {
     }
 
     async fn send(&self, rpc: &Rpc, key: &SecretKey, action: Action) -> Result<()> {
-        self.send_for(rpc, key, FEE, action).await
+        self.send_for(rpc, key, action.fee_units() * FEE, action).await
     }
 
     async fn send_for(&self, rpc: &Rpc, key: &SecretKey, fee: u64, action: Action) -> Result<()> {

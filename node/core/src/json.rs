@@ -330,6 +330,14 @@ fn raw_form(value: &Value) -> Result<SignedTransaction, JsonError> {
     codec::decode(&bytes).map_err(|e| wrong(format!("not a signed transaction: {e}")))
 }
 
+/// The action of an object that has at least `type` and `payload` as above: what is not signed yet has one too.
+///
+/// # Errors
+/// On an unknown type, or a payload that is not of its form.
+pub fn action_of(value: &Value) -> Result<Action, JsonError> {
+    action(&Object::new("", value)?)
+}
+
 fn action(top: &Object<'_>) -> Result<Action, JsonError> {
     let given = top.get("type");
     let name = match given {

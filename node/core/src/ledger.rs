@@ -339,7 +339,7 @@ impl Block<'_> {
         if tx.nonce > account.nonce {
             return ResultCode::NonceTooHigh;
         }
-        if tx.fee < self.terms.min_fee && !matches!(tx.action, Action::Faucet(_)) {
+        if tx.fee < tx.action.fee_units().saturating_mul(self.terms.min_fee) {
             return ResultCode::FeeTooLow;
         }
         let Some(after_fee) = account.balance.checked_sub(tx.fee) else { return ResultCode::FeeNotCovered };
@@ -565,13 +565,15 @@ mod tests {
 
     #[test]
     fn of_many_payments_all_happen_or_none() {
-        let executed = run(&start(), vec![tx(1, 0, 2, pay_many(&[(2, 10), (3, 20), (1, 5), (3, 1)]))]);
+        let executed = run(&start(), vec![tx(1, 0, 8, pay_many(&[(2, 10), (3, 20), (1, 5), (3, 1)]))]);
         assert_eq!(codes(&executed), [ResultCode::Ok]);
-        assert_eq!(holds(&executed.state, 1), (67, 1));
+        assert_eq!(holds(&executed.state, 1), (61, 1));
         assert_eq!((holds(&executed.state, 2), holds(&executed.state, 3)), ((110, 0), (21, 0)));
-        let executed = run(&start(), vec![tx(1, 0, 2, pay_many(&[(2, 10), (3, 89)]))]);
+        let executed = run(&start(), vec![tx(1, 0, 4, pay_many(&[(2, 10), (3, 89)]))]);
         assert_eq!(codes(&executed), [ResultCode::InsufficientBalance]);
-        assert_eq!((holds(&executed.state, 1), holds(&executed.state, 2)), ((98, 1), (100, 0)));
+        assert_eq!((holds(&executed.state, 1), holds(&executed.state, 2)), ((96, 1), (100, 0)));
+        let executed = run(&start(), vec![tx(1, 0, 3, pay_many(&[(2, 10), (3, 9)]))]);
+        assert_eq!(codes(&executed), [ResultCode::FeeTooLow], "the least fee is 2 for each");
     }
 
     #[test]
@@ -767,7 +769,8 @@ mod tests {
             if tx.nonce != nonce {
                 return if tx.nonce < nonce { ResultCode::NonceTooLow } else { ResultCode::NonceTooHigh };
             }
-            if !faucet && tx.fee < rules.min_fee {
+            let payments = if let Action::TransferMany { payments } = &tx.action { payments.len() as u64 } else { 1 };
+            if !faucet && tx.fee < rules.min_fee * payments {
                 return ResultCode::FeeTooLow;
             }
             if balance < tx.fee {

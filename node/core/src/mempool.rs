@@ -87,9 +87,9 @@ impl VerifiedTx {
         self.tx.transaction.amount().unwrap_or(u64::MAX).saturating_add(self.fee())
     }
 
-    /// Fee for 1,024 bytes: what a full pool goes by.
-    fn rate(&self) -> u64 {
-        self.fee().saturating_mul(1_024) / (self.bytes.max(1) as u64)
+    /// 1,024 times the fee for each of [`Action::fee_units`]: what goes into blocks first, and what a full pool goes by.
+    fn price(&self) -> u64 {
+        self.fee().saturating_mul(1_024) / self.tx.transaction.action.fee_units().max(1)
     }
 }
 
@@ -135,12 +135,12 @@ pub enum Rejected {
         /// Fees and amounts of this and all pending transactions of the sender.
         needed: u64,
     },
-    /// Under the least fee.
+    /// Under the least fee of such a transaction.
     #[error("fee {found}, at least {min} needed; sign again with a higher fee")]
     FeeTooLow {
         /// The transaction's.
         found: u64,
-        /// The chain's.
+        /// The chain's, times [`Action::fee_units`].
         min: u64,
     },
     /// A pending transaction has this nonce, and this one pays too little to replace it.
@@ -335,9 +335,9 @@ pub struct Counters {
     pub left_over: u64,
 }
 
-/// Place in `heads`: highest fee first, then whose turn came first.
+/// Place in `heads`: highest price first, then whose turn came first.
 type HeadKey = (Reverse<u64>, u64);
-/// Place in `tails`: lowest fee per byte first, of equals the youngest.
+/// Place in `tails`: lowest price first, of equals the youngest.
 type TailKey = (u64, Reverse<u64>);
 
 #[derive(Debug)]
@@ -508,8 +508,8 @@ impl Mempool {
         if found > max {
             return Err(Rejected::ExpiryTooFar { found, max });
         }
-        let min = self.rules.min_fee;
-        if tx.fee() < min && !matches!(tx.tx.transaction.action, Action::Faucet(_)) {
+        let min = tx.tx.transaction.action.fee_units().saturating_mul(self.rules.min_fee);
+        if tx.fee() < min {
             return Err(Rejected::FeeTooLow { found: tx.fee(), min });
         }
         self.rules.admit(&tx.tx.transaction.action).map_err(|code| Rejected::Receipt { code })?;
@@ -583,8 +583,8 @@ impl Mempool {
         let mut tails = self.tails.iter().filter(|(_, sender)| **sender != tx.sender).take(MAX_EVICTIONS);
         while !fits(bytes, count) {
             let full = || Rejected::MempoolFull { count: self.counters.count, bytes: self.counters.bytes };
-            let ((rate, _), sender) = tails.next().ok_or_else(full)?;
-            if *rate >= tx.rate() {
+            let ((price, _), sender) = tails.next().ok_or_else(full)?;
+            if *price >= tx.price() {
                 return Err(full());
             }
             let tail = self.queues.get(sender).and_then(|queue| queue.queued.last_key_value()).ok_or_else(full)?.1;
@@ -768,19 +768,19 @@ impl Mempool {
     /// Brings a sender's places in `heads` and `tails` up to date, and forgets a sender without transactions.
     fn reindex(&mut self, sender: Address) {
         let Some(queue) = self.queues.get_mut(&sender) else { return };
-        let head = queue.ready().map(|pending| (pending.tx.id, pending.tx.fee()));
+        let head = queue.ready().map(|pending| (pending.tx.id, pending.tx.price()));
         if queue.head.map(|(_, id)| id) != head.map(|(id, _)| id) {
             if let Some((key, _)) = queue.head.take() {
                 self.heads.remove(&key);
             }
-            if let Some((id, fee)) = head {
+            if let Some((id, price)) = head {
                 self.ticks += 1;
-                let key = (Reverse(fee), self.ticks);
+                let key = (Reverse(price), self.ticks);
                 self.heads.insert(key, sender);
                 queue.head = Some((key, id));
             }
         }
-        let tail = queue.queued.last_key_value().map(|(_, pending)| (pending.tx.rate(), Reverse(pending.arrival)));
+        let tail = queue.queued.last_key_value().map(|(_, pending)| (pending.tx.price(), Reverse(pending.arrival)));
         if queue.tail != tail {
             if let Some(key) = queue.tail.take() {
                 self.tails.remove(&key);
@@ -914,9 +914,10 @@ mod tests {
         };
         let receipts = ReceiptRules { chain_id: "devnet".into(), terms };
         let with_terms = Rules { receipts: Some(receipts), ..rules() };
-        let code = |rules: &Rules, action| {
+        let code = |rules: &Rules, action: Action| {
             let mut pool = Mempool::new(rules.clone(), Limits::default());
-            let tx = verified(Transaction { action, ..transfer(1, 0, 5) });
+            let fee = rules.min_fee * action.fee_units();
+            let tx = verified(Transaction { action, ..transfer(1, 0, fee) });
             pool.admit(0, tx, Account { balance: 1_000, nonce: 0 }).map_err(|rejected| rejected.code())
         };
         let claim = |keys: &[u8], chain_id| Action::ClaimReceipt(attested(keys, chain_id, 1));
@@ -1091,9 +1092,8 @@ mod tests {
         let needs = large(20, 0, 100, 10).bytes.div_ceil(one);
         assert!(needs > 1);
         let before = pool.counters();
-        // Pays more for a byte than some of those it needs, not than all.
-        let rate_of_second = 7 * large(20, 0, 1, 10).bytes as u64 / one as u64;
-        assert_eq!(admit(&mut pool, large(20, 0, rate_of_second, 10)).expect_err("some").code(), "MEMPOOL_FULL");
+        // Pays more for each of its ten payments than the cheapest of those it needs, not than all.
+        assert_eq!(admit(&mut pool, large(20, 0, 70, 10)).expect_err("some").code(), "MEMPOOL_FULL");
         assert_eq!(pool.counters(), before);
         let admitted = admit(&mut pool, large(20, 0, 1_000, 10)).expect("pays more than all");
         assert_eq!(admitted.dropped.len(), needs);

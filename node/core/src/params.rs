@@ -30,6 +30,10 @@ pub const MAX_BATCH_BYTES: usize = 256 << 10;
 pub const MAX_BATCH_TXS: usize = 4_096;
 /// Bytes of an encoded signed transaction.
 pub const MAX_TX_BYTES: usize = 16 << 10;
+/// Bytes of an action that the least fee pays for; each such piece begun costs it again.
+pub const FEE_UNIT_BYTES: usize = 256;
+/// Least fees that a record which outlives its transaction costs: the nullifier of a receipt, an escrow, an activation.
+pub const FEE_UNITS_OF_RECORD: u64 = 16;
 /// Payments in one `TransferMany`.
 pub const MAX_TRANSFERS: usize = 64;
 /// How far ahead of the chain a transaction or batch may expire, in heights (§9).
@@ -88,7 +92,8 @@ pub struct Parameters {
     pub min_slot_ms: u64,
     /// How far a header's time may lie ahead of the voter's clock (H1).
     pub drift_ms: u64,
-    /// Least fee of a transaction in the smallest unit; faucet requests are free.
+    /// Least fee of a transfer in the smallest unit, and of each unit of [`crate::transaction::Action::fee_units`]; faucet requests are
+    /// free.
     pub min_fee: u64,
     /// N: heights of an epoch; the validators of an epoch are fixed (M5).
     pub epoch_blocks: u64,

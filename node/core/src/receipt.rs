@@ -421,6 +421,11 @@ fn object<'a, N: fmt::Display>(fields: impl Iterator<Item = (N, Field<'a>)>) -> 
 }
 
 impl AttestedReceipt {
+    /// How many there are in it: the provider's and the coordinators'.
+    pub fn signatures(&self) -> usize {
+        1 + self.attestations.len()
+    }
+
     /// Checks that need neither state nor signatures.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use crate::codec;
 use crate::hash::{self, Hash};
 use crate::key::{Address, PublicKey, SecretKey, Signature};
-use crate::params::{MAX_ESCROW_AHEAD, MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
+use crate::params::{FEE_UNIT_BYTES, FEE_UNITS_OF_RECORD, MAX_ESCROW_AHEAD, MAX_SUPPLY, MAX_TRANSFERS, MAX_TX_BYTES};
 use crate::receipt::{AttestedReceipt, Endorsement, Name, ReceiptError};
 use borsh::{BorshDeserialize, BorshSerialize};
 use schemars::JsonSchema;
@@ -218,6 +218,28 @@ impl Action {
             _ => None,
         }
     }
+
+    /// How many least fees it has to pay, for what it costs every validator: one for each [`FEE_UNIT_BYTES`] begun, one for each
+    /// signature in a receipt, [`FEE_UNITS_OF_RECORD`] for a record that it leaves behind; one for each payment, as it may begin an
+    /// account; none for the faucet's.
+    pub fn fee_units(&self) -> u64 {
+        let record = match self {
+            Action::Faucet(_) => return 0,
+            Action::TransferMany { payments } => return payments.len() as u64,
+            Action::Activate { .. } => return 1 + FEE_UNITS_OF_RECORD,
+            // Of one small size.
+            Action::Transfer(_)
+            | Action::Bond(_)
+            | Action::Unbond(_)
+            | Action::Unjail
+            | Action::AuthorityVote(_)
+            | Action::RefundEscrow { .. } => return 1,
+            Action::ClaimReceipt(_) | Action::LockEscrow(_) => FEE_UNITS_OF_RECORD,
+            Action::ReleaseEscrow(_) => 0,
+        };
+        let pieces = borsh::object_length(self).map_or(u64::MAX, |bytes| bytes.div_ceil(FEE_UNIT_BYTES) as u64);
+        pieces.saturating_add(self.receipt().map_or(0, |receipt| receipt.signatures() as u64)).saturating_add(record)
+    }
 }
 
 impl Transaction {
@@ -336,7 +358,7 @@ impl SignedTransaction {
 
     /// Number of signatures, the sender's and those of a receipt: what it costs to verify.
     pub fn signatures(&self) -> usize {
-        1 + self.transaction.action.receipt().map_or(0, |receipt| 1 + receipt.attestations.len())
+        1 + self.transaction.action.receipt().map_or(0, AttestedReceipt::signatures)
     }
 
     /// The signatures beside the sender's.
@@ -368,6 +390,41 @@ mod tests {
         assert!(signed.verifies(&chain));
         assert!(!signed.verifies(&other));
         assert_ne!(signed.id(&chain), signed.id(&other));
+    }
+
+    #[test]
+    fn a_transaction_pays_for_its_bytes_its_signatures_and_what_it_leaves_behind() {
+        let to = Address([9; 20]);
+        let many = |count| Action::TransferMany { payments: vec![Payment { to, amount: 1 }; count] };
+        let lock = Lock { job_id: Name::new("j").expect("a name"), provider: None, amount: 1, timeout_height: 1 };
+        let units = |action: Action| action.fee_units();
+        assert_eq!(units(Action::Faucet(Payment { to, amount: 1 })), 0);
+        assert_eq!(units(Action::Transfer(Payment { to, amount: 1 })), 1);
+        assert_eq!([1, 9, 64].map(|count| units(many(count))), [1, 9, 64]);
+        assert_eq!(units(Action::Activate { owner: to }), 1 + 16);
+        assert_eq!(units(Action::LockEscrow(lock)), 1 + 16);
+        assert_eq!(units(Action::RefundEscrow { job_id: Name::new("j").expect("a name") }), 1);
+    }
+
+    #[test]
+    fn a_receipt_pays_for_each_of_its_signatures() {
+        let (chain, keys) = (hash::plain(b"one"), [1, 2, 3].map(|n| SecretKey::from_seed([n; 32])));
+        let name = |text| Name::new(text).expect("a name");
+        let receipt = crate::receipt::Receipt::required(
+            (name("r"), name("j")),
+            keys[0].public(),
+            Address([9; 20]),
+            (1, crate::receipt::Text::new("s").expect("a text")),
+            (1, 2),
+        );
+        let two = Box::new(receipt.clone().attest(&chain, &keys[0], &[&keys[1]]));
+        let three = Box::new(receipt.attest(&chain, &keys[0], &[&keys[1], &keys[2]]));
+        let bytes = |action: &Action| borsh::object_length(action).expect("a length").div_ceil(256) as u64;
+        for (receipt, signatures) in [(two, 2), (three, 3)] {
+            let (claim, release) = (Action::ClaimReceipt(receipt.clone()), Action::ReleaseEscrow(receipt));
+            assert_eq!(claim.fee_units(), bytes(&claim) + signatures + 16);
+            assert_eq!(release.fee_units(), bytes(&release) + signatures);
+        }
     }
 
     #[test]

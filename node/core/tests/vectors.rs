@@ -106,11 +106,11 @@ fn blocks() -> [Vec<(u8, SignedTransaction)>; 3] {
     ];
     let lock = |job: &str, provider| Lock { job_id: text(job), provider, amount: 40, timeout_height: 9 };
     let third = vec![
-        (1, transaction(1, 3, 1, Action::ClaimReceipt(receipt()))),
-        (1, transaction(1, 4, 1, Action::ClaimReceipt(receipt()))),
-        (2, transaction(2, 1, 1, Action::LockEscrow(lock("job-1", Some(address(6)))))),
-        (1, transaction(1, 5, 1, Action::ReleaseEscrow(receipt()))),
-        (2, transaction(2, 2, 1, Action::LockEscrow(lock("job-2", None)))),
+        (1, transaction(1, 3, 21, Action::ClaimReceipt(receipt()))),
+        (1, transaction(1, 4, 21, Action::ClaimReceipt(receipt()))),
+        (2, transaction(2, 1, 17, Action::LockEscrow(lock("job-1", Some(address(6)))))),
+        (1, transaction(1, 5, 5, Action::ReleaseEscrow(receipt()))),
+        (2, transaction(2, 2, 17, Action::LockEscrow(lock("job-2", None)))),
         (2, transaction(2, 3, 1, Action::RefundEscrow { job_id: text("job-2") })),
     ];
     [first, second, third]

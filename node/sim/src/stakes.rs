@@ -25,7 +25,7 @@ use std::sync::Arc;
 const FUNDS: u64 = 1_000_000;
 /// At stake of each validator of genesis, where there are stakes.
 const STAKE: u64 = 1_000;
-const FEE: u64 = 10;
+const FEE: u64 = 20;
 
 /// After a block.
 struct End {

@@ -206,7 +206,7 @@ pub(super) struct Common {
     /// Key file of the sender.
     #[arg(long)]
     key: PathBuf,
-    /// Smallest units for the proposer; without it, the chain's least fee.
+    /// Smallest units for the proposer; without it, the least that is taken.
     #[arg(long)]
     fee: Option<u64>,
     /// Without it, the sender's next as the node says.
@@ -346,11 +346,10 @@ async fn prepare(
         Some(nonce) => nonce,
         None => client.get_balance(&key.public().address(), false).await?.next_nonce,
     };
-    let free = matches!(action, Action::Faucet(_));
-    let fee = match common.fee {
-        Some(fee) => fee,
-        None if free => 0,
-        None => client.validators().await?.terms.min_fee,
+    let fee = match (common.fee, action.fee_units()) {
+        (Some(fee), _) => fee,
+        (None, 0) => 0,
+        (None, units) => units.saturating_mul(client.validators().await?.terms.min_fee),
     };
     let expiry_height = height + common.expires_in;
     Ok((chain, Transaction { sender: key.public(), nonce, fee, expiry_height, action }))

@@ -1,6 +1,6 @@
 //! Random blocks through the ledger and the model: every result, account, fee and root must agree.
 
-use crate::model::{Head, Model, Records, address, evidence_record, merkle_root, state_root_with};
+use crate::model::{Head, Model, Records, address, evidence_record, fee_units, merkle_root, state_root_with};
 use crate::receipts::Receipts;
 use crate::seed;
 use crate::staking::{Set, Staking as Staked};
@@ -265,15 +265,17 @@ impl Chain {
         let sender = if crowded { key(1) } else { key(rng.random_range(1..=PLAYERS)) };
         let had = self.model.entry(&address(&sender));
         let balance = u64::try_from(had.balance).expect("within the supply");
-        let fee = fee(rng, self.rules.min_fee, balance);
+        let least = self.rules.min_fee;
+        let free = balance.saturating_sub(if rng.random_bool(0.9) { 20 * least } else { 0 });
+        let action = if crowded { self.crowding(rng, free) } else { self.action(rng, sender, free) };
+        let due = least * u64::try_from(fee_units(&action)).expect("small");
+        let fee = fee(rng, due, balance);
         let nonce = nonce(rng, u64::try_from(had.nonce).expect("small"));
         let expiry_height = match rng.random_range(0..10) {
             0 => self.height().saturating_sub(rng.random_range(0..2)),
             1 => u64::MAX,
             _ => self.height() + rng.random_range(0..5),
         };
-        let free = balance.saturating_sub(fee);
-        let action = if crowded { self.crowding(rng, free) } else { self.action(rng, sender, free) };
         Transaction { sender, nonce, fee, expiry_height, action }
     }
 

@@ -1,5 +1,6 @@
 //! Random use of the pool against a plain list: bounds, order, replacement, expiry, and nothing lost without a word.
 
+use crate::model::fee_units;
 use crate::seed;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::key::{Address, PublicKey, Signature};
@@ -38,9 +39,8 @@ impl Entry {
         cost(self.inner())
     }
 
-    /// Fee for 1,024 bytes, rounded down.
-    fn rate(&self) -> u128 {
-        rate(&self.tx)
+    fn price(&self) -> u128 {
+        price(self.inner())
     }
 }
 
@@ -55,8 +55,9 @@ fn cost(tx: &Transaction) -> u128 {
     amounts + u128::from(tx.fee)
 }
 
-fn rate(tx: &VerifiedTx) -> u128 {
-    u128::from(tx.tx.transaction.fee) * 1_024 / tx.bytes as u128
+/// 1,024 times the fee for each least fee that is due, rounded down.
+fn price(tx: &Transaction) -> u128 {
+    u128::from(tx.fee) * 1_024 / fee_units(&tx.action).max(1)
 }
 
 fn check_attested(rules: &ReceiptRules, attested: &AttestedReceipt) -> Result<(), &'static str> {
@@ -194,7 +195,7 @@ impl Model {
             (Action::Faucet(_), None) => Err("FAUCET_DISABLED"),
             (Action::Faucet(payment), Some(most)) if payment.amount > most => Err("FAUCET_LIMIT"),
             (Action::Faucet(_), _) => Ok(()),
-            _ if tx.fee < self.rules.min_fee => Err("FEE_TOO_LOW"),
+            _ if u128::from(tx.fee) < fee_units(&tx.action) * u128::from(self.rules.min_fee) => Err("FEE_TOO_LOW"),
             (action, _) => self.check_receipt(height, action),
         }
     }
@@ -263,10 +264,10 @@ impl Model {
         let others = self.known.keys().filter(|sender| **sender != tx.sender);
         let last = |sender| self.queued(sender).max_by_key(|entry| entry.inner().nonce);
         let mut tails: Vec<&Entry> = others.filter_map(last).collect();
-        tails.sort_by_key(|entry| (entry.rate(), Reverse(entry.arrival)));
+        tails.sort_by_key(|entry| (entry.price(), Reverse(entry.arrival)));
         let (mut evicted, mut tails) = (Vec::new(), tails.into_iter());
         while bytes > self.limits.bytes || count > self.limits.count {
-            let tail = tails.next().filter(|tail| tail.rate() < rate(tx)).ok_or("MEMPOOL_FULL")?;
+            let tail = tails.next().filter(|tail| tail.price() < price(&tx.tx.transaction)).ok_or("MEMPOOL_FULL")?;
             bytes -= tail.tx.bytes;
             count -= 1;
             evicted.push(tail.tx.id);
@@ -420,7 +421,12 @@ impl World {
             7 => Action::Unbond(Stake { validator: sender, amount: 1_000_000 }),
             _ => Action::Transfer(payment(rng.random_range(1..100))),
         };
-        let fee = if rng.random_bool(0.1) { rng.random_range(0..3) } else { rng.random_range(2..60) };
+        let due = 2 * u64::try_from(fee_units(&action)).expect("small");
+        let fee = if rng.random_bool(0.1) {
+            due.saturating_sub(rng.random_range(0..3))
+        } else {
+            due + rng.random_range(0..58)
+        };
         let ahead = *[0, 1, 2, 8, 2_000, 2_001].choose(rng).expect("some");
         let expiry_height = self.height + if rng.random_bool(0.5) { 30 } else { ahead };
         let transaction = Transaction { sender, nonce, fee, expiry_height, action };
@@ -453,7 +459,7 @@ impl World {
         self.drops.extend(drops);
     }
 
-    /// Best fee first, each sender's in order of nonce, stopping only where it must.
+    /// Best price first, each sender's in order of nonce, stopping only where it must.
     fn take(&mut self, rng: &mut StdRng) {
         let max_bytes = if rng.random_bool(0.5) { usize::MAX } else { rng.random_range(0..2_000) };
         let max_txs = rng.random_range(0..8);
@@ -461,9 +467,9 @@ impl World {
         let mut room = max_bytes;
         for tx in &taken {
             let heads = self.model.heads();
-            let best = heads.iter().map(|head| head.inner().fee).max();
+            let best = heads.iter().map(|head| head.price()).max();
             assert!(heads.iter().any(|head| head.tx.id == tx.id), "{} is no sender's next", tx.id);
-            assert_eq!(Some(tx.tx.transaction.fee), best, "the best fee goes first");
+            assert_eq!(Some(price(&tx.tx.transaction)), best, "the best price goes first");
             assert!(tx.bytes <= room, "no more bytes than asked for");
             room -= tx.bytes;
             let entry = self.model.entries.iter_mut().find(|entry| entry.tx.id == tx.id).expect("a head");
@@ -471,8 +477,8 @@ impl World {
         }
         assert!(taken.len() <= max_txs);
         let heads = self.model.heads();
-        let best = heads.iter().map(|head| head.inner().fee).max();
-        let stuck = heads.iter().any(|head| Some(head.inner().fee) == best && head.tx.bytes > room);
+        let best = heads.iter().map(|head| head.price()).max();
+        let stuck = heads.iter().any(|head| Some(head.price()) == best && head.tx.bytes > room);
         assert!(taken.len() == max_txs || heads.is_empty() || stuck, "it stopped for no reason");
     }
 

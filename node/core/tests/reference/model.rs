@@ -7,6 +7,7 @@ use crate::receipts::Receipts;
 use crate::staking::{Set, Staking};
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey};
+use aitbc_core::receipt::Attestation;
 use aitbc_core::transaction::{Action, Payment, Transaction};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -31,6 +32,23 @@ pub struct Head {
     pub leader: PublicKey,
     /// Who should have led the slots skipped before it.
     pub missed: Vec<PublicKey>,
+}
+
+/// How many least fees an action has to pay: docs/rpc.md, "Fees".
+pub fn fee_units(action: &Action) -> u128 {
+    let bytes = borsh::to_vec(action).expect("in memory").len();
+    let pieces = if bytes % 256 == 0 { bytes / 256 } else { bytes / 256 + 1 };
+    let signatures = |attestations: &Vec<Attestation>| attestations.len() + 1;
+    let units = match action {
+        Action::Faucet(_) => 0,
+        Action::TransferMany { payments } => payments.len(),
+        Action::Activate { .. } => 17,
+        Action::ClaimReceipt(receipt) => pieces + signatures(&receipt.attestations) + 16,
+        Action::ReleaseEscrow(receipt) => pieces + signatures(&receipt.attestations),
+        Action::LockEscrow(_) => pieces + 16,
+        _ => pieces,
+    };
+    units as u128
 }
 
 /// Everything a chain knows.
@@ -104,8 +122,7 @@ impl Model {
         if u128::from(tx.nonce) > had.nonce {
             return Some("NONCE_TOO_HIGH");
         }
-        let is_faucet = matches!(tx.action, Action::Faucet(_));
-        if !is_faucet && fee < self.terms["min_fee"] {
+        if fee < fee_units(&tx.action) * self.terms["min_fee"] {
             return Some("FEE_TOO_LOW");
         }
         (had.balance < fee).then_some("FEE_NOT_COVERED")

@@ -6,8 +6,9 @@ use super::super::query::Parameters;
 use super::super::send_tx::{read_json, take};
 use super::super::transaction::TransactionStatus;
 use aitbc_core::hash::Hash;
-use aitbc_core::json::JsonError;
+use aitbc_core::json::{self, JsonError};
 use aitbc_core::ledger::Rules;
+use aitbc_core::params::{FEE_UNIT_BYTES, FEE_UNITS_OF_RECORD};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -43,7 +44,7 @@ pub struct FeeEstimate {
     pub base_fee: u64,
     /// Bytes of the payload as JSON without spaces.
     pub payload_bytes: u64,
-    /// The least fee that is taken: size does not matter here.
+    /// The least fee that is taken: docs/rpc.md, "Fees".
     pub estimated_fee: u64,
 }
 
@@ -135,9 +136,31 @@ pub(in super::super) async fn estimate_fee(
         other => return Err(wrong("payload", other, "an object expected")),
     };
     let rules = Rules::of(&api.view.identity.genesis);
-    let fee = if name == "FAUCET" { 0 } else { api.view.snapshot().state.terms(&rules).min_fee };
+    let units = match json::action_of(&value) {
+        Ok(action) => action.fee_units(),
+        Err(cause) => units_of_part(&name, &payload, &rules).ok_or(ApiError::Transaction(cause))?,
+    };
+    let least = api.view.snapshot().state.terms(&rules).min_fee;
+    let (base_fee, estimated_fee) = (if units == 0 { 0 } else { least }, units.saturating_mul(least));
     let payload_bytes = payload.to_string().len() as u64;
-    Ok(Json(FeeEstimate { r#type: name, base_fee: fee, payload_bytes, estimated_fee: fee }))
+    Ok(Json(FeeEstimate { r#type: name, base_fee, payload_bytes, estimated_fee }))
+}
+
+/// Least fees of what is not whole yet, or has more in it as the prototype's payloads had: no less than the whole one will need. `None`
+/// of a type whose fee goes by what it says, and of none.
+fn units_of_part(name: &str, payload: &Value, rules: &Rules) -> Option<u64> {
+    let pieces = payload.to_string().len().div_ceil(FEE_UNIT_BYTES) as u64;
+    let asked = rules.receipts.as_ref().map_or(1, |receipts| u64::from(receipts.terms.coordinator_threshold));
+    let given = payload["attestations"].as_array().map_or(0, |list| list.len() as u64);
+    let signatures = 1 + given.max(asked);
+    match name {
+        "FAUCET" => Some(0),
+        "TRANSFER" => Some(1),
+        "RECEIPT_CLAIM" => Some(pieces + signatures + FEE_UNITS_OF_RECORD),
+        "ESCROW_RELEASE" => Some(pieces + signatures),
+        "ESCROW_LOCK" => Some(pieces + FEE_UNITS_OF_RECORD),
+        _ => None,
+    }
 }
 
 /// Never imports anything, and says so in the shape that was always answered with 200.

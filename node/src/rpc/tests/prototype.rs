@@ -71,7 +71,7 @@ async fn history(chain: &Chain) -> SignedTransaction {
     let paid = chain.pay(&alice(), 0);
     chain.client().send(&paid).await.expect("taken");
     chain.block().await;
-    let claim = chain.sign(&alice(), 1, 1, Action::ClaimReceipt(attested(chain, receipt("r 1"))));
+    let claim = chain.sign(&alice(), 1, 30, Action::ClaimReceipt(attested(chain, receipt("r 1"))));
     chain.client().send(&claim).await.expect("taken");
     chain.block().await;
     paid
@@ -215,7 +215,7 @@ async fn a_receipt_is_submitted_without_saying_its_type() {
     let chain = Chain::start().await;
     for (nonce, path) in (0..).zip(["/rpc/submitReceipt", "/rpc/submit_receipt"]) {
         let claim = Action::ClaimReceipt(attested(&chain, receipt(path)));
-        let mut body = json::to_value(&chain.sign(&alice(), nonce, 1, claim), &chain.chain);
+        let mut body = json::to_value(&chain.sign(&alice(), nonce, 30, claim), &chain.chain);
         body.as_object_mut().expect("an object").remove("type");
         let (status, found) = answer(&chain, Method::POST, path, body).await;
         assert_eq!(status, 200, "{path}: {found}");
@@ -270,8 +270,20 @@ async fn fees_are_estimated_as_they_are_asked_and_blocks_are_never_imported() {
     }
     let (_, free) = answer(&chain, Method::POST, "/rpc/estimateFee", json!({ "type": "faucet", "payload": {} })).await;
     assert_eq!(free["estimated_fee"], json!(0));
+    let claim = Action::ClaimReceipt(attested(&chain, receipt("r 1")));
+    let body = json!({ "type": "RECEIPT_CLAIM", "payload": json::payload(&claim) });
+    let (_, found) = answer(&chain, Method::POST, "/rpc/estimateFee", body).await;
+    assert_eq!((&found["base_fee"], &found["estimated_fee"]), (&json!(1), &json!(claim.fee_units())));
+    let part = json!({ "type": "RECEIPT_CLAIM", "payload": { "receipt_id": "r" } });
+    let (_, guessed) = answer(&chain, Method::POST, "/rpc/estimateFee", part).await;
+    assert_eq!(guessed["estimated_fee"], json!(1 + 3 + 16), "a piece, two coordinators and the provider, a record");
+    let due = found["estimated_fee"].as_u64().expect("a fee");
+    let cheap = chain.client().send(&chain.sign(&alice(), 0, due - 1, claim)).await;
+    assert_eq!(cheap.expect_err("too low").code(), Some("FEE_TOO_LOW"));
     let wrong = ask(&chain, Method::POST, "/rpc/estimateFee", "{\"payload\":[]}").await;
     refused(wrong, 400, "MALFORMED_TRANSACTION").await;
+    let wrong = ask(&chain, Method::POST, "/rpc/estimateFee", "{\"type\":\"GIFT\"}").await;
+    assert_eq!(refused(wrong, 400, "MALFORMED_TRANSACTION").await.detail["field"], json!("type"));
     for path in ["/rpc/importBlock", "/rpc/import_block"] {
         let block = json!({ "height": 7, "hash": "0x01", "parent_hash": "0x00", "proposer": "x", "timestamp": "x" });
         let (status, found) = answer(&chain, Method::POST, path, block).await;

@@ -50,8 +50,13 @@ pub(super) fn attested(chain: &Chain, receipt: Receipt) -> Box<AttestedReceipt> 
     Box::new(receipt.attest(&chain.chain, &provider(), &[&key(40), &key(41)]))
 }
 
+/// For the least fee that is taken.
+fn signed(chain: &Chain, key: &SecretKey, nonce: u64, action: Action) -> SignedTransaction {
+    chain.sign(key, nonce, action.fee_units(), action)
+}
+
 fn claim(chain: &Chain, nonce: u64, receipt: Receipt) -> SignedTransaction {
-    chain.sign(&alice(), nonce, 1, Action::ClaimReceipt(attested(chain, receipt)))
+    signed(chain, &alice(), nonce, Action::ClaimReceipt(attested(chain, receipt)))
 }
 
 /// Sends it, makes a block, and answers what came of it.
@@ -85,7 +90,7 @@ async fn a_receipt_mints_once_and_is_found_again() {
     // A fifth of 70 is 14: 7 for each of two.
     let holds = |key: SecretKey| chain.balance(&key.public().address());
     assert_eq!((holds(provider()), holds(key(40)), holds(key(41))), (56, 7, 7));
-    let others = chain.sign(&key(3), 0, 1, Action::ClaimReceipt(attested(&chain, receipt("r 1"))));
+    let others = signed(&chain, &key(3), 0, Action::ClaimReceipt(attested(&chain, receipt("r 1"))));
     assert_eq!(code(&chain, others).await, "RECEIPT_CLAIMED");
     assert_eq!(holds(provider()), 56);
 }
@@ -109,7 +114,7 @@ async fn bad_receipts_are_refused_each_with_its_code_and_without_a_fee() {
     let sent = |change: &dyn Fn(&mut AttestedReceipt)| {
         let mut attested = attested(&chain, receipt("r 1"));
         change(&mut attested);
-        chain.sign(&alice(), 0, 1, Action::ClaimReceipt(attested))
+        signed(&chain, &alice(), 0, Action::ClaimReceipt(attested))
     };
     let again = |receipt: Receipt| claim(&chain, 0, receipt);
     let one = Box::new(receipt("r 1").attest(&chain.chain, &provider(), &[&key(40)]));
@@ -123,9 +128,9 @@ async fn bad_receipts_are_refused_each_with_its_code_and_without_a_fee() {
         (again(Receipt { chain_id: Some(text("mainnet")), ..receipt("r 1") }), "RECEIPT_WRONG_CHAIN"),
         (again(Receipt { receipt_id: text(""), ..receipt("r 1") }), "MALFORMED_RECEIPT"),
         (sent(&|a| a.attestations.clear()), "MALFORMED_ATTESTATIONS"),
-        (chain.sign(&alice(), 0, 1, Action::ClaimReceipt(one)), "TOO_FEW_ATTESTATIONS"),
-        (chain.sign(&alice(), 0, 1, Action::ClaimReceipt(stranger)), "UNKNOWN_COORDINATOR"),
-        (chain.sign(&alice(), 0, 1, Action::RefundEscrow { job_id: text("") }), "NO_JOB"),
+        (signed(&chain, &alice(), 0, Action::ClaimReceipt(one)), "TOO_FEW_ATTESTATIONS"),
+        (signed(&chain, &alice(), 0, Action::ClaimReceipt(stranger)), "UNKNOWN_COORDINATOR"),
+        (signed(&chain, &alice(), 0, Action::RefundEscrow { job_id: text("") }), "NO_JOB"),
     ];
     for (tx, expected) in cases {
         let answer = chain.client().send(&tx).await;
@@ -145,9 +150,11 @@ async fn bad_receipts_are_refused_each_with_its_code_and_without_a_fee() {
 async fn an_expired_receipt_costs_the_fee_and_mints_nothing() {
     let chain = Chain::start().await;
     let old = Receipt { started_at: 1, completed_at: START_MS / 1_000 - 604_800, ..receipt("r 1") };
-    assert_eq!(code(&chain, claim(&chain, 0, old)).await, "RECEIPT_EXPIRED");
+    let claim = claim(&chain, 0, old);
+    let fee = claim.transaction.fee;
+    assert_eq!(code(&chain, claim).await, "RECEIPT_EXPIRED");
     assert_eq!(chain.balance(&provider().public().address()), 0);
-    assert_eq!(chain.balance(&alice().public().address()), FUNDS - 1);
+    assert_eq!(chain.balance(&alice().public().address()), FUNDS - fee);
 }
 
 #[tokio::test]
@@ -155,16 +162,16 @@ async fn a_client_locks_a_receipt_pays_and_everybody_can_see_it() {
     let chain = Chain::start().await;
     let (client, job): (Address, Name) = (alice().public().address(), text("job 1/2"));
     let lock = Lock { job_id: job.clone(), provider: None, amount: 500, timeout_height: 9 };
-    assert_eq!(code(&chain, chain.sign(&alice(), 0, 1, Action::LockEscrow(lock))).await, "OK");
+    assert_eq!(code(&chain, signed(&chain, &alice(), 0, Action::LockEscrow(lock))).await, "OK");
     let locked = chain.client().escrow(&client, &job).await.expect("locked");
     assert_eq!((locked.status, locked.amount, locked.provider), (EscrowStatus::Locked, 500, None));
-    let early = chain.sign(&alice(), 1, 1, Action::RefundEscrow { job_id: job.clone() });
+    let early = signed(&chain, &alice(), 1, Action::RefundEscrow { job_id: job.clone() });
     assert_eq!(code(&chain, early).await, "ESCROW_NOT_TIMED_OUT");
-    let release = chain.sign(&key(3), 0, 1, Action::ReleaseEscrow(attested(&chain, receipt("r 1"))));
+    let release = signed(&chain, &key(3), 0, Action::ReleaseEscrow(attested(&chain, receipt("r 1"))));
     assert_eq!(code(&chain, release).await, "OK");
     let paid = chain.client().escrow(&client, &job).await.expect("paid");
     let provider = provider().public().address();
     assert_eq!((paid.status, paid.amount, paid.provider), (EscrowStatus::Paid, 0, Some(provider)));
-    assert_eq!((chain.balance(&provider), chain.balance(&client)), (120, FUNDS - 122));
+    assert_eq!((chain.balance(&provider), chain.balance(&client)), (120, FUNDS - 120 - 17 - 1));
     assert_eq!(refusal(chain.client().escrow(&client, &text("job 2")).await), "NOT_FOUND");
 }

@@ -45,7 +45,7 @@ fn rules() -> Rules {
         expiry_seconds: EXPIRY,
     };
     let receipts = Some(ReceiptRules { chain_id: "devnet".into(), terms });
-    Rules { chain: plain(b"chain"), min_fee: 2, supply: 2 * FUNDS, receipts, ..Rules::default() }
+    Rules { chain: plain(b"chain"), min_fee: 0, supply: 2 * FUNDS, receipts, ..Rules::default() }
 }
 
 fn with_terms(change: impl FnOnce(&mut ReceiptRules)) -> Rules {

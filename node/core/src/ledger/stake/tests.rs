@@ -56,7 +56,7 @@ impl Chain {
             accounts: (1..10).map(|n| GenesisAccount { address: key(n).address(), balance: FUNDS }).collect(),
             faucet: None,
             receipts: None,
-            parameters: Parameters::default(),
+            parameters: Parameters { min_fee: 0, ..Parameters::default() },
             staking,
         };
         genesis.check().expect("valid");
@@ -337,7 +337,7 @@ fn a_vote_is_refused_where_it_would_change_nothing_or_is_of_another_mode() {
     let mut chain = Chain::new(Mode::Poa);
     chain.refused(1, vote(Motion::Admit(key(2))), ResultCode::MotionPointless);
     chain.refused(1, vote(Motion::Remove(key(5))), ResultCode::MotionPointless);
-    chain.refused(1, vote(Motion::SetTerm { term: Term::MinFee, value: 1 }), ResultCode::MotionPointless);
+    chain.refused(1, vote(Motion::SetTerm { term: Term::MinFee, value: 0 }), ResultCode::MotionPointless);
     let mut pos = Chain::new(Mode::Pos);
     pos.refused(1, vote(Motion::Admit(key(5))), ResultCode::MotionPointless);
     for value in 0..MAX_VOTES as u64 {

@@ -95,7 +95,10 @@ impl State {
     /// set(`epoch` − 1). It does not depend on the number of the epoch.
     pub fn next_set(&self, rules: &Rules, _epoch: u64, current: &Arc<ValidatorSet>) -> Arc<ValidatorSet> {
         let with = |key: &PublicKey| self.candidate(key).map(|candidate| (*key, candidate.clone()));
-        let candidates: Vec<_> = self.candidates().iter().filter_map(with).collect();
+        let listed = self.candidates();
+        // No list has who signed twice and lost admission or stake; it is jailed nevertheless.
+        let others = current.members().iter().map(|member| &member.key).filter(|key| !listed.contains(key));
+        let candidates: Vec<_> = listed.iter().chain(others).filter_map(with).collect();
         let next = set::next_set(&candidates, &rules.staking, &self.terms(rules), current);
         if next == **current { current.clone() } else { Arc::new(next) }
     }

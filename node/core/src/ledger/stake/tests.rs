@@ -402,6 +402,20 @@ fn x7_an_offence_burns_a_part_of_the_stake_once_and_keeps_the_validator_out() {
     chain.refused(1, Action::Unjail, ResultCode::NotJailed);
 }
 
+/// A set of three needs one that has to go: not who signed twice, though no list of candidates has it any more.
+#[test]
+fn e2_who_signed_twice_goes_before_who_was_only_removed_where_one_of_them_has_to_stay() {
+    let mut chain = Chain::with(Mode::Poa, Staking { min_validators: 3, ..Staking::default() });
+    chain.carry(Motion::Remove(key(4)));
+    let offence = Offence { key: key(2), epoch: 5, class: Class::Finals, slot: 3 };
+    let guilty = Context { offences: vec![offence], ..chain.context.clone() };
+    chain.block(&guilty, vec![]);
+    assert_eq!(chain.state.candidates(), [key(1), key(3)]);
+    let next = chain.next_set(&chain.set());
+    let keys: Vec<PublicKey> = next.members().iter().map(|member| member.key).collect();
+    assert_eq!(keys, [key(1), key(3), key(4)]);
+}
+
 #[test]
 fn x7_authorities_have_to_admit_again_who_signed_twice() {
     let mut chain = Chain::new(Mode::Hybrid);

@@ -1,14 +1,19 @@
 //! Micro-figures of ledger, state, pool and JSON: `cargo run --release -p aitbc-core --example figures`.
 
 use aitbc_core::batch::{Batch, VerifiedBatch};
+use aitbc_core::genesis::Mode;
 use aitbc_core::hash::{Hash, plain};
 use aitbc_core::json;
 use aitbc_core::key::{Address, PublicKey, SecretKey, Signature};
-use aitbc_core::ledger::{Context, Rules, execute};
+use aitbc_core::ledger::{Context, ReceiptRules, ResultCode, Rules, execute};
 use aitbc_core::mempool::{Limits, Mempool, VerifiedTx};
 use aitbc_core::params::MAX_BATCH_TXS;
+use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
+use aitbc_core::record::{Record, RecordKey};
+use aitbc_core::staking::{self, Candidate};
 use aitbc_core::state::{Account, State};
-use aitbc_core::transaction::{Action, Payment, SignedTransaction, Transaction};
+use aitbc_core::terms::{Coordinator, Terms};
+use aitbc_core::transaction::{Action, Payment, SignedTransaction, Stake, Transaction};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -65,6 +70,65 @@ fn state(accounts: u64) -> State {
     State::from_accounts((0..accounts).map(|n| (key(n).address(), rich)))
 }
 
+/// Accounts, of which the first 200 are validators with a stake.
+fn staked(accounts: u64) -> State {
+    let mut state = state(accounts);
+    let candidate = |n| {
+        (
+            RecordKey::Candidate { key: key(n) },
+            Some(Record::Candidate(Candidate::of_genesis(key(n).address(), 1_000, 1))),
+        )
+    };
+    let mut records: Vec<_> = (0..200).map(candidate).collect();
+    let mut keys: Vec<_> = (0..200).map(key).collect();
+    keys.sort_unstable();
+    records.push((RecordKey::Candidates, Some(Record::Candidates { keys })));
+    state.set_records(&records);
+    state.root();
+    state
+}
+
+fn coordinator() -> PublicKey {
+    key(1 << 40)
+}
+
+fn minting() -> Rules {
+    let terms = Terms {
+        mint_per_unit: 1,
+        coordinator_parts_per_million: 50_000,
+        coordinators: vec![Coordinator { public_key: coordinator() }],
+        coordinator_threshold: 1,
+        epoch_cap: 1 << 40,
+        provider_epoch_cap: 1 << 40,
+        expiry_seconds: 1_000,
+    };
+    let receipts = Some(ReceiptRules { chain_id: "figures".into(), terms });
+    let staking = Rules::default().staking;
+    Rules { receipts, staking: staking::Rules { mode: Mode::Pos, ..staking }, ..rules() }
+}
+
+fn context() -> Context {
+    Context { time_ms: 5_000, ..Context::plain(1, Address([1; 20])) }
+}
+
+/// Signed by nobody, which the ledger does not look at.
+fn receipt(i: u64, round: u64) -> Box<AttestedReceipt> {
+    let text = |text: String| Text::new(&text).expect("a text");
+    let receipt = Receipt::required(
+        (text(format!("{round}.{i}")), text("job".into())),
+        key(i % 200),
+        Address([9; 20]),
+        (20, Text::new("gpu_seconds").expect("a text")),
+        (1, 2),
+    );
+    let signature = Signature([7; 64]);
+    Box::new(AttestedReceipt {
+        receipt,
+        signature,
+        attestations: vec![Attestation { coordinator: coordinator(), signature }],
+    })
+}
+
 /// A block of `txs` transfers among the first `senders` accounts, in full batches.
 fn block(txs: u64, senders: u64) -> Vec<VerifiedBatch> {
     let all: Vec<_> = (0..txs).map(|i| transfer(i % senders, i / senders, 1, (i * 7 + 1) % senders)).collect();
@@ -84,6 +148,44 @@ fn blocks() {
         parent.root();
         let what = format!("execute {txs} transfers, {senders} of {accounts} accounts, with roots");
         figure(&what, txs as usize, || execute(&parent, &rules(), &Context::plain(1, Address([1; 20])), &block));
+    }
+}
+
+/// What receipts and stakes cost beside transfers: records that are new, and few that many write.
+fn records() {
+    let (senders, txs) = (2_000, 2_000);
+    let action: [(&str, fn(u64, u64) -> Action); 3] = [
+        ("transfers", |i, _| Action::Transfer(Payment { to: key(i).address(), amount: 1 })),
+        ("claims of receipts", |i, round| Action::ClaimReceipt(receipt(i, round))),
+        ("bonds", |i, _| Action::Bond(Stake { validator: key(i % 200), amount: 1 })),
+    ];
+    for (what, action) in action {
+        let batch = |round: u64| {
+            let one = |i: u64| {
+                let transaction = Transaction {
+                    sender: key(i % 200),
+                    nonce: round * 10 + i / 200,
+                    fee: 100,
+                    expiry_height: 1_000,
+                    action: action(i, round),
+                };
+                SignedTransaction { transaction, signature: Signature([7; 64]) }
+            };
+            let txs: Vec<_> = (0..txs).map(one).collect();
+            let batch = Batch { epoch: 0, author: 0, seq: 0, expiry_height: 9, txs, signature: Signature([7; 64]) };
+            VerifiedBatch::trusted(Arc::new(batch), chain(), &chain())
+        };
+        let mut parent = staked(senders);
+        // As after half a minute.
+        for round in 0..15 {
+            let executed = execute(&parent, &minting(), &context(), [&batch(round)]);
+            assert!(executed.results.iter().all(|result| result.code == ResultCode::Ok), "{:?}", executed.results[0]);
+            parent = executed.state;
+        }
+        let last = batch(15);
+        figure(&format!("execute {txs} {what} of 200 senders, with roots"), txs as usize, || {
+            execute(&parent, &minting(), &context(), [&last])
+        });
     }
 }
 
@@ -156,6 +258,7 @@ fn text() {
 fn main() {
     println!("processor time of one thread, median of {ROUNDS} rounds");
     blocks();
+    records();
     pool();
     text();
     trie();

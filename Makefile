@@ -85,8 +85,8 @@ mutate: ## Each guard of the core taken out in turn; names the test that notices
 
 .PHONY: bench
 bench: ## Throughput, finality and memory of 4 validators on this machine
-	cargo build --profile dist -p aitbc-node
-	AITBC_NODE_BIN=$(CARGO_TARGET_DIR)/dist/aitbc-node cargo run --release -p aitbc-tests --bin bench -- $(ARGS)
+	cargo build --profile dist --locked -p aitbc-node -p aitbc-tests --bin aitbc-node --bin bench
+	AITBC_NODE_BIN=$(CARGO_TARGET_DIR)/dist/aitbc-node $(CARGO_TARGET_DIR)/dist/bench $(ARGS)
 
 .PHONY: chaos
 chaos: build ## Faults against real processes, the long way (ROUNDS=100); what one bad validator of four costs

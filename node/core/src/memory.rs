@@ -172,6 +172,14 @@ mod tests {
     }
 
     #[test]
+    fn a9_who_is_vouched_for_votes_and_it_stays_known_over_a_later_quarantine() {
+        let lost = Memory::default().quarantined(Cause::NewDatabase);
+        let vouched = lost.clone().vouched_for();
+        assert_eq!((vouched.quarantine, vouched.assumed_clean, lost.assumed_clean), (None, true, false));
+        assert!(vouched.quarantined(Cause::Command).assumed_clean);
+    }
+
+    #[test]
     fn a4_a_reply_counts_only_from_who_knows_all_its_votes_of_the_epoch() {
         let mark = Mark { nonce: Hash::ZERO, epoch: 2, clean_from: 2, quarantined: false, slot: 9 };
         assert!(mark.counts_toward(2) && mark.counts_toward(3) && !mark.counts_toward(1));

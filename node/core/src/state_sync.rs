@@ -1357,6 +1357,14 @@ mod tests {
     }
 
     #[test]
+    fn l2_no_set_is_known_beyond_the_hand_overs() {
+        let mut trust = Trust::new(Epochs::new(10), Sets { epoch: 5, ..at_genesis(10).0 });
+        assert_eq!([3, 6, 7, 9].map(|epoch| trust.set_of(epoch).is_some()), [true, true, false, false]);
+        trust.newest = 8;
+        assert_eq!([7, 8, 9].map(|epoch| trust.set_of(epoch).is_some()), [true, true, false]);
+    }
+
+    #[test]
     fn s3_no_headers_are_asked_for_of_epochs_whose_sets_are_forgotten() {
         let own = |epoch| Trust::new(Epochs::new(10), Sets { epoch, ..at_genesis(10).0 });
         assert_eq!(own(300).first_header(3_050), 2_981, "of epoch 298, two before the own");

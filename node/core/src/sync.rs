@@ -708,6 +708,9 @@ pub(crate) mod tests {
         let other = |cert: &Cert| matches!(verify(&genesis(), &blocks, cert), Err(SyncError::OtherCert(_)));
         assert!(other(&cert(&blocks[3].header, Kind::Notar, &[0, 1, 2])));
         assert!(other(&cert(&blocks[2].header, Kind::Final, &[0, 1, 2])));
+        // Final in the same slot, but another block: what only a forked chain has.
+        let fork = Header { time_ms: blocks[3].header.time_ms + 1, ..blocks[3].header.clone() };
+        assert!(other(&cert(&fork, Kind::Final, &[0, 1, 2])));
         let mut early = final_cert(&blocks);
         early.statement.slot -= 1;
         assert!(other(&early));
@@ -718,6 +721,8 @@ pub(crate) mod tests {
         forged.signatures.swap(0, 1);
         assert!(matches!(verify(&genesis(), &blocks, &forged), Err(SyncError::Cert(CertError::Signature(0)))));
         assert!(matches!(verify(&genesis(), &[], &final_cert(&blocks)), Err(SyncError::Count(0))));
+        let many = vec![blocks[0].clone(); MAX_BLOCKS + 1];
+        assert!(matches!(verify(&genesis(), &many, &final_cert(&blocks)), Err(SyncError::Count(_))));
     }
 
     #[test]
@@ -781,6 +786,85 @@ pub(crate) mod tests {
         assert_eq!(error, SyncError::Link { height: 8, field: "parent" });
         let below = verify_under(&genesis(), &blocks[..4], &blocks[4..], &final_cert(&blocks[..4]));
         assert!(matches!(below, Err(SyncError::OtherCert(_))), "the certificate must be of the last header");
+    }
+
+    fn others(first: u8) -> (Vec<SecretKey>, Arc<ValidatorSet>) {
+        let mut keys: Vec<SecretKey> = (first..first + 4).map(|i| SecretKey::from_seed([i; 32])).collect();
+        keys.sort_by_key(SecretKey::public);
+        let members = keys.iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
+        (keys, Arc::new(ValidatorSet::new(members).expect("valid set")))
+    }
+
+    /// The first block of epoch 1, upon one in slot 7: of it, of the epoch before and of the next one other validators decide.
+    #[test]
+    fn s1_each_epoch_has_its_own_set_and_the_authors_of_batches_are_of_theirs() {
+        let ((own, current), (later, next)) = (others(20), others(30));
+        let before = Arc::new(set());
+        let sets =
+            Sets { epoch: 1, older: before.clone(), previous: before, current: current.clone(), next: next.clone() };
+        let floor = Tip { digest: plain(b"floor"), slot: 7, height: 3, ..genesis() };
+        let batches = vec![batch(1)];
+        let header = Header {
+            epoch: 1,
+            slot: 1,
+            height: 4,
+            parent_slot: 0,
+            parent: floor.digest,
+            proposer: current.leader(1, 1),
+            set_hash: current.hash(),
+            next_set_hash: next.hash(),
+            batches: vec![batches[0].reference(batches[0].digest())],
+            ..block(&genesis()).header
+        };
+        let by = |keys: &[SecretKey], header: &Header, batches: &[Batch]| {
+            let statement = Statement { epoch: 1, slot: 1, kind: Kind::Final, digest: header.digest() };
+            let vote = |i: Index| (i, Vote::sign(statement, &chain(), i, &keys[usize::from(i)]).signature);
+            let cert = Cert::collect(statement, &current, &[0, 1, 3].map(vote));
+            let blocks = vec![Block { header: header.clone(), batches: batches.to_vec() }];
+            let answer = Answer { peer: 0, blocks, headers: Vec::new(), cert };
+            verify_blocks(&Ed25519::new(&current), &chain(), (&sets, Epochs::new(3)), &(&floor).into(), answer)
+        };
+        assert_eq!(by(&own, &header, &batches).expect("final").len(), 1);
+        for strangers in [keys(), later] {
+            let error = by(&strangers, &header, &batches).expect_err("another epoch's validators");
+            assert_eq!(error, SyncError::Cert(CertError::Signature(0)));
+        }
+        let other = Header { next_set_hash: current.hash(), ..header.clone() };
+        let error = by(&own, &other, &batches).expect_err("another next set");
+        assert_eq!(error, SyncError::Link { height: 4, field: "next_set_hash" });
+        let late = Batch { epoch: 1, ..batch(1) };
+        let named = Header { batches: vec![late.reference(late.digest())], ..header };
+        let error = by(&own, &named, &[late]).expect_err("number 0 of epoch 1 is another");
+        assert!(matches!(error, SyncError::Batch { height: 4, index: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn s1_v6_a_batch_that_is_not_well_formed_is_refused_though_its_author_signed_it() {
+        let mut blocks = blocks(1);
+        let none = Batch::seal(&chain(), &keys()[0], (0, 0), 1, 100, Vec::new());
+        blocks[0].header.batches = vec![none.reference(none.digest())];
+        blocks[0].batches = vec![none];
+        let error = verify(&genesis(), &blocks, &final_cert(&blocks)).expect_err("it is empty");
+        assert!(matches!(error, SyncError::Batch { height: 1, index: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn s1_e3_a_height_of_the_next_epoch_is_refused() {
+        let blocks = blocks(3);
+        let answer = Answer { peer: 0, blocks: blocks.clone(), headers: Vec::new(), cert: final_cert(&blocks) };
+        let verified =
+            verify_blocks(&Ed25519::new(&set()), &chain(), (&sets(), Epochs::new(2)), &(&genesis()).into(), answer);
+        assert_eq!(verified.expect_err("epoch 0 ends at 2"), SyncError::Link { height: 3, field: "epoch" });
+    }
+
+    #[test]
+    fn e1_a_reply_ends_with_the_epoch_of_its_first_block() {
+        let mut blocks = blocks(6);
+        blocks[3..].iter_mut().for_each(|block| block.header.epoch = 1);
+        let all = [1, 2, 3, 4, 5, 6];
+        assert_eq!(reply(found(&blocks, &all), Vec::new(), 1).blocks.len(), 3);
+        let above = reply(found(&blocks[..1], &[]), headers_of(found(&blocks[1..], &[6])), 1);
+        assert_eq!((above.blocks.len(), above.headers.len()), (0, 0), "no certificate of its own epoch");
     }
 
     /// Blocks as a ledger has them, of which those at `certified` have a certificate of their own.

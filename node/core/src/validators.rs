@@ -307,6 +307,28 @@ mod tests {
     }
 
     #[test]
+    fn m1_a_set_has_100_members_at_most_and_one_at_least() {
+        let member = |i: u16| {
+            let mut seed = [1; 32];
+            seed[..2].copy_from_slice(&i.to_le_bytes());
+            Validator { key: SecretKey::from_seed(seed).public(), weight: 1 }
+        };
+        assert!(ValidatorSet::new((0..100).map(member).collect()).is_ok());
+        assert_eq!(ValidatorSet::new((0..101).map(member).collect()), Err(SetError::Count(101)));
+        assert_eq!(ValidatorSet::new(Vec::new()), Err(SetError::Count(0)));
+    }
+
+    #[test]
+    fn m1_a_weight_is_one_at_least_and_within_its_bound() {
+        let key = SecretKey::from_seed([1; 32]).public();
+        let weighing = |weight| ValidatorSet::new(vec![Validator { key, weight }]);
+        assert!(weighing(1).is_ok() && weighing(MAX_WEIGHT).is_ok());
+        for weight in [0, MAX_WEIGHT + 1] {
+            assert_eq!(weighing(weight), Err(SetError::Weight { key, weight }));
+        }
+    }
+
+    #[test]
     fn m1_a_key_may_not_stand_twice() {
         let key = SecretKey::from_seed([1; 32]).public();
         let twice = vec![Validator { key, weight: 1 }, Validator { key, weight: 2 }];

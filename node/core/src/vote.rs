@@ -237,8 +237,11 @@ mod tests {
     }
 
     fn cert(signers: &[Index]) -> (Hash, Cert) {
+        cert_of(Statement { epoch: 0, slot: 3, kind: Kind::Notar, digest: hash::plain(b"d") }, signers)
+    }
+
+    fn cert_of(statement: Statement, signers: &[Index]) -> (Hash, Cert) {
         let chain = hash::plain(b"chain");
-        let statement = Statement { epoch: 0, slot: 3, kind: Kind::Notar, digest: hash::plain(b"d") };
         let keys = keys();
         let vote = |i: &Index| (*i, Vote::sign(statement, &chain, *i, &keys[usize::from(*i)]).signature);
         (chain, Cert::collect(statement, &set(), &signers.iter().map(vote).collect::<Vec<_>>()))
@@ -275,5 +278,40 @@ mod tests {
         assert_eq!(forged.verify(&chain, &set()), Err(CertError::Signature(0)));
         let (_, twice) = cert(&[0, 0, 1, 2]);
         assert_eq!(twice.signatures.len(), 3);
+    }
+
+    #[test]
+    fn f4_each_signer_has_a_signature_and_each_signature_a_signer() {
+        let (chain, good) = cert(&[3, 0, 1]);
+        let refused = |change: fn(&mut Cert)| {
+            let mut cert = good.clone();
+            change(&mut cert);
+            assert_eq!(cert.verify(&chain, &set()), Err(CertError::Bitmap));
+        };
+        // The signers without one would be believed by their bits alone.
+        refused(|cert| cert.signatures.truncate(1));
+        refused(|cert| cert.signatures.clear());
+        refused(|cert| cert.signatures.push(cert.signatures[0]));
+        refused(|cert| cert.signers.push(0));
+        // Nobody has this number, so nobody has signed.
+        refused(|cert| {
+            cert.signers[0] |= 0x80;
+            cert.signatures.push(cert.signatures[0]);
+        });
+        refused(|cert| cert.signers.clear());
+    }
+
+    #[test]
+    fn f4_a_certificate_of_a_malformed_statement_is_none_whoever_signed_it() {
+        let good = Statement { epoch: 0, slot: 3, kind: Kind::Notar, digest: hash::plain(b"d") };
+        let malformed = [
+            Statement { slot: 0, ..good },
+            Statement { digest: Hash::ZERO, ..good },
+            Statement { kind: Kind::Skip, ..good },
+        ];
+        for statement in malformed {
+            let (chain, cert) = cert_of(statement, &[0, 1, 2, 3]);
+            assert_eq!(cert.verify(&chain, &set()), Err(CertError::Statement));
+        }
     }
 }

@@ -110,6 +110,8 @@ fn l1_a_certificate_of_anything_else_or_without_a_quorum_is_refused_with_its_hei
     let of_another = |cert: Cert| matches!(other(&cert), LightError::OtherCert { height: 3, .. });
     assert!(of_another(cert_by(&keys(1), &headers[2], Kind::Notar, &[0, 1, 2])));
     assert!(of_another(cert(&headers[1])));
+    let fork = Header { time_ms: headers[2].time_ms + 1, ..headers[2].clone() };
+    assert!(of_another(cert(&fork)), "of the same slot");
     let mut early = cert(&headers[2]);
     early.statement.slot = headers[2].slot - 1;
     assert!(of_another(early));
@@ -261,6 +263,12 @@ fn l3_a_proof_of_another_transaction_place_or_header_is_refused() {
     let mut elsewhere = proof.clone();
     elsewhere.result.as_mut().expect("there").index = 4;
     assert!(matches!(verify(&id, &header, &next, &elsewhere), NotProven::OtherResult { found_at: 4, .. }));
+    let mut stolen = proof.clone();
+    stolen.result.as_mut().expect("there").result.id = other;
+    assert!(matches!(verify(&id, &header, &next, &stolen), NotProven::OtherResult { found, .. } if found == other));
+    let mut changed = header.clone();
+    changed.batches.iter_mut().for_each(|batch| batch.digest.0[0] ^= 1);
+    assert_eq!(verify(&id, &changed, &next, &proof), NotProven::NotIncluded { height: 1, index: 2 });
     let mut failed = proof;
     failed.result.as_mut().expect("there").result.code = ResultCode::Expired;
     assert!(matches!(verify(&id, &header, &next, &failed), NotProven::WrongResult { height: 1, .. }));

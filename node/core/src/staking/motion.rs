@@ -302,4 +302,15 @@ mod tests {
         let moved = one.with(upgrade(2, 300), 10).expect("moved while it was far enough ahead");
         assert_eq!(moved.list, [upgrade(2, 300)]);
     }
+
+    #[test]
+    fn v1_a_chain_has_as_many_upgrades_in_its_life_as_are_kept() {
+        let upgrade = |n: usize| Upgrade { version: FIRST_VERSION + n as u16, height: 1_000 * n as u64 };
+        let mut upgrades = Upgrades::default();
+        for n in 1..=MAX_UPGRADES {
+            upgrades = upgrades.with(upgrade(n), 1_000 * n as u64 - 500).expect("room");
+        }
+        let height = upgrade(MAX_UPGRADES).height;
+        assert_eq!(upgrades.with(upgrade(MAX_UPGRADES + 1), height), Err(ResultCode::UpgradeOutOfRange));
+    }
 }

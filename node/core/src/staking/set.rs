@@ -175,6 +175,8 @@ mod tests {
         let mut stranger = all.to_vec();
         stranger[2].1.admitted = false;
         assert_eq!(next(&stranger, &rules, &current), [(2, 50), (3, 40), (5, 60)], "pos asks no authority");
+        stranger.reverse();
+        assert_eq!(next(&stranger, &rules, &current), [(2, 50), (3, 40), (5, 60)], "whatever comes first");
     }
 
     #[test]
@@ -232,12 +234,36 @@ mod tests {
     }
 
     #[test]
+    fn e2_who_keeps_a_place_for_now_gains_no_weight_in_it() {
+        let poor: Vec<_> = (5..=8).map(|n| candidate(n, 100)).collect();
+        let rich: Vec<_> = (1..=4).map(|n| candidate(n, 110)).collect();
+        let current = set(&[(5, 50), (6, 50), (7, 50), (8, 50)]);
+        let first = next(&[poor, rich].concat(), &rules(Mode::Pos, 4, 4), &current);
+        assert_eq!(first, [(1, 50), (5, 50), (6, 50), (7, 50)]);
+    }
+
+    #[test]
+    fn e2_a_stake_over_the_cap_takes_no_room_that_it_cannot_use() {
+        let all = [candidate(1, 10_000), candidate(2, 15), candidate(3, 10), candidate(4, 10)];
+        let current = set(&[(1, 10), (2, 10), (3, 10), (4, 10)]);
+        let first = next(&all, &rules(Mode::Hybrid, 100, 1), &current);
+        assert_eq!(first, [(1, 16), (2, 13), (3, 10), (4, 10)]);
+    }
+
+    #[test]
     fn e1_too_few_are_no_set_and_the_one_before_stays() {
         let all = [candidate(1, 50), candidate(2, 50), candidate(3, 5)];
         let current = set(&[(1, 50), (2, 50), (3, 50)]);
         assert_eq!(next(&all, &rules(Mode::Pos, 100, 3), &current), [(1, 50), (2, 50), (3, 50)]);
         assert_eq!(next(&all, &rules(Mode::Pos, 100, 2), &current), [(1, 50), (2, 50)]);
         assert_eq!(next(&[], &rules(Mode::Pos, 100, 1), &current), [(1, 50), (2, 50), (3, 50)]);
+    }
+
+    #[test]
+    fn e1_a_set_that_is_too_small_and_cannot_be_filled_stays_as_it_is() {
+        let current = set(&[(1, 50), (2, 50)]);
+        assert_eq!(next(&[candidate(1, 60)], &rules(Mode::Pos, 100, 3), &current), [(1, 50), (2, 50)]);
+        assert_eq!(next(&[candidate(1, 60)], &rules(Mode::Pos, 100, 2), &current), [(1, 60), (2, 50)]);
     }
 
     #[test]

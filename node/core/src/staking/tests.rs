@@ -46,6 +46,7 @@ fn e2_only_the_owner_that_the_validator_named_bonds_and_not_below_the_minimum() 
     });
     assert_eq!(bond(&mut candidate, OWNER, 100), Ok(()));
     assert_eq!(bond(&mut candidate, OWNER, 1), Ok(()), "more is always enough");
+    refused(&candidate, ResultCode::BondTooLarge, |c| bond(c, OWNER, 1 << 50));
     assert_eq!(candidate.stake, 101);
 }
 
@@ -163,6 +164,7 @@ fn x7_double_signing_costs_a_part_of_all_that_is_locked_and_jails() {
     votes.punish(&pos, Class::Finals, 6);
     assert_eq!((votes.stake, votes.unbonding[0].amount), (751, 200));
     assert_eq!(votes.jail, Some(Jail { until: 16, cause: Cause::DoubleSigning }));
+    assert!(!votes.is_working(), "no share in the reward, though it missed nothing");
     let mut batches = candidate.clone();
     assert_eq!((batches.punish(&pos, Class::Batches, 6), batches.locked()), (0, 1_000));
     assert!(batches.jail.is_some());
@@ -193,7 +195,9 @@ fn x7_a_second_offence_never_shortens_the_jail() {
     candidate.punish(&rules(Mode::Pos), Class::Finals, 20);
     candidate.punish(&rules(Mode::Pos), Class::Batches, 6);
     assert_eq!(candidate.jail.map(|jail| jail.until), Some(30));
-    candidate.miss_slot(&rules(Mode::Pos), 6, 1);
+    for time_ms in [1, 90_000, 180_000] {
+        candidate.miss_slot(&rules(Mode::Pos), 6, time_ms);
+    }
     assert_eq!(candidate.jail.map(|jail| (jail.until, jail.cause)), Some((30, Cause::DoubleSigning)));
 }
 

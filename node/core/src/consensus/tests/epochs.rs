@@ -334,6 +334,16 @@ fn c20_reproposals_of_slots_that_are_over_are_forgotten() {
 }
 
 #[test]
+fn c13_of_the_blocks_proposed_again_in_a_slot_two_are_kept() {
+    let (mut rig, _) = notarized(4);
+    for name in 1..=3 {
+        let again = reproposal(&rig, 3, Hash([name; 32]));
+        give_again(&mut rig, again);
+    }
+    assert_eq!((rig.core.reproposals.len(), rig.dropped()), (2, vec!["candidate_third"]));
+}
+
+#[test]
 fn x2_votes_for_a_block_and_for_the_same_one_again_are_no_evidence() {
     let (mut rig, last) = notarized(4);
     let digest = last.header.digest();
@@ -403,6 +413,33 @@ fn e5_no_vote_in_an_epoch_that_is_sealed() {
 }
 
 #[test]
+fn e5_a_header_that_a_seal_brings_counts_only_under_its_certificate() {
+    let (ahead, floor) = sealed(4);
+    let mut seal = seals(&ahead)[0].clone();
+    seal.cert.signatures[0] = Signature([7; 64]);
+    let mut rig = rig(4);
+    rig.final_block(1, &genesis());
+    rig.take();
+    rig.give(Input::Seal { from: 1, seal });
+    rig.serve();
+    assert_eq!((rig.core.height_of(&floor.digest), rig.asked_to_execute()), (None, vec![]));
+    assert_eq!(rig.dropped(), ["cert_signature"]);
+}
+
+#[test]
+fn e5_votes_and_certificates_of_an_epoch_that_is_over_do_not_count_in_the_next() {
+    let (mut rig, _) = sealed(4);
+    let skip = statement(Kind::Skip, 1, Hash::ZERO);
+    rig.take();
+    for signer in 0..4 {
+        rig.vote(signer, skip);
+    }
+    let cert = others_cert(&rig, skip);
+    rig.give(Input::Cert { from: 1, cert });
+    assert_eq!((rig.certified(), rig.core.frontier()), (vec![], 1));
+}
+
+#[test]
 fn e5_the_next_epoch_begins_at_slot_1_on_the_sealed_block() {
     let (mut rig, floor) = sealed(4);
     assert_eq!((rig.core.epoch(), rig.core.final_slot(), rig.core.frontier(), rig.core.height()), (1, 0, 1, 2));
@@ -455,6 +492,7 @@ fn p10_no_vote_before_the_seal_is_durable() {
     let writes = rig.writes();
     let seal = writes.iter().find(|write| matches!(write.rows, Rows::Seal { .. })).expect("asked for").clone();
     assert_eq!(rig.core.epoch(), 1);
+    writes.iter().filter(|write| write.id != seal.id).for_each(|write| rig.commit(write));
     rig.take();
     let header = rig.header(1, &Parent { slot: 0, ..after(&last) });
     let first_of_1 = rig.propose(header);
@@ -490,11 +528,54 @@ fn p10_an_epoch_entered_without_its_seal_asks_for_it() {
     assert!(rig.persisted().contains(&in_epoch(1, Kind::Notar, 1, digest)));
 }
 
+/// In an epoch whose set is another than that of the epoch before.
+#[test]
+fn p10_only_the_end_of_the_epoch_before_by_the_set_of_that_epoch_lets_votes_begin() {
+    let old = rig(4);
+    let after = Arc::new(ValidatorSet::new(old.config.set.members()[1..].to_vec()).expect("valid set"));
+    let seal = row_of(&old, 1);
+    let (digest, header) = (seal.header.digest(), seal.header.clone());
+    let tip = Tip { digest, slot: 2, height: 4, time_ms: header.time_ms, roots: roots(digest) };
+    let mut rig = restarted_by(Recovered { tip, ..nothing() }, &[after.clone(), after.clone()]);
+    assert_eq!((rig.core.epoch(), rig.core.height(), &rig.core.sets().current), (2, 4, &after));
+    let sealed_by = |cert| Seal { cert, ..seal.clone() };
+    let low = Header { height: 3, ..header.clone() };
+    let of_low = others_cert(&old, in_epoch(1, Kind::Final, 2, low.digest()));
+    let sealing = in_epoch(1, Kind::Final, 2, digest);
+    let by_after: Vec<_> = (0..3).map(|i| (i, old.sign(i + 1, sealing).signature)).collect();
+    let wrong = [
+        sealed_by(others_cert(&old, in_epoch(1, Kind::Notar, 2, digest))),
+        sealed_by(others_cert(&old, in_epoch(0, Kind::Final, 2, digest))),
+        Seal { header: Header { time_ms: 9, ..header }, ..seal.clone() },
+        Seal { header: low, cert: of_low },
+        sealed_by(Cert::collect(sealing, &after, &by_after)),
+    ];
+    rig.take();
+    for seal in wrong {
+        rig.give(Input::Seal { from: 1, seal });
+        rig.serve();
+        rig.pass(5_000);
+        rig.serve();
+    }
+    let why = ["seal_malformed", "seal_malformed", "seal_malformed", "seal_malformed", "cert_signature"];
+    assert_eq!((rig.persisted(), rig.dropped()), (vec![], why.to_vec()));
+    rig.give(Input::Seal { from: 1, seal });
+    rig.serve();
+    rig.pass(5_000);
+    assert!(rig.persisted().contains(&in_epoch(2, Kind::Skip, 1, Hash::ZERO)));
+}
+
 /// Number 4 starts again in an epoch.
 fn restarted(recovered: Recovered, epoch: u64) -> Rig {
+    let set = rig(4).config.set;
+    restarted_by(recovered, &vec![set; epoch as usize])
+}
+
+/// The same, where the states after the last blocks of the epochs before decided these sets.
+fn restarted_by(recovered: Recovered, decided: &[Arc<ValidatorSet>]) -> Rig {
     let mut rig = Rig::alone(&[1; 5], 4, two(), nothing());
     let mut config = rig.config.clone();
-    (0..epoch).for_each(|_| config.enter(rig.config.set.clone()));
+    decided.iter().for_each(|set| config.enter(set.clone()));
     rig.core = crate::consensus::Core::new(config, recovered, rig.now);
     rig.take();
     let mut out = Vec::new();
@@ -636,6 +717,22 @@ fn e5_votes_of_the_old_set_do_not_count_in_the_new_epoch() {
 }
 
 #[test]
+fn e5_votes_above_the_last_block_are_forgotten_with_their_epoch() {
+    let (mut rig, last) = notarized(4);
+    for signer in 0..3 {
+        // Verified at once, as they come from another than their signer.
+        let vote = rig.sign(signer, statement(Kind::Skip, 3, Hash::ZERO));
+        rig.give(Input::Vote { from: 3, vote });
+    }
+    rig.cert(Kind::Final, 2, last.header.digest());
+    rig.serve();
+    assert_eq!((rig.core.epoch(), rig.core.slots.is_empty()), (1, true));
+    rig.take();
+    rig.vote(3, in_epoch(1, Kind::Skip, 3, Hash::ZERO));
+    assert_eq!(rig.certified(), [], "one vote of this epoch, three of the one before");
+}
+
+#[test]
 fn what_waits_for_the_next_epoch_is_in_the_fingerprint() {
     let (mut rig, _) = notarized(4);
     let before = rig.core.fingerprint();
@@ -660,6 +757,19 @@ fn e7_an_old_vote_or_status_is_answered_with_the_seal_at_most_once_in_50_ms() {
     rig.give(Input::SealReq { from: 3, epoch: 1 });
     assert_eq!(sent_seals(&rig).last(), Some(&(3, 0)), "that of epoch 1 is not there");
     assert_eq!(sent_seals(&rig).len(), 3);
+}
+
+#[test]
+fn e7_who_asks_for_a_seal_again_and_again_gets_a_mebibyte_of_them_a_second() {
+    let (mut rig, _) = sealed(4);
+    let bytes = borsh::object_length(&seals(&rig)[0]).expect("a length");
+    let fit = crate::params::ANSWER_BYTES / bytes;
+    rig.pass(2_000);
+    rig.take();
+    for _ in 0..fit + 2 {
+        rig.give(Input::SealReq { from: 3, epoch: 0 });
+    }
+    assert_eq!((sent_seals(&rig).len(), rig.dropped()), (fit, vec!["answer_rate"; 2]));
 }
 
 #[test]
@@ -700,6 +810,15 @@ fn s1_block_sync_may_end_an_epoch() {
     rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new(), boundary });
     assert_eq!((rig.core.epoch(), rig.core.height(), rig.core.frontier()), (1, 2, 1));
     assert_eq!(seals(&rig).len(), 1);
+}
+
+#[test]
+fn s1_block_sync_of_an_epoch_that_is_over_moves_nothing_in_the_next() {
+    let (mut rig, floor) = sealed(4);
+    let cert = seals(&rig)[0].cert.clone();
+    let tip = Tip { slot: 2, ..tip_at(&floor) };
+    rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new(), boundary: None });
+    assert_eq!((rig.core.epoch(), rig.core.height(), rig.core.final_slot(), rig.core.frontier()), (1, 2, 0, 1));
 }
 
 // ---- E8 ----
@@ -771,6 +890,20 @@ fn x3_evidence_of_an_earlier_epoch_is_judged_by_the_set_of_that_epoch() {
             "{:?}",
             rig.dropped()
         );
+    }
+}
+
+#[test]
+fn x3_evidence_that_waits_until_it_is_stale_is_in_no_block() {
+    let mut rig = rig(4);
+    let vote = |name| rig.sign(0, statement(Kind::Notar, 1, Hash([name; 32])));
+    let evidence = Evidence::of_votes(vote(1), vote(2), &chain());
+    rig.give(Input::Evidence(evidence));
+    let mut at = genesis();
+    for (epoch, waits) in [(1, 1), (2, 1), (3, 0)] {
+        let first = rig.final_block(1, &at);
+        at = Parent { slot: 0, ..rig.final_block(2, &first) };
+        assert_eq!((rig.core.epoch(), rig.core.x5_pick(at.digest).len()), (epoch, waits));
     }
 }
 
@@ -856,6 +989,21 @@ fn p8_a_start_on_the_last_block_of_an_epoch_is_in_the_next_one() {
     let digest = rig.propose(header);
     rig.serve();
     assert_eq!(rig.persisted(), [in_epoch(1, Kind::Notar, 1, digest)]);
+}
+
+#[test]
+fn p8_rows_of_an_epoch_that_is_over_mean_nothing_in_the_next() {
+    let (old, floor) = sealed(3);
+    let of_before = statement(Kind::Notar, 1, Hash([8; 32]));
+    let (votes, certs) = (vec![old.sign(4, of_before)], vec![others_cert(&old, of_before)]);
+    let tip = Tip { slot: 2, ..tip_at(&floor) };
+    let mut rig = restarted(Recovered { tip, seals: seals(&old), votes, certs, ..nothing() }, 1);
+    assert_eq!((rig.core.epoch(), rig.core.frontier()), (1, 1), "slot 1 was notarized in epoch 0");
+    rig.take();
+    let header = rig.header(1, &floor);
+    let digest = rig.propose(header);
+    rig.serve();
+    assert_eq!(rig.persisted(), [in_epoch(1, Kind::Notar, 1, digest)], "and voted in");
 }
 
 #[test]

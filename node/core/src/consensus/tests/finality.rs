@@ -119,7 +119,7 @@ fn s1_synced_below_the_tip_changes_nothing() {
     let tip = Tip { digest: first.digest, slot: 1, height: 1, time_ms: first.time_ms, roots: roots(first.digest) };
     let cert = rig.others_cert(Kind::Final, 1, first.digest);
     rig.give(Input::Synced { tip, cert, included: Vec::new(), nullifiers: Vec::new(), boundary: None });
-    assert_eq!((rig.core.final_slot(), rig.core.height()), (2, 2));
+    assert_eq!((rig.core.final_slot(), rig.core.height(), rig.finalized()), (2, 2, vec![1, 2]), "nor let out again");
 }
 
 #[test]

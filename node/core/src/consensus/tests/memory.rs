@@ -80,6 +80,17 @@ fn a2_who_is_alone_or_outweighs_the_faulty_by_itself_asks_nobody() {
 }
 
 #[test]
+fn a2_who_has_answered_counts_by_its_weight() {
+    let started = || Rig::alone(&[3, 1, 1, 1], 3, Parameters::default(), nothing());
+    let mut by_light = started();
+    by_light.answer(1, 0, Seen::default());
+    assert_eq!(by_light.core.voting_state(), VotingState::Checking, "weight 1, and 1 may be faulty");
+    let mut by_heavy = started();
+    by_heavy.answer(0, 0, Seen::default());
+    assert_eq!(by_heavy.core.voting_state(), VotingState::Voting);
+}
+
+#[test]
 fn a2_everybody_is_asked_at_once_and_again() {
     let mut rig = started(nothing());
     let first = rig.nonce();
@@ -372,6 +383,27 @@ fn a5_a_quorum_of_clean_others_ends_it_with_the_floor_above_their_highest_mark()
     rig.serve();
     assert_eq!(rig.halts(), [Halt::Recovered]);
     assert_eq!(rig.persisted(), [], "only a restart votes");
+}
+
+#[test]
+fn a6_the_generation_is_above_all_that_were_shown_however_high() {
+    let mut rig = quarantined();
+    for peer in 0..3 {
+        let shown = hello(&rig, 3, 2_000_000_000 + u32::from(peer == 1));
+        rig.answer(peer, 0, Seen { vote: None, hello: Some(shown) });
+    }
+    let generations: Vec<_> = memories(&rig).into_iter().map(|(_, generation)| generation).collect();
+    assert_eq!(generations, [Some(2_000_000_002)], "the clock is far below");
+}
+
+#[test]
+fn a4_the_mark_of_one_that_recovered_is_not_below_its_floor() {
+    let memory = Memory { floors: [(0, 9), (1, 1)].into(), clean_from: 2, ..Memory::default() };
+    let mut rig = Rig::recovered(4, 3, Recovered { memory, ..nothing() });
+    rig.take();
+    rig.ask(0, Hash::ZERO);
+    let mark = rig.out.iter().find_map(|o| if let Output::Mark { mark, .. } = o { Some(*mark) } else { None });
+    assert_eq!(mark.map(|mark| (mark.epoch, mark.slot)), Some((0, 9)), "what it lost is at or below");
 }
 
 #[test]

@@ -83,6 +83,19 @@ fn v1_a_leader_builds_the_last_block_before_an_upgrade_and_not_the_next() {
 }
 
 #[test]
+fn v1_a_leader_tries_no_block_upon_the_last_one_while_that_is_not_final() {
+    let mut rig = upgrading(2);
+    let first = rig.final_block(1, &genesis());
+    let last = rig.propose(rig.header(2, &first));
+    rig.serve();
+    rig.cert(Kind::Notar, 2, last);
+    rig.take();
+    rig.durable_batch(0, 1, 9);
+    live(&mut rig, 5_000);
+    assert_eq!((rig.core.frontier(), rig.sent_proposals(), rig.dropped()), (3, vec![], vec![]), "its turn");
+}
+
+#[test]
 fn v1_a_new_program_goes_on_with_the_version_that_is_due() {
     let (mut rig, last) = stopped(2);
     rig.core.config.version = VERSION + 1;

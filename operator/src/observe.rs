@@ -147,7 +147,8 @@ impl SyncStatus {
     pub fn is_possible(&self) -> bool {
         let own = self.validator.as_ref().map_or([0, 0], |validator| [validator.weight, validator.last_signed_height]);
         let numbers = [self.height, self.best_peer_height, self.last_block_time_ms, self.peers];
-        numbers.into_iter().chain(own).all(chain_set::is_number)
+        let words = [&self.state_root, &self.version];
+        numbers.into_iter().chain(own).all(chain_set::is_number) && words.into_iter().all(|word| chain_set::is_word(word))
     }
 
     /// Whether it may vote, as far as it says.

@@ -2,21 +2,26 @@
 //!
 //! A pod is replaced because its template changed. The rules, each a test below or in `plan/tests.rs`:
 //!
-//! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it.
+//! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it,
+//!    and weighs it anew while the pod is untouched.
 //! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped. One that decides
-//!    nothing on the chain need not sign.
-//! 3. Never more voting power down than `floor((W - 1) / 3)`, as the chain says it, whoever took the others down. Where the target alone
-//!    is more, as each of n ≤ 3 is, all others must sign, the chain pauses for that restart, and an event says so. Who is quarantined is
-//!    down: it casts no vote.
+//!    nothing on the chain need not sign. A successor that does not sign, while the chain goes on, makes way for a newer template.
+//! 3. Never more voting power down than `floor((W - 1) / 3)`, as the chain says it for this epoch and the next, which may begin while the
+//!    target restarts, whoever took the others down. Where the target alone is more, as each of n ≤ 3 is, all others must sign, the chain
+//!    pauses for that restart, and an event says so. Who is quarantined is down: it casts no vote. Who decides from the next epoch on
+//!    only is down unless it keeps up, and then its restart takes nothing along.
 //! 4. A halted chain means no deletions.
 //! 5. A pod whose node does not even run takes no voting power along: it is replaced at once, that is how a broken image is mended.
 //!    Not while the chain advances and another restart is in flight: it may come back by itself sooner.
 //! 6. Paused: nothing. Hibernated: no pods, hence nothing to replace.
+//! 7. A pod that runs is deleted only if its successor can be made: its template is known to be outdated, and keys, genesis and database
+//!    addresses are there.
 
 use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
 use crate::names;
 use crate::observe::{Observed, SyncStatus, VotingState};
+use crate::validate::members::Members;
 use crate::validate::{Problem, Settings, Validated};
 use crate::{quantity, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -110,6 +115,10 @@ pub struct View {
     pub ready: bool,
     /// Its voting power in this epoch; 0: it decides nothing.
     pub weight: i64,
+    /// That in the next epoch.
+    pub next_weight: i64,
+    /// It keeps up with the chain and may vote: all that one can do that decides nothing yet.
+    pub follows: bool,
     /// It takes part in finalising.
     pub signing: bool,
     /// Height of its last signature.
@@ -118,25 +127,43 @@ pub struct View {
     pub current: Option<bool>,
 }
 
+impl View {
+    /// Whether it does what the next epoch's set will need of it.
+    fn is_fit(&self) -> bool {
+        self.signing || (self.weight == 0 && self.follows)
+    }
+}
+
+/// Voting power of validators of nobody here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Of those that do their part.
+    pub live: i64,
+    /// Of those that do not.
+    pub down: i64,
+}
+
 /// All validators as the planner sees them.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// By ordinal, one for each validator.
     pub validators: BTreeMap<i32, View>,
-    /// Voting power of validators of nobody here that do their part.
-    pub others_live: i64,
-    /// Voting power of those that do not.
-    pub others_down: i64,
+    /// Those of nobody here, in this epoch.
+    pub others: Others,
+    /// Those in the next epoch; `None`: no node says who decides then.
+    pub next_others: Option<Others>,
     /// Greatest height.
     pub height: i64,
     /// Whether blocks are being made.
     pub advancing: bool,
+    /// Why the successor of a pod could not be made.
+    pub obstacle: Option<Problem>,
 }
 
 impl Chain {
     /// Voting power of all.
     pub fn total(&self) -> i64 {
-        self.validators.values().map(|view| view.weight).sum::<i64>() + self.others_live + self.others_down
+        self.validators.values().map(|view| view.weight).sum::<i64>() + self.others.live + self.others.down
     }
 
     /// This network's validators that sign.
@@ -202,18 +229,26 @@ pub fn chain(validated: &Validated, observed: &Observed) -> Chain {
     let one = |ordinal: i32| {
         let sync = observed.sync.get(&ordinal);
         let weight = members.weight_of(ordinal);
-        let takes_part = weight > 0 && sync.is_some_and(|sync| takes_part(settings, sync, newest_ms));
-        let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, takes_part, revision.as_deref()));
-        (ordinal, View { weight, ..view.unwrap_or_default() })
+        let next_weight = validated.next_members.as_ref().map_or(weight, |next| next.weight_of(ordinal));
+        let follows = sync.is_some_and(|sync| follows(settings, sync, newest_ms));
+        let view = observed.pods.get(&ordinal).map(|pod| view(pod, sync, follows, revision.as_deref()));
+        let view = view.unwrap_or_default();
+        let signing = weight > 0 && view.follows && sync.is_some_and(signs_what_it_has);
+        (ordinal, View { weight, next_weight, signing, ..view })
     };
-    let others = |live: bool| members.others.iter().filter(|other| other.live == live).map(|other| other.weight).sum();
     Chain {
         validators: (0..settings.replicas).map(one).collect(),
-        others_live: others(true),
-        others_down: others(false),
+        others: others(members),
+        next_others: validated.next_members.as_ref().map(others),
         height: best.map_or(0, |sync| sync.height),
         advancing: best.is_some_and(|sync| is_advancing(settings, sync, observed.now)),
+        obstacle: validated.obstacle().cloned(),
     }
+}
+
+fn others(members: &Members) -> Others {
+    let sum = |live: bool| members.others.iter().filter(|other| other.live == live).map(|other| other.weight).sum();
+    Others { live: sum(true), down: sum(false) }
 }
 
 /// Revision of the current template, once the StatefulSet's controller has seen that template.
@@ -231,21 +266,25 @@ pub fn is_advancing(settings: &Settings, sync: &SyncStatus, now: Timestamp) -> b
 
 /// How long a pause between blocks may be before the chain counts as halted.
 pub fn halted_after(settings: &Settings) -> Duration {
-    (settings.block_time * 10).max(HALTED_AFTER_MIN)
+    settings.block_time.saturating_mul(10).max(HALTED_AFTER_MIN)
 }
 
-/// True where a node keeps up with the newest block and signs what it has. One that may not vote does neither, whatever it signed before.
-fn takes_part(settings: &Settings, sync: &SyncStatus, newest_ms: i64) -> bool {
+/// True where a node keeps up with the newest block and may vote. One that may not is of no use, whatever it signed before.
+fn follows(settings: &Settings, sync: &SyncStatus, newest_ms: i64) -> bool {
     let behind_ms = u128::try_from(newest_ms.saturating_sub(sync.last_block_time_ms)).unwrap_or(0);
     let keeps_up = !sync.catching_up && behind_ms <= halted_after(settings).as_millis();
     let may_vote = match sync.voting_state() {
         VotingState::Voting | VotingState::Unknown => true,
         VotingState::Checking | VotingState::Quarantined => false,
     };
-    may_vote && keeps_up && sync.signed_height() + SIGNED_LAG_BLOCKS >= sync.height
+    may_vote && keeps_up
 }
 
-fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option<&str>) -> View {
+fn signs_what_it_has(sync: &SyncStatus) -> bool {
+    sync.signed_height().saturating_add(SIGNED_LAG_BLOCKS) >= sync.height
+}
+
+fn view(pod: &Pod, sync: Option<&SyncStatus>, follows: bool, revision: Option<&str>) -> View {
     let ready = is_ready(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("controller-revision-hash"));
@@ -254,10 +293,10 @@ fn view(pod: &Pod, sync: Option<&SyncStatus>, takes_part: bool, revision: Option
         terminating,
         running: is_running(pod),
         ready,
-        weight: 0,
-        signing: ready && !terminating && takes_part,
+        follows: ready && !terminating && follows,
         signed_height: sync.map_or(0, SyncStatus::signed_height),
         current: revision.map(|revision| label.is_some_and(|label| label == revision)),
+        ..View::default()
     }
 }
 
@@ -273,7 +312,7 @@ fn is_running(pod: &Pod) -> bool {
     node.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
-/// The rules 1 to 5 of this file.
+/// The rules 1 to 5 and 7 of this file.
 pub fn roll(network: &str, chain: &Chain, former: Option<&Operation>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let in_flight = former.and_then(|operation| go_on(network, chain, operation, &mut plan));
@@ -303,31 +342,57 @@ fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -
     match &view.uid {
         None => at(OperationStep::Starting, format!("waiting for pod {target} to be created")),
         Some(uid) if *uid == operation.pod_uid => {
-            if view.current == Some(true) && !view.terminating {
-                return None;
-            }
-            if !view.terminating {
+            let message = stop(chain, ordinal, view, target)?;
+            if !view.terminating && view.current.is_some() {
                 plan.replace.push(Replacement { pod: target.clone(), uid: uid.clone() });
             }
-            at(OperationStep::Stopping, format!("waiting for the old pod {target} to stop"))
+            at(OperationStep::Stopping, message)
         }
         Some(_) if view.ready && (view.weight == 0 || view.signed_height > operation.from_height) => {
             plan.notes.push(Note::Restarted { pod: target.clone(), height: view.signed_height });
             None
         }
         // The template changed again before the successor signed: it is replaced in turn, under the same operation.
-        Some(uid) if view.current == Some(false) && !view.terminating && !view.ready => {
+        Some(uid) if view.current == Some(false) && !view.terminating && is_of_no_use(chain, view) => {
             plan.replace.push(Replacement { pod: target.clone(), uid: uid.clone() });
             let message = format!("waiting for the outdated pod {target} to stop");
             Some(Operation { step: OperationStep::Stopping, pod_uid: uid.clone(), message, ..operation.clone() })
         }
-        Some(_) if view.ready => {
-            at(OperationStep::Signing, format!("waiting for {target} to sign above height {}", operation.from_height))
-        }
+        Some(_) if view.ready => at(OperationStep::Signing, has_yet_to_sign(operation, view)),
         Some(_) => {
             at(OperationStep::Starting, format!("waiting for pod {target} to be ready: database up and caught up"))
         }
     }
+}
+
+fn has_yet_to_sign(Operation { target, from_height, .. }: &Operation, view: &View) -> String {
+    let by_hand = match view.current {
+        Some(false) => {
+            format!("; once you know why it does not, \"kubectl delete pod {target}\" brings up the newer template")
+        }
+        Some(true) | None => String::new(),
+    };
+    format!("waiting for {target} to sign above height {from_height}{by_hand}")
+}
+
+/// What is waited for while the pod that was to stop is still there; `None`: it stays, or is chosen anew. As long as nothing has
+/// happened to it, much may have to the others since it was chosen.
+fn stop(chain: &Chain, ordinal: i32, view: &View, target: &str) -> Option<String> {
+    let stopping = format!("waiting for the old pod {target} to stop");
+    match view.current {
+        _ if view.terminating => Some(stopping),
+        Some(true) => None,
+        // It takes no voting power along.
+        Some(false) if !view.ready && chain.obstacle.is_none() => Some(stopping),
+        Some(false) => can_spare(chain, ordinal, view, target).ok().map(|()| stopping),
+        None => Some(format!("waiting for the new template of {target} to be seen")),
+    }
+}
+
+/// True where a successor does nothing that its own successor would have to do again. Whether one that is ready would sign only a chain
+/// that advances tells.
+fn is_of_no_use(chain: &Chain, view: &View) -> bool {
+    chain.obstacle.is_none() && (!view.ready || (chain.advancing && !view.signing))
 }
 
 /// Rule 5.
@@ -352,7 +417,7 @@ fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Resul
         return Err(Problem::new("WaitingForValidator", "waiting for pods of the former template to stop"));
     };
     let pod = names::pod(network, *ordinal);
-    can_spare(chain, *ordinal, view.weight, &pod)?;
+    can_spare(chain, *ordinal, view, &pod)?;
     if view.weight > quorum::spare(chain.total()) {
         plan.notes.push(Note::NoFaultTolerance { pod: pod.clone() });
     }
@@ -371,24 +436,81 @@ fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Resul
     Ok(())
 }
 
-/// Rules 3 and 4.
-fn can_spare(chain: &Chain, target: i32, weight: i64, pod: &str) -> Result<(), Problem> {
+/// One epoch's set at the restart of one validator.
+struct Scale {
+    /// Voting power of the target.
+    weight: i64,
+    /// That of all others that are down, and who they are.
+    down: i64,
+    who: Vec<String>,
+    /// That of everybody.
+    total: i64,
+}
+
+impl Scale {
+    /// `of` says what a validator weighs in that epoch, and whether it does its part.
+    fn new(chain: &Chain, target: i32, others: Others, of: impl Fn(&View) -> (i64, bool)) -> Self {
+        let all: Vec<(i32, i64, bool)> =
+            chain.validators.iter().map(|(i, view)| (*i, of(view).0, of(view).1)).collect();
+        let silent = || all.iter().filter(|(i, weight, live)| *i != target && *weight > 0 && !live);
+        let mut who: Vec<String> = silent().map(|(i, _, _)| i.to_string()).collect();
+        if others.down > 0 {
+            who.push(format!("of others with a voting power of {}", others.down));
+        }
+        Scale {
+            weight: all.iter().find(|(i, _, _)| *i == target).map_or(0, |(_, weight, _)| *weight),
+            down: silent().map(|(_, weight, _)| weight).sum::<i64>() + others.down,
+            who,
+            total: all.iter().map(|(_, weight, _)| weight).sum::<i64>() + others.live + others.down,
+        }
+    }
+
+    fn bears_it(&self) -> bool {
+        self.weight == 0 || self.down == 0 || self.down + self.weight <= quorum::spare(self.total)
+    }
+}
+
+/// Rules 3, 4 and 7.
+fn can_spare(chain: &Chain, target: i32, view: &View, pod: &str) -> Result<(), Problem> {
+    if let Some(obstacle) = &chain.obstacle {
+        return Err(Problem::new(obstacle.reason, format!("no validator is restarted: {}", obstacle.message)));
+    }
     if !chain.advancing {
         let message = format!(
             "no block is being made, so no validator is restarted; once you know why, \"kubectl delete pod {pod}\" brings up the new template"
         );
         return Err(Problem::new("ChainHalted", message));
     }
-    let others: Vec<(&i32, &View)> = chain.silent().filter(|(ordinal, _)| **ordinal != target).collect();
-    let down = others.iter().map(|(_, view)| view.weight).sum::<i64>() + chain.others_down;
-    if weight == 0 || down == 0 || down + weight <= quorum::spare(chain.total()) {
+    let now = Scale::new(chain, target, chain.others, |view| (view.weight, view.signing));
+    if !now.bears_it() {
+        let message = format!("validators {} do not sign, {pod} has to wait for them", now.who.join(", "));
+        return Err(Problem::new("WaitingForQuorum", message));
+    }
+    if !view.is_fit() {
+        // The next epoch does not miss what is of no use to it now: so a pod that its set waits for is mended.
         return Ok(());
     }
-    let mut silent: Vec<String> = others.iter().map(|(ordinal, _)| ordinal.to_string()).collect();
-    if chain.others_down > 0 {
-        silent.push(format!("of others with a voting power of {}", chain.others_down));
+    let Some(others) = chain.next_others else { return unless_it_comes_in(&now, view, pod) };
+    let next = Scale::new(chain, target, others, |view| (view.next_weight, view.is_fit()));
+    if !next.bears_it() {
+        let message = format!(
+            "validators {} do not sign or keep up, {pod} has to wait for them: the next epoch, which may begin at once, needs it",
+            next.who.join(", ")
+        );
+        return Err(Problem::new("WaitingForQuorum", message));
     }
-    let message = format!("validators {} do not sign, {pod} has to wait for them", silent.join(", "));
+    Ok(())
+}
+
+/// Where no node says who decides next, one that decides nothing may be about to.
+fn unless_it_comes_in(now: &Scale, view: &View, pod: &str) -> Result<(), Problem> {
+    if view.weight > 0 || now.down == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "validators {} do not sign, and no validator says whether {pod} decides in the next epoch: it has to wait",
+        now.who.join(", ")
+    );
     Err(Problem::new("WaitingForQuorum", message))
 }
 

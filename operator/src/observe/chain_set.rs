@@ -3,13 +3,27 @@
 use aitbc_core::params::{MAX_SUPPLY, MAX_VALIDATORS as MEMBERS_MAX};
 use aitbc_core::staking::MAX_LISTED as CANDIDATES_MAX;
 use serde::Deserialize;
+use std::collections::BTreeSet;
 
 /// Most voting power of a set (M1).
-const POWER_MAX: i64 = 1 << 31;
+pub const POWER_MAX: i64 = 1 << 31;
+/// Most bytes of a key, an address, a hash or a version: the longest of a node has 90.
+const WORD_BYTES_MAX: usize = 128;
 
 /// Whether a number is one that a chain counts up to.
 pub(super) fn is_number(number: i64) -> bool {
     u64::try_from(number).is_ok_and(|number| number <= MAX_SUPPLY)
+}
+
+/// Whether a text is as short as keys, addresses, hashes and versions are: it goes into status.
+pub(super) fn is_word(text: &str) -> bool {
+    text.len() <= WORD_BYTES_MAX
+}
+
+/// Whether these are keys of as many validators: status lists each once.
+fn are_names<'a>(mut keys: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = BTreeSet::new();
+    keys.all(|key| is_word(key) && seen.insert(key))
 }
 
 /// Answer of a node's `/rpc/validators`.
@@ -105,6 +119,17 @@ impl ChainSet {
             && is_power(next())
             && self.candidates.iter().all(units)
             && [self.epoch, self.height].into_iter().all(is_number)
+            && self.is_listable()
+    }
+
+    /// Whether status could list it.
+    fn is_listable(&self) -> bool {
+        let addresses = self.validators.iter().map(|member| member.address.as_str());
+        let mut addresses = addresses.chain(self.candidates.iter().map(|known| known.address.as_str()));
+        are_names(self.validators.iter().map(|member| member.public_key.as_str()))
+            && are_names(self.next.iter().map(|member| member.key.as_str()))
+            && are_names(self.candidates.iter().map(|known| known.public_key.as_str()))
+            && addresses.all(is_word)
     }
 
     /// The member of this epoch with that key.
@@ -127,10 +152,12 @@ impl ChainSet {
         self.candidates.iter().find(|candidate| candidate.public_key == public_key)
     }
 
-    /// Whether a member does its part, as far as the chain and one node's connections tell.
-    pub fn seems_live(&self, member: &Member) -> bool {
-        let candidate = self.candidate(&member.public_key);
-        member.connected && candidate.is_none_or(|known| known.missed_slots == 0 && known.jailed_for.is_none())
+    /// Whether whoever has that key does its part, as far as the chain and one node's connections tell. A node speaks of its
+    /// connections to those that decide in this epoch only.
+    pub fn seems_live(&self, public_key: &str) -> bool {
+        let connected = self.member(public_key).is_none_or(|member| member.connected);
+        let candidate = self.candidate(public_key);
+        connected && candidate.is_none_or(|known| known.missed_slots == 0 && known.jailed_for.is_none())
     }
 }
 
@@ -158,9 +185,10 @@ mod tests {
 
     #[test]
     fn numbers_that_no_chain_has_are_told_from_those_of_one() {
-        let member = |weight| Member { weight, ..Member::default() };
+        let member =
+            |(i, weight): (usize, &i64)| Member { weight: *weight, public_key: i.to_string(), ..Member::default() };
         let of = |weights: &[i64]| ChainSet {
-            validators: weights.iter().copied().map(member).collect(),
+            validators: weights.iter().enumerate().map(member).collect(),
             ..ChainSet::default()
         };
         assert!(of(&[POWER_MAX]).is_possible() && of(&[1; MEMBERS_MAX]).is_possible());
@@ -173,14 +201,34 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_status_could_not_list_is_none_of_a_chain() {
+        let member = |key: &str| Member { public_key: key.into(), weight: 1, ..Member::default() };
+        let of = |keys: &[&str]| ChainSet {
+            validators: keys.iter().map(|key| member(key)).collect(),
+            ..ChainSet::default()
+        };
+        assert!(of(&["aa", "bb"]).is_possible());
+        assert!(!of(&["aa", "aa"]).is_possible(), "one key twice");
+        assert!(!of(&["a".repeat(WORD_BYTES_MAX + 1).as_str()]).is_possible(), "a key of any length");
+        let known = |address: String| ChainSet {
+            candidates: vec![Candidate { address, ..Candidate::default() }],
+            ..of(&["aa"])
+        };
+        assert!(known("ait1a".into()).is_possible() && !known("a".repeat(WORD_BYTES_MAX + 1)).is_possible());
+        let twice = vec![Candidate::default(), Candidate::default()];
+        assert!(!ChainSet { candidates: twice, ..of(&["aa"]) }.is_possible());
+    }
+
+    #[test]
     fn a_member_seems_live_while_it_is_connected_leads_and_is_not_jailed() {
         let seems = |connected: bool, missed_slots: i64, jailed_for: Option<JailedFor>| {
             let member = Member { public_key: "aa".into(), weight: 1, connected, ..Member::default() };
             let known = Candidate { public_key: "aa".into(), missed_slots, jailed_for, ..Candidate::default() };
-            let set = ChainSet { validators: vec![member.clone()], candidates: vec![known], ..ChainSet::default() };
-            set.seems_live(&member)
+            let set = ChainSet { validators: vec![member], candidates: vec![known], ..ChainSet::default() };
+            set.seems_live("aa")
         };
         assert!(seems(true, 0, None));
         assert!(!seems(false, 0, None) && !seems(true, 1, None) && !seems(true, 0, Some(JailedFor::Absence)));
+        assert!(ChainSet::default().seems_live("aa"), "of one that has yet to come in nothing is known");
     }
 }

@@ -28,6 +28,8 @@ fn healthy(ordinal: i32, current: bool) -> View {
         running: true,
         ready: true,
         weight: 1,
+        next_weight: 1,
+        follows: true,
         signing: true,
         signed_height: 100,
         current: Some(current),
@@ -36,7 +38,8 @@ fn healthy(ordinal: i32, current: bool) -> View {
 }
 
 fn chain_of(views: Vec<View>) -> Chain {
-    Chain { validators: (0..).zip(views).collect(), height: 100, advancing: true, ..Chain::default() }
+    let next_others = Some(Others::default());
+    Chain { validators: (0..).zip(views).collect(), next_others, height: 100, advancing: true, ..Chain::default() }
 }
 
 fn all(n: i32, current: bool) -> Chain {
@@ -45,7 +48,20 @@ fn all(n: i32, current: bool) -> Chain {
 
 /// A validator without a pod.
 fn gone() -> View {
-    View { weight: 1, ..View::default() }
+    View { weight: 1, next_weight: 1, ..View::default() }
+}
+
+/// A pod that decides nothing, in this epoch or the next.
+fn outside(ordinal: i32) -> View {
+    View { weight: 0, next_weight: 0, signing: false, signed_height: 0, ..healthy(ordinal, false) }
+}
+
+/// Why the roll-out waits.
+fn waits_for(plan: &Plan) -> &Problem {
+    match &plan.rollout {
+        Rollout::Running { waiting: Some(problem), .. } => problem,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Every fourth chain has unequal validators, some that decide nothing, and some of others.
@@ -55,10 +71,11 @@ fn random(dice: &mut Dice) -> Chain {
     if dice.one_in(4) {
         let mut power = || i64::try_from(dice.roll(10)).expect("small");
         for view in chain.validators.values_mut() {
-            view.weight = power();
+            (view.weight, view.next_weight) = (power(), power());
             view.signing &= view.weight > 0;
         }
-        (chain.others_live, chain.others_down) = (power(), power() / 5);
+        chain.others = Others { live: power(), down: power() / 5 };
+        chain.next_others = (power() > 1).then(|| Others { live: power(), down: power() / 5 });
     }
     chain
 }
@@ -66,9 +83,11 @@ fn random(dice: &mut Dice) -> Chain {
 fn random_equals(dice: &mut Dice, n: i32) -> Chain {
     let views = (0..n).map(|ordinal| match dice.roll(8) {
         0 => gone(),
-        1 => View { terminating: true, signing: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
-        2 => View { running: false, signing: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
-        3 => View { signing: false, ready: dice.one_in(2), ..healthy(ordinal, dice.one_in(2)) },
+        1 => {
+            View { terminating: true, signing: false, follows: false, ready: false, ..healthy(ordinal, dice.one_in(2)) }
+        }
+        2 => View { running: false, signing: false, follows: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
+        3 => View { signing: false, follows: false, ready: dice.one_in(2), ..healthy(ordinal, dice.one_in(2)) },
         4 => View { current: None, ..healthy(ordinal, true) },
         _ => healthy(ordinal, dice.one_in(2)),
     });
@@ -103,11 +122,21 @@ fn at_most_one_running_validator_is_disturbed_and_never_more_are_down_than_the_c
         let disturbed = disturbed(&chain, &plan);
         assert!(disturbed.len() <= 1, "seed {seed}");
         let Some(target) = disturbed.first() else { continue };
-        let weight = chain.validators[target].weight;
-        let down: i64 = chain.silent().filter(|(i, _)| *i != target).map(|(_, view)| view.weight).sum();
-        let down = down + chain.others_down;
-        let fits = down + weight <= quorum::spare(chain.total()) || down == 0;
-        assert!(weight == 0 || fits, "seed {seed}: {weight} beside {down} of {}", chain.total());
+        let scale = |others: Others, of: fn(&View) -> (i64, bool)| {
+            let all = || chain.validators.iter().map(|(i, view)| (i, of(view)));
+            let down: i64 = all().filter(|(i, (_, live))| *i != target && !live).map(|(_, (weight, _))| weight).sum();
+            let total = all().map(|(_, (weight, _))| weight).sum::<i64>() + others.live + others.down;
+            (of(&chain.validators[target]).0, down + others.down, total)
+        };
+        let fits = |(weight, down, total)| weight == 0 || down == 0 || down + weight <= quorum::spare(total);
+        let now = scale(chain.others, |view| (view.weight, view.signing));
+        assert!(fits(now), "seed {seed}: {now:?}");
+        let next = chain.next_others.map(|others| scale(others, |view| (view.next_weight, view.is_fit())));
+        match next {
+            _ if !chain.validators[target].is_fit() => {}
+            Some(next) => assert!(fits(next), "seed {seed}: {next:?} in the next epoch"),
+            None => assert!(now.0 > 0 || now.1 == 0, "seed {seed}: it may be about to decide"),
+        }
         assert!(chain.advancing, "seed {seed}: a halted chain means no deletions");
         assert!(plan.operation.is_some(), "seed {seed}: every disruption is recorded");
     }
@@ -215,40 +244,101 @@ fn three_validators_roll_one_by_one_and_an_event_says_that_nothing_is_spared() {
 
 #[test]
 fn one_that_decides_nothing_goes_first_and_need_not_sign_and_waits_for_nobody() {
-    let outside = View { weight: 0, signing: false, signed_height: 0, ..healthy(1, false) };
     let mut chain = all(4, false);
     chain.validators.insert(0, gone());
-    chain.validators.insert(1, outside.clone());
+    chain.validators.insert(1, outside(1));
     assert_eq!(roll(NET, &chain, None, now()).replace[0].pod, "net-validator-1", "though another one is down");
-    chain.validators.insert(1, View { current: Some(true), ..outside });
+    chain.validators.insert(1, View { current: Some(true), ..outside(1) });
     let plan = roll(NET, &chain, Some(&operation(1, "older")), now());
     assert!(plan.notes.contains(&Note::Restarted { pod: "net-validator-1".into(), height: 0 }), "{plan:?}");
     assert!(plan.replace.is_empty(), "the next one decides, and validator 0 is down");
 }
 
+/// Four validators of which the third is lost, and a fifth pod that decides from the next epoch on.
+fn one_comes_in_while_one_is_down() -> Chain {
+    let mut chain = all(5, false);
+    chain.validators.insert(2, gone());
+    chain.validators.insert(4, View { next_weight: 1, ..outside(4) });
+    chain
+}
+
+#[test]
+fn one_that_decides_from_the_next_epoch_on_is_weighed_in_that_epoch_too() {
+    let mut chain = one_comes_in_while_one_is_down();
+    let plan = roll(NET, &chain, None, now());
+    assert!(plan.replace.is_empty(), "of five, two would be down once the epoch begins");
+    let problem = waits_for(&plan);
+    assert_eq!(problem.reason, "WaitingForQuorum");
+    assert!(problem.message.contains("validators 2 ") && problem.message.contains("next epoch"), "{}", problem.message);
+    chain.validators.insert(2, healthy(2, false));
+    assert_eq!(roll(NET, &chain, None, now()).replace[0].pod, "net-validator-4", "nobody else is down");
+}
+
+#[test]
+fn one_that_weighs_more_in_the_next_epoch_is_weighed_in_that_epoch_too() {
+    let mut chain = all(7, true);
+    chain.validators.insert(0, gone());
+    chain.validators.insert(6, healthy(6, false));
+    assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1, "seven can spare two");
+    chain.validators.insert(6, View { next_weight: 3, ..healthy(6, false) });
+    assert!(roll(NET, &chain, None, now()).replace.is_empty(), "nine can spare two, and four would be down");
+    chain.validators.insert(6, View { next_weight: 0, ..healthy(6, false) });
+    assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1, "one that leaves is missed in this epoch only");
+}
+
+#[test]
+fn one_that_comes_in_next_and_does_not_keep_up_is_down_in_that_epoch() {
+    let mut chain = all(4, false);
+    chain.validators.insert(4, View { next_weight: 1, ..outside(4) });
+    chain.validators.insert(4, View { current: Some(true), ..chain.validators[&4].clone() });
+    assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1);
+    chain.validators.insert(4, View { follows: false, ..chain.validators[&4].clone() });
+    let plan = roll(NET, &chain, None, now());
+    assert!(plan.replace.is_empty() && waits_for(&plan).message.contains("validators 4 "), "{plan:?}");
+    let mut broken = chain.clone();
+    for ordinal in [4, 5] {
+        let current = Some(false);
+        broken.validators.insert(ordinal, View { next_weight: 1, follows: false, current, ..outside(ordinal) });
+    }
+    let mended = roll(NET, &broken, None, now()).replace;
+    assert_eq!(mended.len(), 1, "of two that the next epoch waits for, one has to be mended first");
+    let strangers = Chain { next_others: Some(Others { live: 0, down: 1 }), ..all(4, false) };
+    assert!(roll(NET, &strangers, None, now()).replace.is_empty(), "the same with one of nobody here");
+}
+
+#[test]
+fn while_no_node_says_who_decides_next_one_that_decides_nothing_waits_for_who_is_down() {
+    let mut chain = Chain { next_others: None, ..one_comes_in_while_one_is_down() };
+    let plan = roll(NET, &chain, None, now());
+    assert!(plan.replace.is_empty());
+    assert!(waits_for(&plan).message.contains("no validator says"), "{plan:?}");
+    chain.validators.insert(2, healthy(2, false));
+    assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1, "nobody is down");
+}
+
 #[test]
 fn voting_power_counts_and_not_the_number_of_validators() {
     let weighing = |weights: [i64; 4]| {
-        let views = (0..).zip(weights).map(|(i, weight)| View { weight, ..healthy(i, i != 3) });
+        let views = (0..).zip(weights).map(|(i, weight)| View { weight, next_weight: weight, ..healthy(i, i != 3) });
         chain_of(views.collect())
     };
     let heavy = weighing([1, 1, 1, 9]);
     let plan = roll(NET, &heavy, None, now());
     assert!(plan.notes.contains(&Note::NoFaultTolerance { pod: "net-validator-3".into() }), "the chain will pause");
     let mut light = weighing([9, 9, 9, 1]);
-    light.validators.insert(0, View { weight: 2, ..gone() });
+    light.validators.insert(0, View { weight: 2, next_weight: 2, ..gone() });
     assert_eq!(roll(NET, &light, None, now()).replace.len(), 1, "2 are down, 1 more of 21 can be spared");
-    light.validators.insert(0, View { weight: 9, ..gone() });
+    light.validators.insert(0, View { weight: 9, next_weight: 9, ..gone() });
     assert!(roll(NET, &light, None, now()).replace.is_empty());
 }
 
 #[test]
 fn validators_of_others_that_are_down_hold_the_roll_out() {
-    let chain = |others_down| Chain { others_live: 2, others_down, ..all(4, false) };
+    let chain = |down| Chain { others: Others { live: 2, down }, ..all(4, false) };
     assert_eq!(roll(NET, &chain(1), None, now()).replace.len(), 1, "7 can spare 2");
     let plan = roll(NET, &chain(2), None, now());
     assert!(plan.replace.is_empty());
-    let Rollout::Running { waiting: Some(problem), .. } = plan.rollout else { panic!("{:?}", plan.rollout) };
+    let problem = waits_for(&plan);
     assert_eq!(problem.reason, "WaitingForQuorum");
     assert!(problem.message.contains("of others with a voting power of 2"), "{}", problem.message);
 }
@@ -257,7 +347,7 @@ fn validators_of_others_that_are_down_hold_the_roll_out() {
 fn a_halted_chain_means_no_deletions_and_the_reason_says_what_to_do() {
     let plan = roll(NET, &Chain { advancing: false, ..all(4, false) }, None, now());
     assert!(plan.replace.is_empty());
-    let Rollout::Running { waiting: Some(problem), .. } = plan.rollout else { panic!("{:?}", plan.rollout) };
+    let problem = waits_for(&plan);
     assert_eq!(problem.reason, "ChainHalted");
     assert!(problem.message.contains("kubectl delete pod"));
 }
@@ -277,6 +367,66 @@ fn a_broken_successor_is_replaced_once_the_template_is_mended() {
     let plan = roll(NET, &chain, Some(&operation(3, "older")), now());
     assert_eq!(plan.replace.len(), 1);
     assert_eq!(plan.operation.map(|op| op.pod_uid), Some("uid-3".into()));
+}
+
+#[test]
+fn a_successor_that_is_ready_and_never_signs_makes_way_once_the_template_is_mended() {
+    let mut chain = all(4, false);
+    let mute = View { signing: false, signed_height: 0, ..healthy(3, false) };
+    chain.validators.insert(3, mute.clone());
+    let plan = roll(NET, &chain, Some(&operation(3, "older")), now());
+    assert_eq!(plan.replace, vec![Replacement { pod: "net-validator-3".into(), uid: "uid-3".into() }]);
+    assert_eq!(plan.operation.map(|op| op.pod_uid), Some("uid-3".into()));
+    chain.validators.insert(3, View { current: Some(true), ..mute });
+    let plan = roll(NET, &chain, Some(&operation(3, "older")), now());
+    assert!(plan.replace.is_empty(), "of the current template it may yet sign");
+}
+
+#[test]
+fn on_a_halted_chain_a_successor_that_is_ready_stays_and_it_is_said_how_it_goes() {
+    let mut chain = Chain { advancing: false, ..all(3, true) };
+    chain.validators.insert(2, View { signing: false, signed_height: 0, ..healthy(2, false) });
+    let plan = roll(NET, &chain, Some(&operation(2, "older")), now());
+    assert!(plan.replace.is_empty());
+    let message = plan.operation.expect("in flight").message;
+    assert!(message.contains("kubectl delete pod net-validator-2"), "{message}");
+}
+
+#[test]
+fn a_recorded_restart_that_has_not_begun_is_weighed_anew() {
+    let recorded = operation(3, "uid-3");
+    let mut chain = all(4, false);
+    chain.validators.insert(0, gone());
+    let plan = roll(NET, &chain, Some(&recorded), now());
+    assert!(plan.replace.is_empty(), "validator 0 was lost while the operator was away");
+    assert_eq!((plan.operation.clone(), waits_for(&plan).reason), (None, "WaitingForQuorum"));
+    let mut halted = Chain { advancing: false, ..all(4, false) };
+    assert!(roll(NET, &halted, Some(&recorded), now()).replace.is_empty());
+    halted.validators.insert(3, View { ready: false, signing: false, follows: false, ..healthy(3, false) });
+    assert_eq!(roll(NET, &halted, Some(&recorded), now()).replace.len(), 1, "one that is not ready is no loss");
+    chain.validators.insert(3, View { terminating: true, ..healthy(3, false) });
+    let plan = roll(NET, &chain, Some(&recorded), now());
+    assert_eq!(plan.operation.map(|op| op.target), Some("net-validator-3".into()), "one that has begun goes on");
+}
+
+#[test]
+fn a_recorded_pod_whose_template_is_unknown_is_not_deleted() {
+    let views = (0..4).map(|i| View { current: None, ..healthy(i, false) }).collect();
+    let plan = roll(NET, &chain_of(views), Some(&operation(3, "uid-3")), now());
+    assert!(plan.replace.is_empty(), "who would make its successor?");
+    assert_eq!(plan.operation.map(|op| op.target), Some("net-validator-3".into()));
+}
+
+#[test]
+fn no_pod_that_runs_is_deleted_while_its_successor_could_not_be_made() {
+    let obstacle = Some(Problem::new("GenesisMissing", "restore it"));
+    let mut chain = Chain { obstacle, ..all(4, false) };
+    let plan = roll(NET, &chain, None, now());
+    assert!(plan.replace.is_empty() && plan.operation.is_none());
+    assert_eq!(waits_for(&plan).reason, "GenesisMissing");
+    assert!(roll(NET, &chain, Some(&operation(3, "uid-3")), now()).replace.is_empty(), "recorded or not");
+    chain.validators.insert(3, View { ready: false, signing: false, follows: false, ..healthy(3, false) });
+    assert!(roll(NET, &chain, Some(&operation(3, "older")), now()).replace.is_empty(), "nor a successor");
 }
 
 #[test]

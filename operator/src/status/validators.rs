@@ -101,7 +101,7 @@ pub fn others(
 }
 
 fn other(set: &ChainSet, mode: Mode, key: &str, address: &str) -> OtherValidator {
-    let (candidate, member) = (set.candidate(key), set.member(key));
+    let candidate = set.candidate(key);
     let (stake, unbonding) = stakes(candidate);
     let (jailed_for, jailed_until_epoch) = jail(candidate);
     OtherValidator {
@@ -114,7 +114,7 @@ fn other(set: &ChainSet, mode: Mode, key: &str, address: &str) -> OtherValidator
         jailed_until_epoch,
         state: match standing(set, mode, key) {
             Standing::Jailed => ValidatorState::Jailed,
-            Standing::Member if member.is_some_and(|member| set.seems_live(member)) => ValidatorState::Active,
+            Standing::Member if set.seems_live(key) => ValidatorState::Active,
             Standing::Member => ValidatorState::Pending,
             Standing::Leaving => ValidatorState::Leaving,
             Standing::Candidate => ValidatorState::Candidate,
@@ -128,7 +128,7 @@ pub fn count(visit: Visit<'_>, chain: &Chain, desired: i32, others: i32) -> Vali
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let ready = number(chain.validators.values().filter(|view| view.ready && !view.terminating).count());
     let signing = || chain.signing().filter(|(_, view)| view.signed_height > 0).map(|(_, view)| view.weight);
-    let live = signing().sum::<i64>() + chain.others_live;
+    let live = signing().sum::<i64>() + chain.others.live;
     let total = chain.total();
     let to_spare = quorum::spare(total) - (total - live);
     ValidatorsStatus {

@@ -1,15 +1,15 @@
-//! Pure: whose votes count on the chain now: this network's validators, by ordinal, and others.
+//! Pure: whose votes count on the chain, now and in the next epoch: this network's validators, by ordinal, and others.
 //!
-//! The chain says it. While no node does, status remembers it, and before there is a chain the spec says who begins.
+//! The chain says it. While no node does, status remembers who decides now, and before there is a chain the spec says who begins.
 
 use crate::crd::status::{BlockchainNetworkStatus, ValidatorState};
 use crate::observe::Observed;
-use crate::observe::chain_set::{ChainSet, Member};
+use crate::observe::chain_set::{ChainSet, POWER_MAX};
 use crate::quorum;
 use crate::validate::Settings;
 use std::collections::BTreeMap;
 
-/// Who decides in this epoch.
+/// Who decides in an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     /// Voting power of each of this network's validators; 0: it decides nothing.
@@ -62,33 +62,47 @@ pub fn current(observed: &Observed, status: Option<&BlockchainNetworkStatus>) ->
     observed.set.clone().filter(|set| set.height >= known)
 }
 
-/// Who decides, with the public keys of this network's validators by ordinal.
+/// Who decides in this epoch, with the public keys of this network's validators by ordinal.
 pub fn check(
     settings: &Settings,
     keys: &BTreeMap<i32, String>,
     set: Option<&ChainSet>,
     status: Option<&BlockchainNetworkStatus>,
 ) -> Members {
-    let ordinals = 0..settings.replicas;
     match set {
         Some(set) => {
-            let weight = |ordinal: i32| keys.get(&ordinal).map_or(0, |key| set.weight_of(key));
-            let strangers = set.validators.iter().filter(|member| !keys.values().any(|key| *key == member.public_key));
-            let other = |member: &Member| Other { weight: member.weight, live: set.seems_live(member) };
-            Members { own: ordinals.map(|i| (i, weight(i))).collect(), others: strangers.map(other).collect() }
+            let all = set.validators.iter().map(|member| (member.public_key.as_str(), member.weight));
+            told(settings, keys, set, all.collect())
         }
         None => remembered(settings, status),
     }
 }
 
+/// Who decides in the next epoch; `None` while no node says so.
+pub fn next(settings: &Settings, keys: &BTreeMap<i32, String>, set: Option<&ChainSet>) -> Option<Members> {
+    let set = set.filter(|set| !set.next.is_empty())?;
+    let all = set.next.iter().map(|member| (member.key.as_str(), member.weight));
+    Some(told(settings, keys, set, all.collect()))
+}
+
+fn told(settings: &Settings, keys: &BTreeMap<i32, String>, set: &ChainSet, all: BTreeMap<&str, i64>) -> Members {
+    let weight = |ordinal: i32| keys.get(&ordinal).and_then(|key| all.get(key.as_str())).copied().unwrap_or(0);
+    let strangers = all.iter().filter(|(key, _)| !keys.values().any(|own| own == *key));
+    let other = |(key, weight): (&&str, &i64)| Other { weight: *weight, live: set.seems_live(key) };
+    Members { own: (0..settings.replicas).map(|i| (i, weight(i))).collect(), others: strangers.map(other).collect() }
+}
+
+/// Status was written by an operator of any version, or restored, or edited: weights that no chain has are no weights.
 fn remembered(settings: &Settings, status: Option<&BlockchainNetworkStatus>) -> Members {
+    let is_weight = |weight: &i64| (0..=POWER_MAX).contains(weight);
     let recorded = |ordinal: i32| {
         let all = status.map(|status| status.validator_statuses.as_slice()).unwrap_or_default();
-        all.iter().find(|validator| validator.ordinal == ordinal)?.weight
+        all.iter().find(|validator| validator.ordinal == ordinal)?.weight.filter(is_weight)
     };
     let at_genesis = |ordinal: i32| settings.genesis_power.get(&ordinal).copied().unwrap_or(0);
     let own = (0..settings.replicas).map(|i| (i, recorded(i).unwrap_or_else(|| at_genesis(i))));
-    let others = status.into_iter().flat_map(|status| &status.other_validators).filter(|other| other.weight > 0);
+    let others = status.into_iter().flat_map(|status| &status.other_validators);
+    let others = others.filter(|other| other.weight > 0 && is_weight(&other.weight));
     let live = |state: ValidatorState| matches!(state, ValidatorState::Active | ValidatorState::Leaving);
     let others = others.map(|other| Other { weight: other.weight, live: live(other.state) });
     Members { own: own.collect(), others: others.collect() }

@@ -140,6 +140,15 @@ pub struct Validated {
     pub set: Option<ChainSet>,
     /// Who decides, as far as is known.
     pub members: Members,
+    /// Who decides in the next epoch; `None` while no node says so.
+    pub next_members: Option<Members>,
+}
+
+impl Validated {
+    /// What keeps the network from being built as the spec says.
+    pub fn obstacle(&self) -> Option<&Problem> {
+        self.keys.as_ref().err().or(self.genesis.as_ref().err()).or(self.databases.as_ref().err())
+    }
 }
 
 /// What the operator itself contributes.
@@ -167,7 +176,8 @@ pub fn validate(network: &BlockchainNetwork, observed: &Observed, defaults: &Def
     let known = keys.iter().flat_map(|keys| &keys.known);
     public.extend(known.map(|(ordinal, key)| (*ordinal, key.public.to_string())));
     let members = members::check(&settings, &public, set.as_ref(), network.status.as_ref());
-    Validated { settings, keys, genesis, databases, starts, set, members }
+    let next_members = members::next(&settings, &public, set.as_ref());
+    Validated { settings, keys, genesis, databases, starts, set, members, next_members }
 }
 
 fn waits_for_keys(problem: &Problem) -> Problem {

@@ -1,6 +1,8 @@
 //! Pure: which events a visit is worth. Transitions of conditions, what the planner does to pods, who came, went, was jailed or slashed.
 
-use crate::crd::status::{BlockchainNetworkStatus, JailCause, OtherValidator, ValidatorState, ValidatorStatus};
+use crate::crd::status::{
+    BlockchainNetworkStatus, JailCause, OnChain, OtherValidator, ValidatorState, ValidatorStatus,
+};
 use crate::observe::{Observed, SyncStatus};
 use crate::plan::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -103,9 +105,7 @@ struct Seen<'a> {
     /// The object that an event is about.
     object: ObjectReference,
     weight: i64,
-    stake: i64,
-    unbonding: i64,
-    jailed_for: Option<JailCause>,
+    on_chain: OnChain,
 }
 
 impl<'a> Seen<'a> {
@@ -114,9 +114,7 @@ impl<'a> Seen<'a> {
             name: &validator.pod_name,
             object: reference(&validator.pod_name, namespace),
             weight: validator.weight?,
-            stake: validator.stake.unwrap_or(0),
-            unbonding: validator.unbonding.unwrap_or(0),
-            jailed_for: validator.jailed_for,
+            on_chain: validator.on_chain,
         };
         Some((validator.public_key.as_deref()?, seen))
     }
@@ -127,9 +125,7 @@ impl<'a> Seen<'a> {
             name: &validator.address,
             object: ObjectReference { field_path, ..ObjectReference::default() },
             weight: validator.weight,
-            stake: validator.stake.unwrap_or(0),
-            unbonding: validator.unbonding.unwrap_or(0),
-            jailed_for: validator.jailed_for,
+            on_chain: validator.on_chain,
         };
         (&validator.public_key, seen)
     }
@@ -164,7 +160,8 @@ fn changes(known: Option<&Seen<'_>>, now: &Seen<'_>, epoch: i64) -> Vec<Event> {
         (true, false) => all.push(left(now, epoch)),
         (true, true) | (false, false) => {}
     }
-    let cause = now.jailed_for.filter(|_| known.and_then(|known| known.jailed_for) != now.jailed_for);
+    let jailed_for = now.on_chain.jailed_for;
+    let cause = jailed_for.filter(|_| known.and_then(|known| known.on_chain.jailed_for) != jailed_for);
     all.extend(cause.map(|cause| jailed(now, cause)));
     all.extend(known.and_then(|known| slashed(known, now)));
     all
@@ -192,11 +189,12 @@ fn jailed(now: &Seen<'_>, cause: JailCause) -> Event {
 /// What was unbonded is still locked, and what is paid out was unbonded before: a stake that falls by more than is unbonding now was
 /// cut, which double signing alone brings about.
 fn slashed(known: &Seen<'_>, now: &Seen<'_>) -> Option<Event> {
-    let fell = known.stake - now.stake;
-    let unbonded = (now.unbonding - known.unbonding).max(0);
-    let cut = now.jailed_for == Some(JailCause::DoubleSigning) && fell > unbonded;
-    let note =
-        format!("{} is slashed for double signing: its stake falls from {} to {}", now.name, known.stake, now.stake);
+    let units = |amount: Option<i64>| amount.unwrap_or(0);
+    let (was, is) = (units(known.on_chain.stake), units(now.on_chain.stake));
+    // What is known comes from status, which may hold any number.
+    let unbonded = units(now.on_chain.unbonding).saturating_sub(units(known.on_chain.unbonding)).max(0);
+    let cut = now.on_chain.jailed_for == Some(JailCause::DoubleSigning) && was.saturating_sub(is) > unbonded;
+    let note = format!("{} is slashed for double signing: its stake falls from {was} to {is}", now.name);
     cut.then(|| about(now, event(EventType::Warning, "ValidatorSlashed", "Jail", note)))
 }
 
@@ -331,11 +329,13 @@ mod tests {
     }
 
     fn weighing(weight: i64, stake: i64) -> ValidatorStatus {
-        ValidatorStatus { weight: Some(weight), stake: Some(stake), ..ValidatorStatus::default() }
+        let on_chain = OnChain { stake: Some(stake), ..OnChain::default() };
+        ValidatorStatus { weight: Some(weight), on_chain, ..ValidatorStatus::default() }
     }
 
     fn shut_out(weight: i64, stake: i64, cause: JailCause) -> ValidatorStatus {
-        ValidatorStatus { jailed_for: Some(cause), ..weighing(weight, stake) }
+        let on_chain = OnChain { stake: Some(stake), jailed_for: Some(cause), ..OnChain::default() };
+        ValidatorStatus { on_chain, ..weighing(weight, stake) }
     }
 
     fn told(former: &BlockchainNetworkStatus, present: &BlockchainNetworkStatus) -> Vec<(EventType, String)> {
@@ -386,13 +386,25 @@ mod tests {
     fn a_stake_that_is_unbonded_or_paid_out_is_not_slashed() {
         let unbonding = |stake: i64, unbonding: i64| {
             let own = shut_out(0, stake, JailCause::DoubleSigning);
-            chain_of(ValidatorStatus { unbonding: Some(unbonding), ..own }, vec![])
+            let on_chain = OnChain { unbonding: Some(unbonding), ..own.on_chain };
+            chain_of(ValidatorStatus { on_chain, ..own }, vec![])
         };
         assert!(told(&unbonding(1_000, 0), &unbonding(400, 600)).is_empty());
         assert!(told(&unbonding(400, 600), &unbonding(400, 0)).is_empty());
         assert_eq!(told(&unbonding(400, 600), &unbonding(380, 570)), [warning("ValidatorSlashed")]);
         let of_its_own = chain_of(weighing(400, 400), vec![]);
         assert!(told(&chain_of(weighing(400, 1_000), vec![]), &of_its_own).is_empty(), "it is not jailed");
+    }
+
+    #[test]
+    fn whatever_number_status_holds_a_slash_is_told_without_a_panic() {
+        let convicted = chain_of(shut_out(0, 950, JailCause::DoubleSigning), vec![]);
+        let slashes = |stake: i64, unbonding: i64| {
+            let mut edited = shut_out(0, stake, JailCause::DoubleSigning);
+            edited.on_chain.unbonding = Some(unbonding);
+            told(&chain_of(edited, vec![]), &convicted).len()
+        };
+        assert_eq!((slashes(i64::MAX, 0), slashes(i64::MIN, i64::MAX), slashes(i64::MAX, i64::MIN)), (1, 0, 0));
     }
 
     #[test]

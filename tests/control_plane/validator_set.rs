@@ -55,7 +55,7 @@ async fn who_comes_into_the_set_and_is_jailed_and_slashed_is_shown_and_told() {
 
     kubelet.set_validators(&set(5, &keys, 5, &json!({})));
     world.condition("net", "ValidatorSetSynced", "True", "Synced").await;
-    fifth(&world, "the member", |v| v.state == ValidatorState::Active && v.stake == Some(STAKE)).await;
+    fifth(&world, "the member", |v| v.state == ValidatorState::Active && v.on_chain.stake == Some(STAKE)).await;
     let note = world.told("ValidatorJoined").await;
     assert!(note.contains("net-validator-4") && note.contains("epoch 5"), "{note}");
 
@@ -63,7 +63,8 @@ async fn who_comes_into_the_set_and_is_jailed_and_slashed_is_shown_and_told() {
     kubelet.set_validators(&set(5, &keys, 5, &convicted));
     world.condition("net", "Degraded", "True", "ValidatorJailed").await;
     fifth(&world, "the convict", |v| {
-        v.state == ValidatorState::Jailed && v.jailed_for == Some(JailCause::DoubleSigning) && v.stake == Some(950)
+        let jailed = v.on_chain.jailed_for == Some(JailCause::DoubleSigning);
+        v.state == ValidatorState::Jailed && jailed && v.on_chain.stake == Some(950)
     })
     .await;
     assert!(world.told("ValidatorJailed").await.contains("net-validator-4"));

@@ -117,18 +117,9 @@ pub struct ValidatorStatus {
     /// Its voting power; 0: it does not decide in this epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i64>,
-    /// Its stake in smallest units; absent in mode poa, and where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stake: Option<i64>,
-    /// What is on its way back to the owner of its stake, in smallest units; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unbonding: Option<i64>,
-    /// Why the chain has jailed it; absent where it has not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jailed_for: Option<JailCause>,
-    /// First epoch in which the chain takes its UNJAIL; absent where it is not jailed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jailed_until_epoch: Option<i64>,
+    /// What the chain holds of it.
+    #[serde(flatten)]
+    pub on_chain: OnChain,
     /// Pending: no answer yet; Syncing: behind the others; Candidate: follows the chain, decides nothing in this epoch; Active: signs;
     /// Leaving: decides until the end of this epoch; Left: decided once; Jailed: shut out by the chain; Fenced: stopped itself for the
     /// safety of its key; Quarantined: casts no vote, as its database may lack votes of its key, until the others have answered for it.
@@ -161,6 +152,17 @@ pub struct OtherValidator {
     pub address: String,
     /// Its voting power; 0: it does not decide in this epoch.
     pub weight: i64,
+    /// What the chain holds of it.
+    #[serde(flatten)]
+    pub on_chain: OnChain,
+    /// Candidate, Active, Leaving, Left or Jailed as for those of this network; Pending: it decides, and is not connected or makes no blocks.
+    pub state: ValidatorState,
+}
+
+/// What the chain holds of a validator, whosever it is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OnChain {
     /// Its stake in smallest units; absent in mode poa, and where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stake: Option<i64>,
@@ -173,8 +175,6 @@ pub struct OtherValidator {
     /// First epoch in which the chain takes its UNJAIL; absent where it is not jailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jailed_until_epoch: Option<i64>,
-    /// Candidate, Active, Leaving, Left or Jailed as for those of this network; Pending: it decides, and is not connected or makes no blocks.
-    pub state: ValidatorState,
 }
 
 /// Why the chain has shut a validator out.

@@ -265,7 +265,7 @@ const UNJAIL: &str = "see \"Jail\" in docs/staking.md for how it comes back";
 /// Which of this network's validators the chain has jailed, and why.
 fn jailed(facts: Facts<'_>) -> Option<String> {
     let named = |validator: &ValidatorStatus| {
-        let cause = match validator.jailed_for? {
+        let cause = match validator.on_chain.jailed_for? {
             JailCause::DoubleSigning => "double signing",
             JailCause::Absence => "absence",
         };

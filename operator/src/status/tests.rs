@@ -1,7 +1,7 @@
 //! What people read of a network in each of its situations.
 
 use super::*;
-use crate::crd::status::{JailCause, ValidatorState};
+use crate::crd::status::{JailCause, OnChain, ValidatorState};
 use crate::observe::chain_set::{Candidate, ChainSet, JailedFor, Member, NextMember};
 use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::{Defaults, keys::ValidatorKey, validate};
@@ -369,8 +369,9 @@ fn a_pod_that_decides_nothing_is_a_candidate_and_ready_does_not_wait_for_it() {
     let counted = status.validators.expect("validators");
     assert_eq!((counted.summary.as_str(), counted.signing, counted.total_weight), ("5/5", 4, 4_000));
     assert_eq!((counted.fault_tolerance, counted.disruptions_allowed, counted.others), (1, 1, 0));
-    assert_eq!((status.validator_statuses[4].weight, status.validator_statuses[4].stake), (Some(0), None));
-    assert_eq!((status.validator_statuses[0].weight, status.validator_statuses[0].stake), (Some(1_000), Some(1_000)));
+    let (first, fifth) = (&status.validator_statuses[0], &status.validator_statuses[4]);
+    assert_eq!((fifth.weight, fifth.on_chain.stake), (Some(0), None));
+    assert_eq!((first.weight, first.on_chain.stake), (Some(1_000), Some(1_000)));
     assert_eq!(status.chain.and_then(|chain| chain.epoch), Some(7));
     if let Some(sync) = situation.observed.sync.get_mut(&4) {
         sync.catching_up = true;
@@ -402,8 +403,9 @@ fn a_jailed_validator_is_shown_with_cause_and_stake_also_while_it_still_decides_
     jailed.jailed_for = Some(JailedFor::DoubleSigning);
     let shown = status_of(&situation).validator_statuses.remove(3);
     assert_eq!((shown.state, shown.weight), (ValidatorState::Jailed, Some(1_000)));
-    assert_eq!((shown.stake, shown.unbonding, shown.jailed_until_epoch), (Some(950), Some(95), Some(9)));
-    assert_eq!(shown.jailed_for, Some(JailCause::DoubleSigning));
+    let OnChain { stake, unbonding, jailed_for, jailed_until_epoch } = shown.on_chain;
+    assert_eq!((stake, unbonding, jailed_until_epoch), (Some(950), Some(95), Some(9)));
+    assert_eq!(jailed_for, Some(JailCause::DoubleSigning));
     says(&situation, "Degraded", "True", "ValidatorJailed");
     says(&situation, "ValidatorSetSynced", "False", "ValidatorJailed");
     let message = condition(&status_of(&situation), "Degraded").message;
@@ -475,7 +477,7 @@ fn what_the_chain_said_of_its_validators_stays_while_no_node_says_it() {
     situation.observed.set = None;
     let after = status_of(&situation);
     let of_chain = |status: &BlockchainNetworkStatus| {
-        let own = status.validator_statuses.iter().map(|v| (v.weight, v.stake, v.jailed_for, v.state));
+        let own = status.validator_statuses.iter().map(|v| (v.weight, v.on_chain, v.state));
         (own.collect::<Vec<_>>(), status.other_validators.clone(), status.validators.clone())
     };
     assert_eq!(of_chain(&after), of_chain(&before));

@@ -1,7 +1,8 @@
 //! Pure: each validator of the network, and those of nobody here: what it weighs, what it has at stake, and one word for what it does.
 
 use crate::crd::status::{
-    BlockchainNetworkStatus, JailCause, Known, OtherValidator, ValidatorState, ValidatorStatus, ValidatorsStatus,
+    BlockchainNetworkStatus, JailCause, Known, OnChain, OtherValidator, ValidatorState, ValidatorStatus,
+    ValidatorsStatus,
 };
 use crate::names;
 use crate::observe::chain_set::{Candidate, ChainSet, JailedFor};
@@ -63,10 +64,8 @@ pub fn own(visit: Visit<'_>, chain: &Chain, former: Option<&BlockchainNetworkSta
     let mode = visit.validated.settings.mode;
     let standing = match (&visit.validated.set, &status.public_key) {
         (Some(set), Some(key)) => {
-            let candidate = set.candidate(key);
             status.weight = Some(set.weight_of(key));
-            (status.stake, status.unbonding) = stakes(candidate);
-            (status.jailed_for, status.jailed_until_epoch) = jail(candidate);
+            status.on_chain = on_chain(set.candidate(key));
             standing(set, mode, key)
         }
         _ => {
@@ -101,17 +100,11 @@ pub fn others(
 }
 
 fn other(set: &ChainSet, mode: Mode, key: &str, address: &str) -> OtherValidator {
-    let candidate = set.candidate(key);
-    let (stake, unbonding) = stakes(candidate);
-    let (jailed_for, jailed_until_epoch) = jail(candidate);
     OtherValidator {
         public_key: key.to_owned(),
         address: address.to_owned(),
         weight: set.weight_of(key),
-        stake,
-        unbonding,
-        jailed_for,
-        jailed_until_epoch,
+        on_chain: on_chain(set.candidate(key)),
         state: match standing(set, mode, key) {
             Standing::Jailed => ValidatorState::Jailed,
             Standing::Member if set.seems_live(key) => ValidatorState::Active,
@@ -144,17 +137,18 @@ pub fn count(visit: Visit<'_>, chain: &Chain, desired: i32, others: i32) -> Vali
     }
 }
 
-fn stakes(candidate: Option<&Candidate>) -> (Option<i64>, Option<i64>) {
+fn on_chain(candidate: Option<&Candidate>) -> OnChain {
+    let Some(known) = candidate else { return OnChain::default() };
     let positive = |amount: i64| (amount > 0).then_some(amount);
-    (candidate.and_then(|known| positive(known.stake)), candidate.and_then(|known| positive(known.unbonding)))
-}
-
-fn jail(candidate: Option<&Candidate>) -> (Option<JailCause>, Option<i64>) {
-    let cause = candidate.and_then(|known| known.jailed_for).map(|cause| match cause {
-        JailedFor::DoubleSigning => JailCause::DoubleSigning,
-        JailedFor::Absence => JailCause::Absence,
-    });
-    (cause, candidate.and_then(|known| known.jailed_until))
+    OnChain {
+        stake: positive(known.stake),
+        unbonding: positive(known.unbonding),
+        jailed_for: known.jailed_for.map(|cause| match cause {
+            JailedFor::DoubleSigning => JailCause::DoubleSigning,
+            JailedFor::Absence => JailCause::Absence,
+        }),
+        jailed_until_epoch: known.jailed_until,
+    }
 }
 
 fn standing(set: &ChainSet, mode: Mode, key: &str) -> Standing {
@@ -175,7 +169,7 @@ fn standing(set: &ChainSet, mode: Mode, key: &str) -> Standing {
 /// What the chain made of it when a node last said so.
 fn remembered(known: &ValidatorStatus, decides: bool) -> Standing {
     match known.state {
-        _ if known.jailed_for.is_some() => Standing::Jailed,
+        _ if known.on_chain.jailed_for.is_some() => Standing::Jailed,
         ValidatorState::Leaving => Standing::Leaving,
         ValidatorState::Left => Standing::Outside,
         _ if decides => Standing::Member,

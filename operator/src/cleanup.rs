@@ -68,12 +68,16 @@ pub async fn clean_up(
     network: &BlockchainNetwork,
     writer: &Writer<'_>,
 ) -> Result<Cleanup, CleanupError> {
-    for set in list::<StatefulSet>(client, network, Role::Validator).await? {
-        if set.metadata.deletion_timestamp.is_none() {
-            writer.delete::<StatefulSet>(&set.name_any(), &set.uid().unwrap_or_default(), None).await?;
-        }
+    let sets = list::<StatefulSet>(client, network, Role::Validator).await?;
+    for set in sets.iter().filter(|set| set.metadata.deletion_timestamp.is_none()) {
+        writer.delete::<StatefulSet>(&set.name_any(), &set.uid().unwrap_or_default(), None).await?;
     }
     let pods = list::<Pod>(client, network, Role::Validator).await?;
+    // One that grew, or that somebody deleted, may have left its pods behind: garbage collection never takes those.
+    let left = pods.iter().filter(|pod| sets.is_empty() && pod.metadata.deletion_timestamp.is_none());
+    for pod in left {
+        writer.delete::<Pod>(&pod.name_any(), &pod.uid().unwrap_or_default(), None).await?;
+    }
     if !pods.is_empty() {
         return Ok(Cleanup::WaitingForPods(pods.len()));
     }

@@ -113,7 +113,7 @@ impl Candidate {
             Some(_) | None => {
                 let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
                 let ours = holder(&lease) == Some(self.settings.identity.as_str());
-                let next = self.fresh(lease.metadata, if ours { transitions } else { transitions + 1 });
+                let next = self.fresh(lease.metadata, if ours { transitions } else { transitions.saturating_add(1) });
                 self.settle(self.leases.replace(&self.settings.name, &PostParams::default(), &next).await)
             }
         }

@@ -6,7 +6,7 @@ pub mod chain_set;
 
 use crate::crd::BlockchainNetwork;
 use crate::crd::validators::KeyPolicy;
-use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, Role, STARTED_ON_ANNOTATION};
+use crate::names::{self, GENESIS_ENTRY, ORDINAL_LABEL, ROLE_LABEL, Role, STARTED_ON_ANNOTATION};
 use crate::observe::chain_set::ChainSet;
 use aitbc_core::env;
 use futures_util::future::join_all;
@@ -18,6 +18,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
+use reqwest::StatusCode;
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -26,8 +28,10 @@ use std::time::Duration;
 
 /// Longest a node may take to say how it is, or who validates.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// Most bytes of an answer: that with all candidates has 0.5 MB.
-const ANSWER_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of what a node says of itself, a dozen short fields. All nodes of several networks are asked at once.
+const SYNC_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of who validates: with all candidates it has 0.5 MB.
+const SET_BYTES_MAX: usize = 2 << 20;
 
 /// Most of a node's sentence on why it is quarantined.
 const QUARANTINE_CHARS_MAX: usize = 300;
@@ -148,7 +152,8 @@ impl SyncStatus {
         let own = self.validator.as_ref().map_or([0, 0], |validator| [validator.weight, validator.last_signed_height]);
         let numbers = [self.height, self.best_peer_height, self.last_block_time_ms, self.peers];
         let words = [&self.state_root, &self.version];
-        numbers.into_iter().chain(own).all(chain_set::is_number) && words.into_iter().all(|word| chain_set::is_word(word))
+        numbers.into_iter().chain(own).all(chain_set::is_number)
+            && words.into_iter().all(|word| chain_set::is_word(word))
     }
 
     /// Whether it may vote, as far as it says.
@@ -336,7 +341,7 @@ impl Reader<'_> {
             let objects = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, api);
             let query = ListParams::default().labels(&names::network_query(&self.name));
             let list = reading("ServiceMonitors", objects.list_metadata(&query).await)?;
-            all.extend(list.items.iter().filter_map(|item| self.owned_by_us(&api.kind, &item.metadata)));
+            all.extend(list.items.iter().filter_map(|item| owned_by(&self.uid, &api.kind, &item.metadata)));
         }
         Ok(all)
     }
@@ -349,18 +354,31 @@ impl Reader<'_> {
         let query = ListParams::default().labels(&names::network_query(&self.name));
         let list = reading(&kind, self.api::<K>().list_metadata(&query).await)?;
         let metas = list.items.iter().map(|item: &PartialObjectMeta<K>| &item.metadata);
-        Ok(metas.filter_map(|meta| self.owned_by_us(&kind, meta)).collect())
+        Ok(metas.filter_map(|meta| owned_by(&self.uid, &kind, meta)).collect())
     }
+}
 
-    fn owned_by_us(&self, kind: &str, meta: &ObjectMeta) -> Option<Owned> {
-        let ours = meta.owner_references.iter().flatten().any(|owner| owner.uid == self.uid);
-        (ours && meta.deletion_timestamp.is_none()).then(|| Owned {
-            kind: kind.to_owned(),
-            name: meta.name.clone().unwrap_or_default(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
-        })
-    }
+/// An object that belongs to the network of that UID. A key never does, whatever owner somebody gave it: what is owned and not wanted
+/// is pruned.
+fn owned_by(network_uid: &str, kind: &str, meta: &ObjectMeta) -> Option<Owned> {
+    let ours = meta.owner_references.iter().flatten().any(|owner| owner.uid == network_uid);
+    let role = meta.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL));
+    let is_key = role.is_some_and(|role| role == Role::ValidatorKey.label());
+    (ours && !is_key && meta.deletion_timestamp.is_none()).then(|| Owned {
+        kind: kind.to_owned(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+    })
+}
+
+/// Asks nodes. They are inside the cluster: no proxy of the operator's environment comes between, and none of them sends the operator
+/// elsewhere: what answers is an image that a network's owner chose.
+///
+/// # Errors
+/// Where the TLS library cannot be set up.
+pub fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()
 }
 
 /// Asks every running node at once; one that does not answer in time is left out.
@@ -368,7 +386,7 @@ async fn ask_nodes(http: &reqwest::Client, pods: &BTreeMap<i32, Pod>) -> BTreeMa
     let asked = pods.iter().filter_map(|(ordinal, pod)| {
         let host = host(pod)?;
         Some(async move {
-            let said = ask(http, &host, "sync_status").await.filter(SyncStatus::is_possible)?;
+            let said = ask(http, &host, "sync_status", SYNC_BYTES_MAX).await.filter(SyncStatus::is_possible)?;
             Some((*ordinal, said))
         })
     });
@@ -382,7 +400,7 @@ async fn ask_who_validates(
     sync: &BTreeMap<i32, SyncStatus>,
 ) -> Option<ChainSet> {
     let (best, _) = sync.iter().max_by_key(|(_, sync)| sync.height)?;
-    let set: ChainSet = ask(http, &host(pods.get(best)?)?, "rpc/validators").await?;
+    let set: ChainSet = ask(http, &host(pods.get(best)?)?, "rpc/validators", SET_BYTES_MAX).await?;
     set.is_possible().then_some(set)
 }
 
@@ -391,12 +409,16 @@ fn host(pod: &Pod) -> Option<String> {
     Some(if address.contains(':') { format!("[{address}]") } else { address })
 }
 
-async fn ask<T: DeserializeOwned>(http: &reqwest::Client, host: &str, path: &str) -> Option<T> {
-    let url = format!("http://{host}:{}/{path}", env::RPC_PORT);
-    let answer = http.get(&url).timeout(ANSWER_TIMEOUT).send().await;
-    match answer {
+async fn ask<T: DeserializeOwned>(http: &reqwest::Client, host: &str, path: &str, bytes_max: usize) -> Option<T> {
+    answer(http, &format!("http://{host}:{}/{path}", env::RPC_PORT), bytes_max).await
+}
+
+async fn answer<T: DeserializeOwned>(http: &reqwest::Client, url: &str, bytes_max: usize) -> Option<T> {
+    match http.get(url).timeout(ANSWER_TIMEOUT).send().await {
+        // Every field has a default: the text of an error would read as a node without blocks and database.
+        Ok(response) if response.status() != StatusCode::OK => None,
         Ok(response) => {
-            let body = bounded(response).await?;
+            let body = bounded(response, bytes_max).await?;
             serde_json::from_slice(&body).inspect_err(|error| tracing::debug!(%url, %error, "no answer")).ok()
         }
         Err(error) => {
@@ -406,11 +428,11 @@ async fn ask<T: DeserializeOwned>(http: &reqwest::Client, host: &str, path: &str
     }
 }
 
-/// A whole body, if it is not larger than any answer of a node.
-async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
+/// A whole body, if it is not larger than any such answer of a node.
+async fn bounded(mut response: reqwest::Response, bytes_max: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+        if body.len() + chunk.len() > bytes_max {
             return None;
         }
         body.extend_from_slice(&chunk);
@@ -421,7 +443,30 @@ async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
+    use axum::response::Redirect;
+    use axum::routing::get;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn only_what_a_node_itself_says_in_so_many_words_is_an_answer() {
+        let short = || async { json!({ "height": 7 }).to_string() };
+        let long = || async { json!({ "version": "1".repeat(SYNC_BYTES_MAX) }).to_string() };
+        let elsewhere = || async { Redirect::temporary("/short") };
+        let routes = Router::new().route("/short", get(short)).route("/long", get(long));
+        let busy = || async { (StatusCode::SERVICE_UNAVAILABLE, json!({ "code": "BUSY" }).to_string()) };
+        let routes = routes.route("/elsewhere", get(elsewhere)).route("/busy", get(busy));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let http = client().expect("a client");
+        let said = |path: &'static str| {
+            let (http, url) = (http.clone(), format!("{base}/{path}"));
+            async move { answer::<SyncStatus>(&http, &url, SYNC_BYTES_MAX).await.map(|sync| sync.height) }
+        };
+        assert_eq!((said("short").await, said("long").await, said("elsewhere").await), (Some(7), None, None));
+        assert_eq!(said("busy").await, None, "it is no node at height 0");
+    }
 
     fn read(validator: serde_json::Value) -> SyncStatus {
         serde_json::from_value(json!({ "height": 5, "validator": validator })).expect("a sync status")
@@ -440,6 +485,21 @@ mod tests {
         assert_eq!((older.voting_state(), older.signed_height()), (VotingState::Unknown, 4));
         assert_eq!(read(json!({ "voting_state": "of a later version" })).voting_state(), VotingState::Unknown);
         assert_eq!(read(json!(null)).voting_state(), VotingState::Unknown);
+    }
+
+    #[test]
+    fn a_key_is_never_pruned_though_somebody_made_the_network_its_owner() {
+        let identity = names::Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
+        let owned = |role| owned_by("u", "Secret", &names::owned_meta(&identity, "some".into(), role));
+        assert!(owned(Role::MountedKeys).is_some() && owned(Role::ValidatorKey).is_none());
+        let others = names::owned_meta(&identity, "some".into(), Role::MountedKeys);
+        assert!(owned_by("another", "Secret", &others).is_none());
+    }
+
+    #[test]
+    fn words_of_a_node_that_no_node_of_ours_says_are_not_listened_to() {
+        let at = |version: String| SyncStatus { version, ..SyncStatus::default() };
+        assert!(at("0.1.0".into()).is_possible() && !at("1".repeat(1_000)).is_possible());
     }
 
     #[test]

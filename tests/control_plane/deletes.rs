@@ -2,9 +2,10 @@
 
 use crate::kubelet::Kubelet;
 use crate::wait;
-use crate::world::{World, nowhere, with};
+use crate::world::{World, gone, nowhere, with};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 async fn running(world: &World, spec: serde_json::Value) {
@@ -36,6 +37,22 @@ async fn keys_genesis_and_volumes_stay_and_the_same_network_goes_on_with_them() 
         assert_eq!(again[&name], secrets[&name], "{name} is the very same object");
     }
     assert_eq!(world.network("net").await.status.and_then(|status| status.chain?.genesis_hash), hash);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_their_stateful_set_left_behind_go_with_the_network() {
+    let world = World::new("orphans").await;
+    let _kubelet = Kubelet::start(&world, 4).await;
+    running(&world, nowhere()).await;
+    // Paused, the operator does not make it again.
+    world.apply("net", with("suspend", json!("Paused"))).await.expect("paused");
+    world.condition("net", "Suspended", "True", "Paused").await;
+    let (sets, orphan) = (world.api::<StatefulSet>(), DeleteParams::orphan());
+    sets.delete("net-validator", &orphan).await.expect("deleted");
+    wait::until("no StatefulSet", || async { gone(sets.get_opt("net-validator").await.expect("answer")) }).await;
+    assert_eq!(world.names::<Pod>().await.len(), 4);
+    world.delete("net").await;
+    assert!(world.names::<Pod>().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,9 +84,17 @@ pub fn check(
         return Err(Problem::new("WaitingForKeys", "genesis names the validators' keys, which are being created"));
     }
     let wanted = build(wish, keys)?;
-    match observed.genesis_json() {
-        Some(json) => adopt(wish, &wanted, json),
-        None => first(wish, &wanted, began),
+    match (observed.genesis_json(), &observed.genesis) {
+        (Some(json), _) => adopt(wish, &wanted, json),
+        (None, None) => first(wish, &wanted, began),
+        (None, Some(_)) => Err(Problem::new(
+            "GenesisInvalid",
+            format!(
+                "ConfigMap \"{}\" has no entry \"{}\"; restore it from your backup, or delete it if no chain began with it",
+                names::genesis(&wish.network),
+                names::GENESIS_ENTRY
+            ),
+        )),
     }
 }
 

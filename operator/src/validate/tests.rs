@@ -3,6 +3,7 @@
 use super::*;
 use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, ValidatorStatus};
 use crate::desired::keys::{build, build_mounted};
+use crate::observe::chain_set::{Member, NextMember};
 use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::keys::{KeySource, ValidatorKey};
 use aitbc_core::genesis::Genesis;
@@ -366,6 +367,37 @@ fn until_a_node_says_who_decides_it_is_who_is_in_genesis() {
     let members = check(&network(spec), &with_five_keys()).members;
     assert_eq!(members.own.values().copied().collect::<Vec<_>>(), [1, 1, 1, 1, 0]);
     assert_eq!((members.total(), members.own_count(), members.fault_tolerance()), (4, 4, 1));
+}
+
+#[test]
+fn a_genesis_config_map_without_its_entry_is_said_and_not_made_again_at_every_visit() {
+    let mut observed = with_keys([1, 2, 3, 4]);
+    observed.genesis = Some(ConfigMap::default());
+    let validated = check(&generated(), &observed);
+    assert_eq!(validated.obstacle().map(|problem| problem.reason), Some("GenesisInvalid"));
+    let problem = validated.genesis.expect_err("no entry");
+    assert!(problem.message.contains("\"net-genesis\"") && problem.message.contains("genesis.json"), "{problem:?}");
+}
+
+#[test]
+fn who_decides_next_is_known_from_a_node_only() {
+    let network = generated();
+    let mut observed = begun(&network);
+    assert_eq!(check(&network, &observed).next_members, None);
+    let member =
+        |seed: u8, weight: i64| Member { public_key: key(seed).public.to_string(), weight, ..Member::default() };
+    let next = |seed: u8, weight: i64| NextMember { key: key(seed).public.to_string(), weight };
+    let mut set = ChainSet { validators: vec![member(1, 5), member(9, 1)], ..ChainSet::default() };
+    observed.set = Some(set.clone());
+    assert_eq!(check(&network, &observed).next_members, None, "a version that does not say it");
+    set.next = vec![next(1, 7), next(2, 3), next(8, 2), next(9, 1)];
+    observed.set = Some(set);
+    let validated = check(&network, &observed);
+    let weights = |members: &members::Members| members.own.values().copied().collect::<Vec<_>>();
+    let coming = validated.next_members.expect("said");
+    assert_eq!((weights(&validated.members), weights(&coming)), (vec![5, 0, 0, 0], vec![7, 3, 0, 0]));
+    let others: Vec<(i64, bool)> = coming.others.iter().map(|other| (other.weight, other.live)).collect();
+    assert!(others.contains(&(2, true)) && others.contains(&(1, false)), "9 is not connected, 8 has yet to come");
 }
 
 fn external() -> BlockchainNetwork {

@@ -5,7 +5,7 @@
 
 use crate::desired::{Objects, keys};
 use crate::names;
-use crate::names::Identity;
+use crate::names::{Identity, Role};
 use crate::observe::{Observed, Owned};
 use crate::plan::{Growth, Plan, Replacement};
 use crate::validate::keys::{KeySource, ValidatorKey};
@@ -159,21 +159,18 @@ impl Writer<'_> {
             let name = secret.name_any();
             match self.api::<Secret>().create(&post(), &secret).await {
                 Ok(_) => created.push(name),
-                Err(kube::Error::Api(status)) if status.is_already_exists() => self.taken(&name).await?,
+                Err(kube::Error::Api(status)) if status.is_already_exists() => self.taken(&name, *ordinal).await?,
                 Err(source) => return Err(ApplyError::CreateKey { name, source }),
             }
         }
         Ok(created)
     }
 
-    /// A Secret of that name is there: ours from a moment ago is fine, anybody else's is not.
-    async fn taken(&self, name: &str) -> Result<(), ApplyError> {
+    /// A Secret of that name is there: ours from a moment ago is fine, anything that the next look would not find is not.
+    async fn taken(&self, name: &str, ordinal: i32) -> Result<(), ApplyError> {
         let found = self.api::<Secret>().get_metadata_opt(name).await;
         let found = found.map_err(|source| ApplyError::CreateKey { name: name.to_owned(), source })?;
-        let ours = found.is_some_and(|secret| {
-            secret.labels().get(names::NETWORK_LABEL) == Some(&self.identity.name)
-                && secret.labels().contains_key(names::ORDINAL_LABEL)
-        });
+        let ours = found.is_none_or(|secret| is_key_of(secret.labels(), &self.identity.name, ordinal));
         if ours { Ok(()) } else { Err(ApplyError::KeyNameTaken { name: name.to_owned() }) }
     }
 
@@ -197,7 +194,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Brings the cluster to what is wanted: claims, then objects in the order they need each other, then what is left over goes.
+    /// Brings the cluster to what is wanted: objects in the order they need each other, then what is left over goes.
     ///
     /// # Errors
     /// At the first write that fails.
@@ -228,9 +225,6 @@ impl Writer<'_> {
         wanted.extend(self.some(network_policy.as_ref(), observed).await?);
         if let (Some(monitor), Some(api)) = (service_monitor, &observed.monitors) {
             wanted.push(self.one_dynamic(monitor, api, observed).await?);
-        }
-        for growth in &plan.grow {
-            self.grow(growth).await?;
         }
         // Last: with the ConfigMap and Secrets in place its pods can start at once.
         wanted.push(self.stateful_set(stateful_set, plan, observed).await?);
@@ -326,11 +320,20 @@ impl Writer<'_> {
         if leaving { Ok(here) } else { self.one(set, observed).await }
     }
 
-    async fn grow(&self, growth: &Growth) -> Result<(), ApplyError> {
-        let patch = json!({ "spec": { "resources": { "requests": { "storage": growth.size } } } });
+    /// Enlarges volume claims: each that can be, whatever becomes of the others.
+    ///
+    /// # Errors
+    /// The first that cannot be.
+    pub async fn grow(&self, growths: &[Growth]) -> Result<(), ApplyError> {
         let claims = self.api::<PersistentVolumeClaim>();
-        let grown = claims.patch(&growth.claim, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        grown.map(drop).map_err(|source| ApplyError::Grow { name: growth.claim.clone(), source })
+        let mut result = Ok(());
+        for Growth { claim, size } in growths {
+            let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+            let grown = claims.patch(claim, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            let grown = grown.map(drop).map_err(|source| ApplyError::Grow { name: claim.clone(), source });
+            result = result.and(grown);
+        }
+        result
     }
 
     /// Deletes owned objects that are no longer wanted, such as a NetworkPolicy that was switched off.
@@ -406,6 +409,17 @@ fn material(source: &KeySource) -> Result<ValidatorKey, ApplyError> {
     }
 }
 
+/// Whether a Secret with these labels is found as the key of that validator.
+fn is_key_of(labels: &BTreeMap<String, String>, network: &str, ordinal: i32) -> bool {
+    let ordinal = ordinal.to_string();
+    let own = [
+        (names::NETWORK_LABEL, network),
+        (names::ROLE_LABEL, Role::ValidatorKey.label()),
+        (names::ORDINAL_LABEL, &ordinal),
+    ];
+    own.into_iter().all(|(name, value)| labels.get(name).is_some_and(|label| label == value))
+}
+
 fn post() -> PostParams {
     PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() }
 }
@@ -419,4 +433,26 @@ fn content_hash(body: &serde_json::Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     body.to_string().hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_counts_as_a_key_only_with_the_labels_by_which_it_is_found() {
+        let key = ValidatorKey { public: SecretKey::from_seed([1; 32]).public(), pem: String::new() };
+        let identity = Identity { name: "net".into(), namespace: "chains".into(), uid: "u".into() };
+        let made = keys::build(&identity, 2, &key);
+        assert!(is_key_of(made.labels(), "net", 2));
+        assert!(!is_key_of(made.labels(), "net", 1) && !is_key_of(made.labels(), "other", 2));
+        for name in [names::NETWORK_LABEL, names::ROLE_LABEL, names::ORDINAL_LABEL] {
+            let mut labels = made.labels().clone();
+            labels.remove(name);
+            assert!(
+                !is_key_of(&labels, "net", 2),
+                "restored without {name}: made again at every visit, and never seen"
+            );
+        }
+    }
 }

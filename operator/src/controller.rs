@@ -7,7 +7,7 @@ use crate::crd::BlockchainNetwork;
 use crate::events;
 use crate::names::{self, NETWORK_LABEL};
 use crate::reconcile::{self, Context, ReconcileError, with_causes};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -19,6 +19,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Resource, ResourceExt};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -70,7 +71,7 @@ fn network_of(object: &impl ResourceExt) -> Option<ObjectRef<Guarded>> {
 async fn visit(guarded: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, ReconcileError> {
     let began = Instant::now();
     let result = match &guarded.0 {
-        Ok(network) => reconcile::reconcile(network, &shared.context).await,
+        Ok(network) => contained(reconcile::reconcile(network, &shared.context)).await,
         Err(invalid) => Err(ReconcileError::InvalidObject(invalid.error.clone())),
     };
     shared.context.metrics.reconciles.inc();
@@ -85,6 +86,11 @@ async fn visit(guarded: Arc<Guarded>, shared: Arc<Shared>) -> Result<Action, Rec
         Err(error) => report(&guarded, error, &shared.context).await,
     }
     result
+}
+
+/// A visit whose panic is its own failure: it would end the process, and with it the care for every other network.
+async fn contained<T>(visit: impl Future<Output = Result<T, ReconcileError>>) -> Result<T, ReconcileError> {
+    AssertUnwindSafe(visit).catch_unwind().await.unwrap_or(Err(ReconcileError::Panicked))
 }
 
 async fn report(guarded: &Guarded, error: &ReconcileError, context: &Context) {
@@ -108,5 +114,20 @@ fn failed(guarded: Arc<Guarded>, error: &ReconcileError, shared: Arc<Shared>) ->
             let pause = shared.backoff.lock().map(|mut backoff| backoff.failed(ObjectRef::from_obj(&*guarded)));
             Action::requeue(pause.unwrap_or(AFTER_CONFLICT))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn panics() -> Result<(), ReconcileError> {
+        panic!("of one network's visit")
+    }
+
+    #[tokio::test]
+    async fn a_visit_that_panics_fails_and_ends_nothing_else() {
+        assert!(matches!(contained(panics()).await, Err(ReconcileError::Panicked)));
+        assert!(matches!(contained(async { Ok(7) }).await, Ok(7)));
     }
 }

@@ -6,6 +6,7 @@ use crate::controller;
 use crate::lease::{self, Candidate};
 use crate::metrics::Metrics;
 use crate::names;
+use crate::observe;
 use crate::reconcile::Context;
 use crate::validate::Defaults;
 use kube::Client;
@@ -94,12 +95,12 @@ async fn work(
     let reporter = Reporter { controller: names::FIELD_MANAGER.into(), instance: Some(options.instance.clone()) };
     let context = Context {
         recorder: Recorder::new(client.clone(), reporter),
-        // Nodes are inside the cluster: a proxy of the operator's environment must not come between.
-        http: reqwest::Client::builder().no_proxy().build()?,
+        http: observe::client()?,
         defaults: Defaults { node_image: options.node_image.clone() },
         metrics,
         memory: Memory::default(),
-        heights_written: std::sync::Mutex::default(),
+        status_written: std::sync::Mutex::default(),
+        sets_seen: std::sync::Mutex::default(),
         client,
     };
     controller::run(context, options.namespace.as_deref(), readiness, stop).await;

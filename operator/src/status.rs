@@ -40,6 +40,8 @@ pub struct Visit<'a> {
     pub plan: &'a Plan,
     /// The write that failed, if one did.
     pub failed: Option<&'a Problem>,
+    /// When a node last said who decides; `None`: not since this operator began.
+    pub set_seen: Option<Timestamp>,
 }
 
 /// The status to write.
@@ -105,8 +107,9 @@ fn endpoints(settings: &Settings) -> Endpoints {
     Endpoints { rpc: format!("http://{host}:{}", env::RPC_PORT), ws: format!("ws://{host}:{}", env::WS_PORT) }
 }
 
-/// True where the two say the same but for heights, which change with every block and are written only now and then.
-pub fn differs_only_in_heights(one: &BlockchainNetworkStatus, other: &BlockchainNetworkStatus) -> bool {
+/// True where the two say the same but for what anybody or any block may change without end: heights, stakes, and why something is
+/// amiss in words of others. That is written only now and then, or with an event that tells of it.
+pub fn differs_only_in_detail(one: &BlockchainNetworkStatus, other: &BlockchainNetworkStatus) -> bool {
     let still = |status: &BlockchainNetworkStatus| {
         let mut status = status.clone();
         if let Some(chain) = &mut status.chain {
@@ -117,6 +120,16 @@ pub fn differs_only_in_heights(one: &BlockchainNetworkStatus, other: &Blockchain
         }
         for validator in &mut status.validator_statuses {
             (validator.height, validator.last_signed_height) = (None, None);
+            (validator.on_chain.stake, validator.on_chain.unbonding) = (None, None);
+        }
+        for validator in &mut status.other_validators {
+            (validator.on_chain.stake, validator.on_chain.unbonding) = (None, None);
+        }
+        for condition in &mut status.conditions {
+            // It cites a node or the API server, down to the port of a connection that broke.
+            if condition.type_ == "Degraded" {
+                condition.message.clear();
+            }
         }
         status
     };

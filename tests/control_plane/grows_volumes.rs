@@ -1,4 +1,4 @@
-//! A larger size grows the claims, and the StatefulSet is made again around its running pods.
+//! A larger size grows the claims, and the StatefulSet is made again around its running pods. What cannot grow keeps nothing else waiting.
 
 use crate::kubelet::Kubelet;
 use crate::wait;
@@ -11,21 +11,23 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const CLASS: &str = "control-plane-test-growing";
+const GROWING: &str = "control-plane-test-growing";
+const FIXED: &str = "control-plane-test-fixed";
 
-fn sized(size: &str) -> Value {
-    with("validators.storage", json!({ "size": size, "storageClassName": CLASS }))
+fn sized(size: &str, class: &str) -> Value {
+    with("validators.storage", json!({ "size": size, "storageClassName": class }))
 }
 
-/// A class that allows growth, and a volume for each claim: nobody provisions here.
-async fn provide_volumes(world: &World) {
+/// The class, and a volume for each claim: nobody provisions here.
+async fn provide_volumes(world: &World, name: &str) {
     let params = PatchParams::apply("control-plane-test").force();
     let class = json!({
-        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": CLASS },
-        "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": true, "volumeBindingMode": "Immediate",
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": name },
+        "provisioner": "kubernetes.io/no-provisioner", "allowVolumeExpansion": name == GROWING, "volumeBindingMode": "Immediate",
     });
     let classes = Api::<StorageClass>::all(world.client.clone());
-    classes.patch(CLASS, &params, &Patch::Apply(class)).await.expect("class");
+    classes.patch(name, &params, &Patch::Apply(class)).await.expect("class");
+    let class = name;
     let volumes = Api::<PersistentVolume>::all(world.client.clone());
     for ordinal in 0..4 {
         let name = format!("{}-{ordinal}", world.namespace);
@@ -33,7 +35,7 @@ async fn provide_volumes(world: &World) {
         let volume = json!({
             "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name },
             "spec": {
-                "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": CLASS,
+                "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
                 "persistentVolumeReclaimPolicy": "Retain", "claimRef": claim, "hostPath": { "path": "/nowhere" },
             },
         });
@@ -49,19 +51,11 @@ async fn pods(world: &World) -> BTreeMap<String, Option<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_grow_and_no_pod_is_restarted() {
     let world = World::new("grows").await;
-    provide_volumes(&world).await;
     let _kubelet = Kubelet::start(&world, 4).await;
-    world.apply("net", sized("1Gi")).await.expect("created");
-    world.condition("net", "Ready", "True", "Ready").await;
+    runs_on_bound_volumes(&world, GROWING).await;
     let claims = world.api::<PersistentVolumeClaim>();
-    wait::until("bound claims", || async {
-        let list = claims.list(&Default::default()).await.expect("list");
-        let bound = list.iter().filter(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")).count();
-        if bound == 4 { Ok(()) } else { Err(bound) }
-    })
-    .await;
     let before = pods(&world).await;
-    world.apply("net", sized("2Gi")).await.expect("enlarged");
+    world.apply("net", sized("2Gi", GROWING)).await.expect("enlarged");
     wait::until("larger claims and a larger template", || async {
         let list = claims.list(&Default::default()).await.expect("list");
         let mut sizes: Vec<Value> =
@@ -74,6 +68,39 @@ async fn claims_grow_and_no_pod_is_restarted() {
     world.condition("net", "Progressing", "False", "Complete").await;
     assert_eq!(pods(&world).await, before, "the same pods go on");
     remove_volumes(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_grow_keeps_no_new_image_waiting() {
+    let world = World::new("fixed").await;
+    let _kubelet = Kubelet::start(&world, 4).await;
+    runs_on_bound_volumes(&world, FIXED).await;
+    let mut spec = sized("2Gi", FIXED);
+    spec["image"] = json!("new");
+    world.apply("net", spec).await.expect("enlarged, which the spec can never take back");
+    let message = world.condition("net", "Degraded", "True", "GrowFailed").await;
+    assert!(message.contains("StorageClass"), "{message}");
+    wait::until("all four to have the new image", || async {
+        let pods = world.api::<Pod>().list(&Default::default()).await.expect("list");
+        let images = pods.iter().filter_map(|pod| pod.spec.as_ref()?.containers.first()?.image.clone());
+        let new = images.filter(|image| image == "new").count();
+        if new == 4 { Ok(()) } else { Err(new) }
+    })
+    .await;
+    remove_volumes(&world).await;
+}
+
+async fn runs_on_bound_volumes(world: &World, class: &str) {
+    provide_volumes(world, class).await;
+    world.apply("net", sized("1Gi", class)).await.expect("created");
+    world.condition("net", "Ready", "True", "Ready").await;
+    let claims = world.api::<PersistentVolumeClaim>();
+    wait::until("bound claims", || async {
+        let list = claims.list(&Default::default()).await.expect("list");
+        let bound = list.iter().filter(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")).count();
+        if bound == 4 { Ok(()) } else { Err(bound) }
+    })
+    .await;
 }
 
 async fn remove_volumes(world: &World) {

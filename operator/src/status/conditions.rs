@@ -12,6 +12,9 @@ use aitbc_core::genesis::Mode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 
+/// The condition that says who decides on the chain.
+const SET_SYNCED: &str = "ValidatorSetSynced";
+
 /// All condition types, in the order they are written.
 pub const NAMES: [&str; 11] = [
     "Ready",
@@ -22,10 +25,13 @@ pub const NAMES: [&str; 11] = [
     "Progressing",
     "Degraded",
     "QuorumSafe",
-    "ValidatorSetSynced",
+    SET_SYNCED,
     "FaultDomainsIndependent",
     "Suspended",
 ];
+
+/// How long it stays known who decides after a node last said so, in seconds: nodes limit how often one may ask.
+const SET_KEPT_SECONDS: i64 = 30;
 
 /// What conditions are made from.
 #[derive(Clone, Copy, Debug)]
@@ -74,13 +80,23 @@ pub fn all(facts: Facts<'_>, former: &[Condition]) -> Vec<Condition> {
         ("Progressing", progressing(facts)),
         ("Degraded", degraded(facts)),
         ("QuorumSafe", quorum_safe(facts)),
-        ("ValidatorSetSynced", set_synced(facts)),
+        (SET_SYNCED, set_synced(facts)),
         ("FaultDomainsIndependent", fault_domains(facts)),
         ("Suspended", suspended(facts)),
     ];
     let ready = ready(facts, &findings);
     let all = std::iter::once(("Ready", ready)).chain(findings);
-    all.map(|(type_, finding)| dated(facts, former, type_, finding)).collect()
+    all.map(|(type_, finding)| kept(facts, former, type_).unwrap_or_else(|| dated(facts, former, type_, finding)))
+        .collect()
+}
+
+/// Who decides, as it was known a moment ago.
+fn kept(facts: Facts<'_>, former: &[Condition], type_: &str) -> Option<Condition> {
+    let Visit { validated, set_seen, observed, network, .. } = facts.visit;
+    let age = observed.now.as_second().saturating_sub(set_seen?.as_second());
+    let keeps = type_ == SET_SYNCED && validated.set.is_none() && age <= SET_KEPT_SECONDS;
+    let known = former.iter().find(|condition| keeps && condition.type_ == type_)?;
+    Some(Condition { observed_generation: network.metadata.generation, ..known.clone() })
 }
 
 fn dated(facts: Facts<'_>, former: &[Condition], type_: &str, finding: Finding) -> Condition {

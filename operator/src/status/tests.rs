@@ -1,7 +1,7 @@
 //! What people read of a network in each of its situations.
 
 use super::*;
-use crate::crd::status::{JailCause, OnChain, ValidatorState};
+use crate::crd::status::{JailCause, OnChain, OtherValidator, ValidatorState};
 use crate::observe::chain_set::{Candidate, ChainSet, JailedFor, Member, NextMember};
 use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::{Defaults, keys::ValidatorKey, validate};
@@ -66,11 +66,17 @@ fn sync(height: i64) -> SyncStatus {
 }
 
 fn status_of(situation: &Situation) -> BlockchainNetworkStatus {
+    status_after(situation, None, None)
+}
+
+/// Where a write failed, and a node said who decides at that time.
+fn status_after(situation: &Situation, failed: Option<&Problem>, set_seen: Option<i64>) -> BlockchainNetworkStatus {
     let defaults = Defaults { node_image: "node:1".into() };
     let validated = validate(&situation.network, &situation.observed, &defaults);
     let plan = plan::plan(&validated, &situation.observed, None);
     let Situation { network, observed } = situation;
-    status(Visit { network, validated: &validated, observed, plan: &plan, failed: None })
+    let set_seen = set_seen.map(|second| Timestamp::from_second(second).expect("a time"));
+    status(Visit { network, validated: &validated, observed, plan: &plan, failed, set_seen })
 }
 
 fn condition(status: &BlockchainNetworkStatus, type_: &str) -> Condition {
@@ -280,10 +286,10 @@ fn heights_alone_are_no_news_but_the_first_block_is() {
         *sync = SyncStatus { last_block_time_ms: NOW * 1_000, ..self::sync(101) };
     }
     let after = status_of(&situation);
-    assert!(after != before && differs_only_in_heights(&before, &after));
+    assert!(after != before && differs_only_in_detail(&before, &after));
     let mut none = before.clone();
     none.chain = none.chain.map(|chain| ChainStatus { height: Some(0), ..chain });
-    assert!(!differs_only_in_heights(&none, &after));
+    assert!(!differs_only_in_detail(&none, &after));
 }
 
 #[test]
@@ -369,8 +375,8 @@ fn a_pod_that_decides_nothing_is_a_candidate_and_ready_does_not_wait_for_it() {
     let counted = status.validators.expect("validators");
     assert_eq!((counted.summary.as_str(), counted.signing, counted.total_weight), ("5/5", 4, 4_000));
     assert_eq!((counted.fault_tolerance, counted.disruptions_allowed, counted.others), (1, 1, 0));
-    let (first, fifth) = (&status.validator_statuses[0], &status.validator_statuses[4]);
-    assert_eq!((fifth.weight, fifth.on_chain.stake), (Some(0), None));
+    assert_eq!((status.validator_statuses[4].weight, status.validator_statuses[4].on_chain.stake), (Some(0), None));
+    let first = &status.validator_statuses[0];
     assert_eq!((first.weight, first.on_chain.stake), (Some(1_000), Some(1_000)));
     assert_eq!(status.chain.and_then(|chain| chain.epoch), Some(7));
     if let Some(sync) = situation.observed.sync.get_mut(&4) {
@@ -502,9 +508,76 @@ fn a_new_epoch_alone_is_no_news() {
     let before = status_of(&situation);
     chain_set(&mut situation).epoch = 8;
     let after = status_of(&situation);
-    assert!(after != before && differs_only_in_heights(&before, &after));
+    assert!(after != before && differs_only_in_detail(&before, &after));
     chain_set(&mut situation).validators.remove(3);
-    assert!(!differs_only_in_heights(&before, &status_of(&situation)));
+    assert!(!differs_only_in_detail(&before, &status_of(&situation)));
+}
+
+#[test]
+fn stakes_alone_are_no_news_and_weights_and_jail_are() {
+    let mut situation = four_of_five();
+    chain_set(&mut situation).candidates.push(Candidate { public_key: key(9), stake: 5, ..Candidate::default() });
+    let before = status_of(&situation);
+    for known in &mut chain_set(&mut situation).candidates {
+        (known.stake, known.unbonding) = (known.stake + 1, 7);
+    }
+    let after = status_of(&situation);
+    assert_ne!(after.validator_statuses[0].on_chain, before.validator_statuses[0].on_chain);
+    assert_ne!(after.other_validators[0].on_chain, before.other_validators[0].on_chain);
+    assert!(differs_only_in_detail(&before, &after));
+    let mut heavier = four_of_five();
+    chain_set(&mut heavier).validators[0].weight += 1;
+    assert!(!differs_only_in_detail(&status_of(&four_of_five()), &status_of(&heavier)));
+    chain_set(&mut situation).candidates[4].jailed_for = Some(JailedFor::Absence);
+    assert!(!differs_only_in_detail(&after, &status_of(&situation)));
+}
+
+#[test]
+fn the_words_of_a_failure_are_no_news_and_another_failure_is() {
+    let situation = running();
+    let of = |reason, message: &str| status_after(&situation, Some(&Problem::new(reason, message)), None);
+    let before = of("ApplyFailed", "read tcp 10.0.0.1:40001->10.0.0.2:443: connection reset");
+    let after = of("ApplyFailed", "read tcp 10.0.0.1:40002->10.0.0.2:443: connection reset");
+    assert!(after != before && differs_only_in_detail(&before, &after));
+    assert!(!differs_only_in_detail(&before, &of("DeleteFailed", "no")));
+    assert!(!differs_only_in_detail(&before, &status_of(&situation)));
+}
+
+#[test]
+fn who_decides_stays_known_for_half_a_minute_while_no_node_says_it() {
+    let mut situation = four_of_five();
+    recorded(&mut situation);
+    let known = condition(&status_of(&situation), "ValidatorSetSynced");
+    situation.observed.set = None;
+    let synced = |seen| condition(&status_after(&situation, None, seen), "ValidatorSetSynced");
+    assert_eq!(synced(Some(NOW - 30)), known);
+    assert_eq!((synced(Some(NOW - 31)).status.as_str(), synced(None).status.as_str()), ("Unknown", "Unknown"));
+    let mut never = four_of_five();
+    never.observed.set = None;
+    let first = condition(&status_after(&never, None, Some(NOW)), "ValidatorSetSynced");
+    assert_eq!(first.status, "Unknown", "nothing was known before");
+}
+
+#[test]
+fn who_decides_is_believed_at_once_where_a_node_says_it() {
+    let mut situation = four_of_five();
+    recorded(&mut situation);
+    situation.observed.set = Some(set(&[(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]));
+    let after = status_after(&situation, None, Some(NOW));
+    assert_eq!(condition(&after, "ValidatorSetSynced").reason, "Synced");
+}
+
+#[test]
+fn weights_in_status_that_no_chain_has_count_for_nothing() {
+    let mut situation = running();
+    recorded(&mut situation);
+    let status = situation.network.status.as_mut().expect("recorded");
+    for (validator, weight) in status.validator_statuses.iter_mut().zip([i64::MAX, i64::MAX, i64::MIN, -1]) {
+        validator.weight = Some(weight);
+    }
+    let other = OtherValidator { public_key: key(8), weight: i64::MAX, ..OtherValidator::default() };
+    status.other_validators = vec![other.clone(), OtherValidator { public_key: key(9), ..other }];
+    assert_eq!(status_of(&situation).validators.map(|counted| counted.total_weight), Some(4), "as at genesis");
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub async fn clean_up(
     network: &BlockchainNetwork,
     writer: &Writer<'_>,
 ) -> Result<Cleanup, CleanupError> {
-    let sets = list::<StatefulSet>(client, network, Role::Validator).await?;
+    let sets = stateful_sets(client, network).await?;
     for set in sets.iter().filter(|set| set.metadata.deletion_timestamp.is_none()) {
         writer.delete::<StatefulSet>(&set.name_any(), &set.uid().unwrap_or_default(), None).await?;
     }
@@ -121,6 +121,20 @@ async fn set_finalizers(
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(source) => Err(CleanupError::Finalizer { network: name, source }),
     }
+}
+
+/// Those with the labels, and the one that is the network's own by name and owner: without its labels it would make its pods again.
+async fn stateful_sets(client: &Client, network: &BlockchainNetwork) -> Result<Vec<StatefulSet>, CleanupError> {
+    let mut sets = list::<StatefulSet>(client, network, Role::Validator).await?;
+    let objects = Api::<StatefulSet>::namespaced(client.clone(), &network.namespace().unwrap_or_default());
+    let found = objects.get_opt(&names::validator(&network.name_any())).await;
+    let failed = |source| CleanupError::List { kind: "StatefulSet".to_owned(), network: network.name_any(), source };
+    let own = found.map_err(failed)?.filter(|set| {
+        let is_owner = set.owner_references().iter().any(|owner| Some(&owner.uid) == network.metadata.uid.as_ref());
+        is_owner && !sets.iter().any(|known| known.metadata.uid == set.metadata.uid)
+    });
+    sets.extend(own);
+    Ok(sets)
 }
 
 async fn list<K>(client: &Client, network: &BlockchainNetwork, role: Role) -> Result<Vec<K>, CleanupError>

@@ -11,7 +11,7 @@ pub struct Metrics {
     registry: Registry,
     /// Visits to networks.
     pub reconciles: IntCounter,
-    /// Visits that failed, by the step that failed.
+    /// Visits that failed, by the step that failed, and those with a volume that cannot grow.
     pub errors: IntCounterVec,
     /// How long visits took.
     pub duration: Histogram,

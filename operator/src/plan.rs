@@ -5,11 +5,14 @@
 //! 1. One voluntary disruption at a time, recorded in `status.operation` before the pod is deleted: a restarted operator goes on with it,
 //!    and weighs it anew while the pod is untouched.
 //! 2. The next one only after the last target is ready *and* has signed above the height at which it was stopped. One that decides
-//!    nothing on the chain need not sign. A successor that does not sign, while the chain goes on, makes way for a newer template.
+//!    nothing on the chain need not sign. A successor that says that it does not sign, while the chain goes on and can spare it, makes
+//!    way for a newer template.
 //! 3. Never more voting power down than `floor((W - 1) / 3)`, as the chain says it for this epoch and the next, which may begin while the
 //!    target restarts, whoever took the others down. Where the target alone is more, as each of n ≤ 3 is, all others must sign, the chain
 //!    pauses for that restart, and an event says so. Who is quarantined is down: it casts no vote. Who decides from the next epoch on
-//!    only is down unless it keeps up, and then its restart takes nothing along.
+//!    only is down unless it keeps up, and then its restart takes nothing along. An answer that is missing is no answer: one that is
+//!    ready and says nothing is weighed as one that does its part, and while it is only a moment ago that a node said who decides next,
+//!    no restart begins that hangs on it.
 //! 4. A halted chain means no deletions.
 //! 5. A pod whose node does not even run takes no voting power along: it is replaced at once, that is how a broken image is mended.
 //!    Not while the chain advances and another restart is in flight: it may come back by itself sooner.
@@ -21,7 +24,7 @@ use crate::crd::Suspend;
 use crate::crd::status::{Operation, OperationStep, OperationType};
 use crate::names;
 use crate::observe::{Observed, SyncStatus, VotingState};
-use crate::validate::members::Members;
+use crate::validate::members::{self, Members};
 use crate::validate::{Problem, Settings, Validated};
 use crate::{quantity, quorum};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -119,6 +122,8 @@ pub struct View {
     pub next_weight: i64,
     /// It keeps up with the chain and may vote: all that one can do that decides nothing yet.
     pub follows: bool,
+    /// It said at this visit how it is.
+    pub answered: bool,
     /// It takes part in finalising.
     pub signing: bool,
     /// Height of its last signature.
@@ -131,6 +136,11 @@ impl View {
     /// Whether it does what the next epoch's set will need of it.
     fn is_fit(&self) -> bool {
         self.signing || (self.weight == 0 && self.follows)
+    }
+
+    /// Whether it is known to do none of that, by its own words or by the kubelet's. One that is ready and did not answer in time may.
+    fn is_known_unfit(&self) -> bool {
+        !self.is_fit() && (self.answered || !self.ready)
     }
 }
 
@@ -152,6 +162,8 @@ pub struct Chain {
     pub others: Others,
     /// Those in the next epoch; `None`: no node says who decides then.
     pub next_others: Option<Others>,
+    /// No node says who decides, and a moment ago one did: another visit will know.
+    pub next_awaited: bool,
     /// Greatest height.
     pub height: i64,
     /// Whether blocks are being made.
@@ -177,12 +189,32 @@ impl Chain {
     }
 }
 
-/// Plans the next step.
-pub fn plan(validated: &Validated, observed: &Observed, former: Option<&Operation>) -> Plan {
+impl Plan {
+    /// The plan without what disturbs a pod, as the look at the cluster that it rests on is too old for that: `former` stays.
+    pub fn held_back(self, former: Option<&Operation>, why: Problem) -> Self {
+        let begins = self.notes.iter().any(|note| matches!(note, Note::Restarting { .. }));
+        let goes_on = former.filter(|_| self.operation.is_some() && !begins);
+        let operation = goes_on.map(|former| Operation { message: why.message.clone(), ..former.clone() });
+        let notes = self.notes.into_iter().filter(|note| matches!(note, Note::Restarted { .. })).collect();
+        let rollout = match self.rollout {
+            Rollout::Running { updated, .. } => Rollout::Running { updated, waiting: Some(why) },
+            Rollout::Complete => Rollout::Complete,
+        };
+        Plan { replace: Vec::new(), operation, rollout, notes, ..self }
+    }
+}
+
+/// Plans the next step; `set_seen` is when a node last said who decides.
+pub fn plan(
+    validated: &Validated,
+    observed: &Observed,
+    former: Option<&Operation>,
+    set_seen: Option<Timestamp>,
+) -> Plan {
     match validated.settings.suspend {
         Suspend::Paused => Plan { operation: former.cloned(), ..idle(observed) },
         Suspend::Hibernated => Plan { replicas: 0, ..Plan::default() },
-        Suspend::Active => active(validated, observed, former),
+        Suspend::Active => active(validated, observed, former, set_seen),
     }
 }
 
@@ -191,11 +223,12 @@ fn idle(observed: &Observed) -> Plan {
     Plan { replicas: replicas.unwrap_or(0), ..Plan::default() }
 }
 
-fn active(validated: &Validated, observed: &Observed, former: Option<&Operation>) -> Plan {
+fn active(validated: &Validated, observed: &Observed, former: Option<&Operation>, set_seen: Option<Timestamp>) -> Plan {
     let settings = &validated.settings;
     let grow = growths(settings, &observed.claims);
     let recreate = observed.stateful_set.as_ref().filter(|set| template_too_small(settings, set));
-    let chain = chain(validated, observed);
+    let next_awaited = members::is_awaited(validated.set.as_ref(), set_seen, observed.now);
+    let chain = Chain { next_awaited, ..chain(validated, observed) };
     let steps = roll(&settings.identity.name, &chain, former, observed.now);
     Plan { replicas: settings.replicas, grow, recreate: recreate.and_then(|set| set.metadata.uid.clone()), ..steps }
 }
@@ -240,6 +273,7 @@ pub fn chain(validated: &Validated, observed: &Observed) -> Chain {
         validators: (0..settings.replicas).map(one).collect(),
         others: others(members),
         next_others: validated.next_members.as_ref().map(others),
+        next_awaited: false,
         height: best.map_or(0, |sync| sync.height),
         advancing: best.is_some_and(|sync| is_advancing(settings, sync, observed.now)),
         obstacle: validated.obstacle().cloned(),
@@ -293,6 +327,7 @@ fn view(pod: &Pod, sync: Option<&SyncStatus>, follows: bool, revision: Option<&s
         terminating,
         running: is_running(pod),
         ready,
+        answered: sync.is_some(),
         follows: ready && !terminating && follows,
         signed_height: sync.map_or(0, SyncStatus::signed_height),
         current: revision.map(|revision| label.is_some_and(|label| label == revision)),
@@ -353,7 +388,7 @@ fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -
             None
         }
         // The template changed again before the successor signed: it is replaced in turn, under the same operation.
-        Some(uid) if view.current == Some(false) && !view.terminating && is_of_no_use(chain, view) => {
+        Some(uid) if view.current == Some(false) && !view.terminating && is_of_no_use(chain, ordinal, view, target) => {
             plan.replace.push(Replacement { pod: target.clone(), uid: uid.clone() });
             let message = format!("waiting for the outdated pod {target} to stop");
             Some(Operation { step: OperationStep::Stopping, pod_uid: uid.clone(), message, ..operation.clone() })
@@ -389,10 +424,13 @@ fn stop(chain: &Chain, ordinal: i32, view: &View, target: &str) -> Option<String
     }
 }
 
-/// True where a successor does nothing that its own successor would have to do again. Whether one that is ready would sign only a chain
-/// that advances tells.
-fn is_of_no_use(chain: &Chain, view: &View) -> bool {
-    chain.obstacle.is_none() && (!view.ready || (chain.advancing && !view.signing))
+/// True where a successor does nothing that its own successor would have to do again. One that is ready has to say so itself, and is
+/// weighed as every other: it may sign with its next breath. Whether it would only a chain that advances tells.
+fn is_of_no_use(chain: &Chain, target: i32, view: &View, pod: &str) -> bool {
+    if !view.ready {
+        return chain.obstacle.is_none();
+    }
+    view.answered && !view.signing && can_spare(chain, target, view, pod).is_ok()
 }
 
 /// Rule 5.
@@ -410,10 +448,12 @@ fn replace_what_does_not_run(network: &str, chain: &Chain, plan: &mut Plan) {
 
 /// Chooses the next pod, if the chain can spare it; else says why not.
 fn begin(network: &str, chain: &Chain, now: Timestamp, plan: &mut Plan) -> Result<(), Problem> {
-    // One that does not sign goes first: it costs nothing. Then from the highest ordinal down.
+    // One that does nothing for any epoch goes first: the others may have to wait for it. Then one that does not answer, for the same
+    // reason, then one that does not decide yet: it costs nothing. Then from the highest ordinal down.
+    let turn = |ordinal: i32, view: &View| (!view.is_known_unfit(), view.is_fit(), view.signing, -ordinal);
     let candidates =
         chain.validators.iter().filter(|(_, view)| view.current == Some(false) && !view.terminating && view.running);
-    let Some((ordinal, view)) = candidates.min_by_key(|(ordinal, view)| (view.signing, -**ordinal)) else {
+    let Some((ordinal, view)) = candidates.min_by_key(|(ordinal, view)| turn(**ordinal, view)) else {
         return Err(Problem::new("WaitingForValidator", "waiting for pods of the former template to stop"));
     };
     let pod = names::pod(network, *ordinal);
@@ -486,9 +526,14 @@ fn can_spare(chain: &Chain, target: i32, view: &View, pod: &str) -> Result<(), P
         let message = format!("validators {} do not sign, {pod} has to wait for them", now.who.join(", "));
         return Err(Problem::new("WaitingForQuorum", message));
     }
-    if !view.is_fit() {
+    if view.is_known_unfit() {
         // The next epoch does not miss what is of no use to it now: so a pod that its set waits for is mended.
         return Ok(());
+    }
+    if chain.next_awaited {
+        let message =
+            format!("no validator says at the moment who decides in the next epoch, {pod} has to wait for that");
+        return Err(Problem::new("WaitingForQuorum", message));
     }
     let Some(others) = chain.next_others else { return unless_it_comes_in(&now, view, pod) };
     let next = Scale::new(chain, target, others, |view| (view.next_weight, view.is_fit()));
@@ -502,7 +547,7 @@ fn can_spare(chain: &Chain, target: i32, view: &View, pod: &str) -> Result<(), P
     Ok(())
 }
 
-/// Where no node says who decides next, one that decides nothing may be about to.
+/// Where no node has said for a while who decides next, one that decides nothing may be about to.
 fn unless_it_comes_in(now: &Scale, view: &View, pod: &str) -> Result<(), Problem> {
     if view.weight > 0 || now.down == 0 {
         return Ok(());

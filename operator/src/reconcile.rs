@@ -5,7 +5,7 @@
 
 use crate::apply::{self, ApplyError, Memory, Writer};
 use crate::cleanup::{self, Cleanup, CleanupError};
-use crate::crd::status::BlockchainNetworkStatus;
+use crate::crd::status::{BlockchainNetworkStatus, Operation};
 use crate::crd::{BlockchainNetwork, Suspend};
 use crate::desired::{self, Parts};
 use crate::events;
@@ -40,6 +40,8 @@ const LATER: Duration = Duration::from_secs(5);
 const PATIENCE_SECONDS: i64 = 180;
 /// How old a look at the cluster may be for a pod to be deleted by it: a slow API server may take minutes over what comes between.
 const DECISION_VALID: Duration = Duration::from_secs(15);
+/// How old it may be for status to say that a pod is about to be deleted: what is left is for the writing of status and events.
+const DECIDED_WITHIN: Duration = Duration::from_secs(10);
 /// Most of the words that status cites of a failure.
 const FAILURE_CHARS_MAX: usize = 1_000;
 
@@ -59,7 +61,7 @@ pub struct Context {
     pub memory: Memory,
     /// When status was last written, by UID.
     pub status_written: Mutex<HashMap<String, Instant>>,
-    /// When a node last said who decides, by UID.
+    /// When a node last said who decides, by UID; at the earliest the first visit.
     pub sets_seen: Mutex<HashMap<String, Timestamp>>,
 }
 
@@ -165,7 +167,8 @@ async fn visit(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Conte
     let observed = observe::observe(&context.client, &context.http, network).await?;
     let validated = validate::validate(network, &observed, &context.defaults);
     let former = network.status.as_ref().and_then(|status| status.operation.as_ref());
-    let plan = plan::plan(&validated, &observed, former);
+    let set_seen = context.set_seen(writer.identity, &validated, observed.now);
+    let plan = plan::plan(&validated, &observed, former, set_seen);
     let written = write(&validated, &plan, &observed, writer).await;
     if let Ok(Written::Keys(names)) = &written
         && !names.is_empty()
@@ -176,7 +179,7 @@ async fn visit(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Conte
     // A volume that cannot grow keeps nothing else from happening: its size in the spec cannot be taken back.
     let grown = writer.grow(&plan.grow).await;
     let failed = written.as_ref().err().or(grown.as_ref().err()).map(failure);
-    let set_seen = context.set_seen(writer.identity, &validated, observed.now);
+    let plan = in_time(plan, former, looked.elapsed());
     let visit =
         Visit { network, validated: &validated, observed: &observed, plan: &plan, failed: failed.as_ref(), set_seen };
     let status = status::status(visit);
@@ -188,23 +191,48 @@ async fn visit(network: &BlockchainNetwork, writer: &Writer<'_>, context: &Conte
         // Keys or genesis came into being: what is built from them follows at once.
         return Ok(Action::requeue(Duration::ZERO));
     }
-    if is_outdated(&plan, looked.elapsed()) {
+    if is_outdated(&plan, looked.elapsed(), DECISION_VALID) {
         tracing::warn!(network = writer.identity.name, "the cluster answers too slowly to restart anything by it");
         return Ok(Action::requeue(WAITING));
     }
-    for replacement in &plan.replace {
-        tracing::info!(pod = replacement.pod, "replacing");
-        context.metrics.disruptions.inc();
-        writer.replace(replacement).await?;
-    }
-    grown?;
-    let pause = pause(&status, &plan, observed.now);
-    Ok(Action::requeue(if recorded { pause } else { pause.min(BETWEEN_NEWS) }))
+    replace(&plan, writer, &context.metrics).await?;
+    Ok(next_visit(grown, pause(&status, &plan, observed.now), recorded, &context.metrics))
 }
 
-/// Whether a plan rests on a look at the cluster that is too old to delete a pod by it.
-fn is_outdated(plan: &Plan, age: Duration) -> bool {
-    age > DECISION_VALID && !plan.replace.is_empty()
+async fn replace(plan: &Plan, writer: &Writer<'_>, metrics: &Metrics) -> Result<(), ReconcileError> {
+    for replacement in &plan.replace {
+        tracing::info!(pod = replacement.pod, "replacing");
+        metrics.disruptions.inc();
+        writer.replace(replacement).await?;
+    }
+    Ok(())
+}
+
+/// What follows a visit at which everything was done, but that a volume may not have grown. That is counted, and status says it; it is no
+/// failure, whose pauses grow: all the rest is looked at as closely as ever.
+fn next_visit(grown: Result<(), ApplyError>, pause: Duration, recorded: bool, metrics: &Metrics) -> Action {
+    if let Err(error) = grown {
+        metrics.errors.with_label_values(&[error.reason()]).inc();
+        tracing::debug!(error = with_causes(&error), "a volume did not grow");
+    }
+    Action::requeue(if recorded { pause } else { pause.min(BETWEEN_NEWS) })
+}
+
+/// Whether a plan deletes a pod by a look at the cluster that is older than that.
+fn is_outdated(plan: &Plan, age: Duration, valid: Duration) -> bool {
+    age > valid && !plan.replace.is_empty()
+}
+
+/// The plan as far as there is time for it: nobody is told of a deletion that would come too late to be made.
+fn in_time(plan: Plan, former: Option<&Operation>, age: Duration) -> Plan {
+    if !is_outdated(&plan, age, DECIDED_WITHIN) {
+        return plan;
+    }
+    let message = format!(
+        "the API server and the nodes take more than {} s to say how everything is: too long to restart anything by it",
+        DECIDED_WITHIN.as_secs()
+    );
+    plan.held_back(former, Problem::new("ClusterSlow", message))
 }
 
 /// What status says of a write that failed.
@@ -376,14 +404,20 @@ impl Context {
         may
     }
 
-    /// When a node last said who decides, so that it was believed.
+    /// When a node last said who decides, so that it was believed; at the earliest the first visit.
     fn set_seen(&self, identity: &Identity, validated: &Validated, now: Timestamp) -> Option<Timestamp> {
         let mut seen = self.sets_seen.lock().ok()?;
-        if validated.set.is_some() {
-            seen.insert(identity.uid.clone(), now);
-        }
-        seen.get(&identity.uid).copied()
+        Some(last_said(&mut seen, &identity.uid, validated.set.is_some(), now))
     }
+}
+
+/// A new operator knows of no earlier answer. It waits for the first one as long as for one that is missing later.
+fn last_said(seen: &mut HashMap<String, Timestamp>, uid: &str, said: bool, now: Timestamp) -> Timestamp {
+    let last = seen.entry(uid.to_owned()).or_insert(now);
+    if said {
+        *last = now;
+    }
+    *last
 }
 
 fn api(network: &BlockchainNetwork, context: &Context) -> Api<BlockchainNetwork> {
@@ -393,7 +427,7 @@ fn api(network: &BlockchainNetwork, context: &Context) -> Api<BlockchainNetwork>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::status::{ChainStatus, Operation, OperationStep, OperationType};
+    use crate::crd::status::{ChainStatus, OperationStep, OperationType};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
     fn at(second: i64) -> Timestamp {
@@ -477,8 +511,44 @@ mod tests {
         let replace = vec![plan::Replacement { pod: "net-validator-0".into(), uid: "u".into() }];
         let plan = Plan { replace, ..Plan::default() };
         let old = DECISION_VALID + Duration::from_millis(1);
-        assert!(is_outdated(&plan, old) && !is_outdated(&plan, DECISION_VALID));
-        assert!(!is_outdated(&Plan::default(), old));
+        assert!(is_outdated(&plan, old, DECISION_VALID) && !is_outdated(&plan, DECISION_VALID, DECISION_VALID));
+        assert!(!is_outdated(&Plan::default(), old, DECISION_VALID));
+    }
+
+    #[test]
+    fn of_a_deletion_that_would_come_too_late_nobody_is_told_and_status_says_why_it_waits() {
+        let replace = vec![plan::Replacement { pod: "net-validator-0".into(), uid: "u".into() }];
+        let notes = vec![plan::Note::Restarting { pod: "net-validator-0".into() }];
+        let rollout = Rollout::Running { updated: 1, waiting: None };
+        let plan = Plan { replace, notes, rollout, ..restarting_since(1) };
+        assert_eq!(in_time(plan.clone(), None, DECIDED_WITHIN), plan);
+        let late = in_time(plan, None, DECIDED_WITHIN + Duration::from_millis(1));
+        assert!(late.replace.is_empty() && late.notes.is_empty() && late.operation.is_none(), "{late:?}");
+        let waits = matches!(&late.rollout, Rollout::Running { waiting: Some(why), .. } if why.reason == "ClusterSlow");
+        assert!(waits, "{late:?}");
+    }
+
+    #[test]
+    fn a_volume_that_cannot_grow_is_counted_and_slows_down_nothing_else() {
+        let metrics = Metrics::new().expect("metrics");
+        let refused = || Err(ApplyError::Randomness("refused".into()));
+        assert_eq!(next_visit(refused(), LATER, true, &metrics), Action::requeue(LATER), "however often it fails");
+        assert_eq!(next_visit(refused(), LATER, false, &metrics), Action::requeue(BETWEEN_NEWS), "news is left");
+        assert_eq!(metrics.errors.with_label_values(&["RandomnessFailed"]).get(), 2);
+        assert_eq!(next_visit(Ok(()), SOON, true, &metrics), Action::requeue(SOON));
+        assert_eq!(metrics.errors.with_label_values(&["RandomnessFailed"]).get(), 2);
+        let grow = vec![plan::Growth { claim: "data-net-validator-0".into(), size: "2Gi".into() }];
+        let growing = Plan { grow, ..Plan::default() };
+        assert_eq!(pause(&saying("Ready"), &growing, at(PATIENCE_SECONDS)), LATER);
+    }
+
+    #[test]
+    fn a_new_operator_waits_for_the_first_answer_as_for_one_that_is_missing() {
+        let mut seen = HashMap::new();
+        assert_eq!(last_said(&mut seen, "u", false, at(1)), at(1));
+        assert_eq!(last_said(&mut seen, "u", false, at(20)), at(1), "it does not wait for ever");
+        assert_eq!(last_said(&mut seen, "u", true, at(30)), at(30));
+        assert_eq!(last_said(&mut seen, "u", false, at(40)), at(30));
     }
 
     #[test]

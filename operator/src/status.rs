@@ -40,7 +40,7 @@ pub struct Visit<'a> {
     pub plan: &'a Plan,
     /// The write that failed, if one did.
     pub failed: Option<&'a Problem>,
-    /// When a node last said who decides; `None`: not since this operator began.
+    /// When a node last said who decides, at the earliest the first visit of this operator; `None`: it is not on record.
     pub set_seen: Option<Timestamp>,
 }
 

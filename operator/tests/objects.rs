@@ -65,7 +65,7 @@ fn validated(network: &BlockchainNetwork, observed: &Observed) -> Validated {
 fn objects(network: &BlockchainNetwork, observed: &Observed) -> Objects {
     let validated = validated(network, observed);
     let parts = Parts::of(&validated).unwrap_or_else(|| panic!("something waits: {validated:?}"));
-    let plan = plan::plan(&validated, observed, None);
+    let plan = plan::plan(&validated, observed, None, None);
     desired::desired(&validated, parts, &plan, observed.monitors.as_ref())
 }
 

@@ -27,6 +27,7 @@ fn healthy(ordinal: i32, current: bool) -> View {
         uid: Some(format!("uid-{ordinal}")),
         running: true,
         ready: true,
+        answered: true,
         weight: 1,
         next_weight: 1,
         follows: true,
@@ -76,6 +77,7 @@ fn random(dice: &mut Dice) -> Chain {
         }
         chain.others = Others { live: power(), down: power() / 5 };
         chain.next_others = (power() > 1).then(|| Others { live: power(), down: power() / 5 });
+        chain.next_awaited = chain.next_others.is_none() && dice.one_in(2);
     }
     chain
 }
@@ -87,7 +89,10 @@ fn random_equals(dice: &mut Dice, n: i32) -> Chain {
             View { terminating: true, signing: false, follows: false, ready: false, ..healthy(ordinal, dice.one_in(2)) }
         }
         2 => View { running: false, signing: false, follows: false, ready: false, ..healthy(ordinal, dice.one_in(2)) },
-        3 => View { signing: false, follows: false, ready: dice.one_in(2), ..healthy(ordinal, dice.one_in(2)) },
+        3 => {
+            let (ready, answered) = (dice.one_in(2), dice.one_in(2));
+            View { signing: false, follows: false, ready, answered, ..healthy(ordinal, dice.one_in(2)) }
+        }
         4 => View { current: None, ..healthy(ordinal, true) },
         _ => healthy(ordinal, dice.one_in(2)),
     });
@@ -133,9 +138,12 @@ fn at_most_one_running_validator_is_disturbed_and_never_more_are_down_than_the_c
         assert!(fits(now), "seed {seed}: {now:?}");
         let next = chain.next_others.map(|others| scale(others, |view| (view.next_weight, view.is_fit())));
         match next {
-            _ if !chain.validators[target].is_fit() => {}
+            _ if chain.validators[target].is_known_unfit() => {}
             Some(next) => assert!(fits(next), "seed {seed}: {next:?} in the next epoch"),
-            None => assert!(now.0 > 0 || now.1 == 0, "seed {seed}: it may be about to decide"),
+            None => {
+                assert!(!chain.next_awaited, "seed {seed}: another visit will know");
+                assert!(now.0 > 0 || now.1 == 0, "seed {seed}: it may be about to decide");
+            }
         }
         assert!(chain.advancing, "seed {seed}: a halted chain means no deletions");
         assert!(plan.operation.is_some(), "seed {seed}: every disruption is recorded");
@@ -314,6 +322,93 @@ fn while_no_node_says_who_decides_next_one_that_decides_nothing_waits_for_who_is
     assert!(waits_for(&plan).message.contains("no validator says"), "{plan:?}");
     chain.validators.insert(2, healthy(2, false));
     assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1, "nobody is down");
+}
+
+#[test]
+fn a_broken_validator_is_mended_before_one_that_comes_in_next_is_restarted() {
+    let mut chain = all(5, true);
+    chain.validators.insert(4, View { next_weight: 1, ..outside(4) });
+    let mute = View { signing: false, follows: false, signed_height: 0, ..healthy(3, false) };
+    for broken in [View { ready: false, answered: false, ..mute.clone() }, mute] {
+        chain.validators.insert(3, broken);
+        for next_others in [Some(Others::default()), None] {
+            let plan = roll(NET, &Chain { next_others, ..chain.clone() }, None, now());
+            let pods: Vec<&str> = plan.replace.iter().map(|replacement| replacement.pod.as_str()).collect();
+            assert_eq!(pods, ["net-validator-3"], "{plan:?}");
+        }
+    }
+}
+
+/// Four validators, and a fifth pod that decides from the next epoch on and does not keep up.
+fn one_comes_in_that_does_not_keep_up() -> Chain {
+    let mut chain = all(4, false);
+    chain.validators.insert(4, View { next_weight: 1, follows: false, current: Some(true), ..outside(4) });
+    chain
+}
+
+#[test]
+fn one_visit_at_which_no_node_says_who_decides_begins_nothing() {
+    let known = one_comes_in_that_does_not_keep_up();
+    assert!(roll(NET, &known, None, now()).replace.is_empty(), "of five, two would be down once the epoch begins");
+    let unsaid = Chain { next_others: None, next_awaited: true, ..known };
+    for former in [None, Some(operation(3, "uid-3"))] {
+        let plan = roll(NET, &unsaid, former.as_ref(), now());
+        assert!(plan.replace.is_empty() && plan.operation.is_none(), "{plan:?}");
+        assert!(waits_for(&plan).message.contains("at the moment"), "{plan:?}");
+    }
+    let for_long = Chain { next_awaited: false, ..unsaid.clone() };
+    assert_eq!(roll(NET, &for_long, None, now()).replace.len(), 1, "or it would wait for ever");
+    let mut broken = unsaid;
+    broken.validators.insert(3, View { signing: false, follows: false, ..healthy(3, false) });
+    assert_eq!(roll(NET, &broken, None, now()).replace.len(), 1, "one that is of no use is missed in no epoch");
+}
+
+#[test]
+fn one_that_is_ready_and_does_not_answer_in_time_is_weighed_in_the_next_epoch_too() {
+    let mut chain = one_comes_in_that_does_not_keep_up();
+    let silent = View { answered: false, signing: false, follows: false, signed_height: 0, ..healthy(3, false) };
+    chain.validators.insert(3, silent.clone());
+    let plan = roll(NET, &chain, None, now());
+    assert!(plan.replace.is_empty() && waits_for(&plan).message.contains("validators 4 "), "{plan:?}");
+    chain.validators.insert(3, View { answered: true, ..silent });
+    assert_eq!(roll(NET, &chain, None, now()).replace.len(), 1, "it says itself that it is of no use");
+}
+
+#[test]
+fn a_successor_that_is_ready_makes_way_only_if_it_says_that_it_does_not_sign_and_can_be_spared() {
+    let mut chain = all(4, false);
+    let checking = View { signing: false, follows: false, signed_height: 0, ..healthy(3, false) };
+    chain.validators.insert(3, View { answered: false, ..checking.clone() });
+    let successor = operation(3, "older");
+    let plan = roll(NET, &chain, Some(&successor), now());
+    assert!(plan.replace.is_empty(), "it may well sign: {plan:?}");
+    assert_eq!(plan.operation.map(|op| op.step), Some(OperationStep::Signing));
+    chain.validators.insert(3, checking);
+    chain.validators.insert(1, gone());
+    assert!(roll(NET, &chain, Some(&successor), now()).replace.is_empty(), "validator 1 was lost meanwhile");
+    chain.validators.insert(1, healthy(1, false));
+    assert_eq!(roll(NET, &chain, Some(&successor), now()).replace.len(), 1);
+}
+
+#[test]
+fn a_plan_that_is_held_back_keeps_what_was_recorded_and_what_has_happened() {
+    let why = || Problem::new("ClusterSlow", "too slow");
+    let mut chain = all(4, false);
+    let recorded = operation(3, "older");
+    let broken = View { running: false, ready: false, signing: false, follows: false, ..healthy(3, false) };
+    chain.validators.insert(3, broken);
+    let held = roll(NET, &chain, Some(&recorded), now()).held_back(Some(&recorded), why());
+    assert!(held.replace.is_empty());
+    assert_eq!(
+        held.operation,
+        Some(Operation { message: "too slow".into(), ..recorded.clone() }),
+        "not its successor's"
+    );
+    assert_eq!(waits_for(&held).reason, "ClusterSlow");
+    chain.validators.insert(3, healthy(3, true));
+    let held = roll(NET, &chain, Some(&recorded), now()).held_back(Some(&recorded), why());
+    assert!(held.replace.is_empty() && held.operation.is_none(), "one is done, the next has not begun");
+    assert_eq!(held.notes, vec![Note::Restarted { pod: "net-validator-3".into(), height: 100 }]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::plan::{Chain, Rollout};
 use crate::quorum;
 use crate::status::Visit;
 use crate::status::validators::is_fenced;
-use crate::validate::Problem;
+use crate::validate::{Problem, members};
 use aitbc_core::genesis::Mode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
@@ -29,9 +29,6 @@ pub const NAMES: [&str; 11] = [
     "FaultDomainsIndependent",
     "Suspended",
 ];
-
-/// How long it stays known who decides after a node last said so, in seconds: nodes limit how often one may ask.
-const SET_KEPT_SECONDS: i64 = 30;
 
 /// What conditions are made from.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +90,7 @@ pub fn all(facts: Facts<'_>, former: &[Condition]) -> Vec<Condition> {
 /// Who decides, as it was known a moment ago.
 fn kept(facts: Facts<'_>, former: &[Condition], type_: &str) -> Option<Condition> {
     let Visit { validated, set_seen, observed, network, .. } = facts.visit;
-    let age = observed.now.as_second().saturating_sub(set_seen?.as_second());
-    let keeps = type_ == SET_SYNCED && validated.set.is_none() && age <= SET_KEPT_SECONDS;
+    let keeps = type_ == SET_SYNCED && members::is_awaited(validated.set.as_ref(), set_seen, observed.now);
     let known = former.iter().find(|condition| keeps && condition.type_ == type_)?;
     Some(Condition { observed_generation: network.metadata.generation, ..known.clone() })
 }

@@ -73,9 +73,9 @@ fn status_of(situation: &Situation) -> BlockchainNetworkStatus {
 fn status_after(situation: &Situation, failed: Option<&Problem>, set_seen: Option<i64>) -> BlockchainNetworkStatus {
     let defaults = Defaults { node_image: "node:1".into() };
     let validated = validate(&situation.network, &situation.observed, &defaults);
-    let plan = plan::plan(&validated, &situation.observed, None);
-    let Situation { network, observed } = situation;
     let set_seen = set_seen.map(|second| Timestamp::from_second(second).expect("a time"));
+    let plan = plan::plan(&validated, &situation.observed, None, set_seen);
+    let Situation { network, observed } = situation;
     status(Visit { network, validated: &validated, observed, plan: &plan, failed, set_seen })
 }
 
@@ -488,6 +488,28 @@ fn what_the_chain_said_of_its_validators_stays_while_no_node_says_it() {
     };
     assert_eq!(of_chain(&after), of_chain(&before));
     assert_eq!(condition(&after, "ValidatorSetSynced").status, "Unknown");
+}
+
+#[test]
+fn no_restart_begins_while_no_node_says_who_decides_and_one_did_a_moment_ago() {
+    let mut situation = running();
+    let set = json!({
+        "metadata": { "generation": 1 },
+        "spec": { "replicas": 4, "selector": {}, "serviceName": "net-peers", "template": {} },
+        "status": { "observedGeneration": 1, "replicas": 4, "updateRevision": "new" },
+    });
+    situation.observed.stateful_set = Some(serde_json::from_value(set).expect("a StatefulSet"));
+    let node = json!({
+        "name": "validator", "image": "node:1", "imageID": "", "ready": true, "restartCount": 0, "state": { "running": {} },
+    });
+    for pod in situation.observed.pods.values_mut() {
+        pod.metadata.labels = Some([("controller-revision-hash".to_owned(), "old".to_owned())].into());
+        let node = serde_json::from_value(node.clone()).expect("a container");
+        pod.status.as_mut().expect("a status").container_statuses = Some(vec![node]);
+    }
+    let begins = |seen: i64| status_after(&situation, None, Some(seen)).operation.is_some();
+    assert!(!begins(NOW) && !begins(NOW - 30), "nodes limit how often one may ask");
+    assert!(begins(NOW - 31), "or it would wait for ever");
 }
 
 #[test]

@@ -7,7 +7,11 @@ use crate::observe::Observed;
 use crate::observe::chain_set::{ChainSet, POWER_MAX};
 use crate::quorum;
 use crate::validate::Settings;
+use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
+
+/// How long it stays known who decides after a node last said so, in seconds: nodes limit how often one may ask.
+const SET_KEPT_SECONDS: i64 = 30;
 
 /// Who decides in an epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +64,12 @@ impl Members {
 pub fn current(observed: &Observed, status: Option<&BlockchainNetworkStatus>) -> Option<ChainSet> {
     let known = status.and_then(|status| status.chain.as_ref()?.height).unwrap_or(0);
     observed.set.clone().filter(|set| set.height >= known)
+}
+
+/// Whether no node says who decides, and one did so recently (`seen`) that one will again: till then its silence means nothing.
+pub fn is_awaited(set: Option<&ChainSet>, seen: Option<Timestamp>, now: Timestamp) -> bool {
+    let age = |seen: Timestamp| now.as_second().saturating_sub(seen.as_second());
+    set.is_none() && seen.is_some_and(|seen| age(seen) <= SET_KEPT_SECONDS)
 }
 
 /// Who decides in this epoch, with the public keys of this network's validators by ordinal.

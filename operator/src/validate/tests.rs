@@ -10,6 +10,7 @@ use aitbc_core::genesis::Genesis;
 use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::params::MAX_SUPPLY;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 #[test]
@@ -536,6 +537,15 @@ fn a_signature_that_status_recalls_is_a_hint_for_its_own_chain_only() {
     assert_eq!(starts(&network, &observed), (vec![0, 2, 3], vec![("net-validator-1-key".into(), hash)]));
     network.status = recall("0xother");
     assert_eq!(starts(&network, &observed), (vec![0, 1, 2, 3], vec![]));
+}
+
+#[test]
+fn that_no_node_says_who_decides_means_nothing_for_half_a_minute() {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    assert!(members::is_awaited(None, Some(at(100)), at(130)));
+    assert!(!members::is_awaited(None, Some(at(100)), at(131)));
+    assert!(!members::is_awaited(None, None, at(100)), "none ever did");
+    assert!(!members::is_awaited(Some(&ChainSet::default()), Some(at(100)), at(100)), "one does");
 }
 
 #[test]

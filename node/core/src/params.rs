@@ -92,8 +92,7 @@ pub struct Parameters {
     pub min_slot_ms: u64,
     /// How far a header's time may lie ahead of the voter's clock (H1).
     pub drift_ms: u64,
-    /// Least fee of a transfer in the smallest unit, and of each unit of [`crate::transaction::Action::fee_units`]; faucet requests are
-    /// free.
+    /// Least fee in the smallest unit, which large transactions pay several times (docs/rpc.md, "Fees"); faucet requests are free.
     pub min_fee: u64,
     /// N: heights of an epoch; the validators of an epoch are fixed (M5).
     pub epoch_blocks: u64,

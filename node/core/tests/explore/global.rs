@@ -23,6 +23,16 @@ struct Player {
     /// The states right after a vote became durable, a set for each such vote.
     casts: HashMap<SetId, Vec<SetId>>,
     within: HashMap<(SetId, SetId), bool>,
+    summaries: HashMap<SetId, Summary>,
+}
+
+/// What the states of a set have among them.
+#[derive(Clone, Copy, Default)]
+struct Summary {
+    bad: bool,
+    /// Blocks let out last.
+    finalized: Rows,
+    held: Rows,
 }
 
 /// What was found.
@@ -155,11 +165,13 @@ impl Search<'_> {
             .all(|(player, (set, other))| player.is_within(*set, *other))
     }
 
-    fn broken(&self, votes: &[Rows], sets: &Sets) -> Option<String> {
+    fn broken(&mut self, votes: &[Rows], sets: &Sets) -> Option<String> {
         if let Err(broken) = safety::check(self.universe, votes) {
             return Some(broken.to_owned());
         }
-        self.players.iter().zip(sets).find_map(|(player, set)| player.broken(self.universe, votes, *set))
+        let reached = self.universe.all_reached(votes);
+        let finals = self.universe.final_blocks(reached);
+        self.players.iter_mut().zip(sets).find_map(|(player, set)| player.broken(reached, finals, *set))
     }
 
     /// The votes one after the other.
@@ -182,7 +194,7 @@ impl Search<'_> {
 impl Player {
     fn new(graph: Graph) -> Player {
         let (sets, ids, closures, casts, within) = Default::default();
-        Player { graph, sets, ids, closures, casts, within }
+        Player { graph, sets, ids, closures, casts, within, summaries: HashMap::new() }
     }
 
     fn intern(&mut self, states: Vec<u32>) -> SetId {
@@ -257,17 +269,32 @@ impl Player {
         casts
     }
 
-    /// A rule that a validator broke in one of the states, or a block that it calls final and is not.
-    fn broken(&self, universe: &Universe, votes: &[Rows], set: SetId) -> Option<String> {
-        for id in &self.sets[set as usize] {
-            let state = &self.graph.states[*id as usize];
-            let early = state.finalized.is_some_and(|cand| !universe.reached(votes, universe.fin(cand)));
-            let broken = state.bad.or(early.then_some("a block is let out without its Final votes (C19)"));
-            if let Some(broken) = broken {
-                let story: Vec<Happening> = self.graph.story(*id);
-                return Some(format!("{broken}; validator {}, for instance by {story:?}", self.graph.me));
-            }
+    /// A rule that a validator broke in one of the states, a block that it calls final and is not, or a certificate that it
+    /// holds and nobody can have made.
+    fn broken(&mut self, reached: Rows, finals: Rows, set: SetId) -> Option<String> {
+        let Summary { bad, finalized, held } = self.summary(set);
+        if !bad && finalized & !finals == 0 && held & !reached == 0 {
+            return None;
         }
-        None
+        self.sets[set as usize].iter().find_map(|id| {
+            let state = &self.graph.states[*id as usize];
+            let early = state.finalized.is_some_and(|block| finals >> block & 1 == 0);
+            let forged = state.held & !reached != 0;
+            let broken = state.bad.or(early.then_some("a block is let out without its Final votes (C19)"));
+            let broken = broken.or(forged.then_some("a certificate is held without a quorum of its epoch (F4)"))?;
+            let story: Vec<Happening> = self.graph.story(*id);
+            Some(format!("{broken}; validator {}, for instance by {story:?}", self.graph.me))
+        })
+    }
+
+    fn summary(&mut self, set: SetId) -> Summary {
+        let (sets, states) = (&self.sets, &self.graph.states);
+        let of_state = |sum: Summary, id: &u32| {
+            let state = &states[*id as usize];
+            let finalized = sum.finalized | state.finalized.map_or(0, |block| 1 << block);
+            Summary { bad: sum.bad || state.bad.is_some(), finalized, held: sum.held | state.held }
+        };
+        let fold = || sets[set as usize].iter().fold(Summary::default(), of_state);
+        *self.summaries.entry(set).or_insert_with(fold)
     }
 }

@@ -49,7 +49,7 @@ impl Model<'_> {
     fn may(&self, votes: &[Rows], validator: usize, statement: usize) -> bool {
         let u = self.universe;
         let n = u.cands.len();
-        if votes[validator] >> statement & 1 == 1 {
+        if votes[validator] >> statement & 1 == 1 || !self.epoch_is_open(votes, validator, u.slot_of(statement)) {
             return false;
         }
         match statement / n {
@@ -59,21 +59,26 @@ impl Model<'_> {
         }
     }
 
+    /// E1, E5: of a member; after the epoch before is sealed; before any own vote in a later one.
+    fn epoch_is_open(&self, votes: &[Rows], validator: usize, slot: usize) -> bool {
+        let u = self.universe;
+        let epoch = u.place(slot).0;
+        let member = u.index_of(u.honest[validator], epoch).is_some();
+        let later = epoch == 0 && votes[validator] & u.statements_of(1) != 0;
+        let seals = |cand: usize| u.is_boundary(cand) && u.reached(votes, u.fin(cand));
+        member && !later && (epoch == 0 || (0..u.cands.len()).any(seals))
+    }
+
     fn may_notar(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
         self.may_notar_on(votes, validator, cand) && self.base_voted_for(votes, validator, cand)
     }
 
-    /// G1, G2, G3.
+    /// G1, G2, G3, E3, E4, E6.
     fn may_notar_on(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {
         let u = self.universe;
-        let slot = u.cands[cand].slot;
-        let parent = u.cands[cand].parent;
-        let from = parent.map_or(0, |parent| u.cands[parent].slot + 1);
-        let first = u.of_slot(slot).all(|other| !has(votes, validator, u.notar(other)));
-        let base = parent.is_none_or(|parent| u.reached(votes, u.notar(parent)));
-        let skipped = (from..slot).all(|gap| u.reached(votes, u.skip(gap)));
+        let first = u.of_slot(u.cands[cand].slot).all(|other| !has(votes, validator, u.notar(other)));
         let proposed = self.strict.is_none() || self.proposed(votes, validator, cand);
-        first && base && skipped && proposed
+        first && proposed && !u.is_above_end(cand) && u.rests(cand, |statement| u.reached(votes, statement))
     }
 
     fn base_voted_for(&self, votes: &[Rows], validator: usize, cand: usize) -> bool {

@@ -37,7 +37,7 @@ pub struct Head {
 /// How many least fees an action has to pay: docs/rpc.md, "Fees".
 pub fn fee_units(action: &Action) -> u128 {
     let bytes = borsh::to_vec(action).expect("in memory").len();
-    let pieces = if bytes % 256 == 0 { bytes / 256 } else { bytes / 256 + 1 };
+    let pieces = bytes.div_ceil(256);
     let signatures = |attestations: &Vec<Attestation>| attestations.len() + 1;
     let units = match action {
         Action::Faucet(_) => 0,

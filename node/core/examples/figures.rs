@@ -151,15 +151,18 @@ fn blocks() {
     }
 }
 
+/// Makes the action of a transaction from its number and its round.
+type Make = fn(u64, u64) -> Action;
+
 /// What receipts and stakes cost beside transfers: records that are new, and few that many write.
 fn records() {
     let (senders, txs) = (2_000, 2_000);
-    let action: [(&str, fn(u64, u64) -> Action); 3] = [
+    let actions: [(&str, Make); 3] = [
         ("transfers", |i, _| Action::Transfer(Payment { to: key(i).address(), amount: 1 })),
         ("claims of receipts", |i, round| Action::ClaimReceipt(receipt(i, round))),
         ("bonds", |i, _| Action::Bond(Stake { validator: key(i % 200), amount: 1 })),
     ];
-    for (what, action) in action {
+    for (what, action) in actions {
         let batch = |round: u64| {
             let one = |i: u64| {
                 let transaction = Transaction {

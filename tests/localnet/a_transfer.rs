@@ -20,6 +20,8 @@ fn a_signed_transfer_is_final_on_all_four_and_subscribers_see_it_from_pool_to_fi
 
 async fn transfer_and_subscribers(net: &mut Localnet) -> Result<()> {
     let subscriber = net.subscribe(0, &["new_blocks", "new_transactions", "consensus_events"]).await?;
+    let topics = ["new_blocks", "consensus_events"];
+    let others = futures_util::future::try_join_all((1..4).map(|index| net.subscribe(index, &topics))).await?;
     let expiry = net.expiry().await?;
     let to = net.wallets[1].address();
     let before = net.nodes[0].rpc.balance(to).await?;
@@ -37,9 +39,16 @@ async fn transfer_and_subscribers(net: &mut Localnet) -> Result<()> {
     let pending_at = transaction(&events, &id, "pending").context("never seen in the pool")?;
     ensure!(pending_at < final_at, "pending is event {pending_at}, final is {final_at}");
     ensure!(pending_at < block_at, "pending is event {pending_at}, its block is {block_at}");
-    let steps = consensus_steps(&events, height);
-    for step in ["proposed", "voted", "certified"] {
-        ensure!(steps.iter().any(|s| s == step), "no \"{step}\" of block {height} among {steps:?}");
+    let all: Vec<&Subscriber> = std::iter::once(&subscriber).chain(&others).collect();
+    // Three of four are a quorum: the fourth may hear that the block is final before its own vote is durable.
+    for (step, least) in [("proposed", 3), ("voted", 3), ("certified", 1)] {
+        wait::until_ok(Duration::from_millis(20), "a quorum tells the steps of the block", LIMIT, || async {
+            let steps: Vec<Vec<String>> = all.iter().map(|s| consensus_steps(&s.events(), height)).collect();
+            let telling = steps.iter().filter(|steps| steps.iter().any(|s| s == step)).count();
+            ensure!(telling >= least, "{telling} of {least} told \"{step}\" of block {height}: {steps:?}");
+            Ok(())
+        })
+        .await?;
     }
     ensure!(events.iter().all(|e| !e.data.is_null()), "an event without data");
 

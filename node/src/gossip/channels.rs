@@ -15,7 +15,7 @@
 //! the last one that answered at some address of PEERS.
 
 use super::handshake::{Answered, Greeting, HandshakeError, Identity, Refusal, Session};
-use super::limits::{CROSSING, REOPEN_AFTER};
+use super::limits::CROSSING;
 use super::peer::Outbound;
 use super::roster;
 use aitbc_core::key::PublicKey;
@@ -97,8 +97,6 @@ impl Channel {
 #[derive(Default)]
 pub struct Channels {
     table: Mutex<BTreeMap<Index, Arc<Channel>>>,
-    /// When each peer's next handshake may go on, of those that have had one: whom the roster has numbered.
-    turns: Mutex<BTreeMap<Index, Instant>>,
     changes: watch::Sender<u64>,
 }
 
@@ -145,7 +143,6 @@ impl Channels {
     /// `Duplicate` where another one stays, `Refused` for an outdated process; the peer has been told.
     pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
         let peer = session.peer;
-        tokio::time::sleep_until(self.turn(peer, Instant::now()).into()).await;
         if self.get(peer).is_some_and(|open| open.generation > session.heard.hello.generation) {
             return Err(session.secure.refuse(Refusal::Stale).await);
         }
@@ -174,15 +171,6 @@ impl Channels {
                 _ => Err(HandshakeError::Unexpected),
             }
         }
-    }
-
-    /// When a handshake with `peer` that got here `now` may go on.
-    fn turn(&self, peer: Index, now: Instant) -> Instant {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = turns.entry(peer).or_insert(now);
-        let turn = now.max(*next);
-        *next = turn + REOPEN_AFTER;
-        turn
     }
 
     /// The decision of the smaller key.
@@ -254,18 +242,4 @@ fn replace(
         old.end(Ending::Replaced);
     }
     (channel, old)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_that_opens_all_the_time_is_slowed_and_slows_nobody_else() {
-        let channels = Channels::default();
-        let now = Instant::now() + REOPEN_AFTER;
-        let turns: Vec<Instant> = (0..3).map(|_| channels.turn(0, now)).collect();
-        assert_eq!(turns, [now, now + REOPEN_AFTER, now + 2 * REOPEN_AFTER]);
-        assert_eq!(channels.turn(1, now), now);
-    }
 }

@@ -17,6 +17,7 @@ use super::limits::{
     GREETING_MAX_BYTES, PROTOCOL, READ_BUFFER_BYTES, RECORD_MAX_BYTES, SEALED_MAX_BYTES, TAG_BYTES, WRITE_BUFFER_BYTES,
 };
 use super::roster::Roster;
+use super::turns::Turns;
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
@@ -28,6 +29,7 @@ use snow::{Builder, HandshakeState, StatelessTransportState};
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -51,17 +53,11 @@ pub fn say_hello(identity: &Identity, role: Role, binding: Hash) -> Hello {
     hello.signed(role, &identity.key)
 }
 
-/// The sender's number, if everything fits. `role` is the sender's, `process` its Noise key.
+/// Whether everything fits, so that the sender has its key. `role` is the sender's.
 ///
 /// # Errors
 /// Says what does not fit; the signature is checked before anything is concluded from the key.
-pub fn check_hello(
-    hello: &Hello,
-    identity: &Identity,
-    role: Role,
-    binding: Hash,
-    process: &[u8; 32],
-) -> Result<Index, Refusal> {
+pub fn check_hello(hello: &Hello, identity: &Identity, role: Role, binding: Hash) -> Result<(), Refusal> {
     if hello.protocol != PROTOCOL {
         return Err(Refusal::Protocol);
     }
@@ -77,8 +73,7 @@ pub fn check_hello(
     if hello.key == identity.public {
         return Err(Refusal::OwnKey);
     }
-    let named = identity.answered.contains(process);
-    identity.roster().admit(&hello.key, named).ok_or(Refusal::UnknownKey)
+    Ok(())
 }
 
 /// Noise keys of the processes that answered at addresses of PEERS, whoever they turned out to be. One of them may have a
@@ -216,12 +211,24 @@ pub struct Identity {
     pub bindings: Bindings,
     /// Whom PEERS lead to.
     pub answered: Answered,
+    /// Of all handshakes.
+    pub turns: Turns,
 }
 
 impl Identity {
     /// Numbers of peers, and who may connect.
     pub fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Number of whoever has proven its key, once it is its turn; `process` is its Noise key.
+    ///
+    /// # Errors
+    /// Where it may have no channel.
+    async fn admit(&self, hello: &Hello, process: &[u8; 32]) -> Result<Index, Refusal> {
+        tokio::time::sleep_until(self.turns.take(&hello.key, process, Instant::now()).into()).await;
+        let number = self.roster().admit(&hello.key, process, |process| self.answered.contains(process));
+        number.ok_or(Refusal::UnknownKey)
     }
 
     /// A fresh Noise key pair.
@@ -369,9 +376,13 @@ pub async fn authenticate(
     };
     let checked = match same_process {
         true => Err(Refusal::OwnAddress),
-        false => check_hello(&hello, identity, role.other(), binding, &process),
+        false => check_hello(&hello, identity, role.other(), binding),
     };
-    let peer = match checked {
+    let admitted = match checked {
+        Ok(()) => identity.admit(&hello, &process).await,
+        Err(refusal) => Err(refusal),
+    };
+    let peer = match admitted {
         Ok(peer) => peer,
         Err(refusal) => return Err(secure.refuse(refusal).await),
     };

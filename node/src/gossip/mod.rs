@@ -18,6 +18,7 @@ mod listen;
 mod peer;
 mod queue;
 mod roster;
+mod turns;
 mod wire;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use turns::Turns;
 pub use wire::TooLarge;
 use wire::{Class, Encoded, KINDS};
 
@@ -161,6 +163,7 @@ impl Gossip {
                 process,
                 bindings: Bindings::default(),
                 answered: Answered::default(),
+                turns: Turns::default(),
             },
             events,
             stop,

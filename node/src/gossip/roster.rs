@@ -3,7 +3,8 @@
 //! ```text
 //! 0 …                 keys of the core's roster; allowed are members of the two epochs before, of this and of the next one
 //! … LAST_CANDIDATE    candidates that a later set may have, and that dialed this node to follow the chain
-//! … LAST_STRANGER     others that PEERS lead to: they may know epochs that this node does not, or follow the chain by it
+//! … LAST_STRANGER     processes that PEERS lead to, whatever keys they show: they may know epochs that this node does not, or
+//!                     follow the chain by it
 //! ```
 //! A candidate or stranger is asked for blocks, which prove themselves, and gets what it asks for; the core takes nothing from it.
 //! Once its key is allowed in the roster it connects anew, under its number there: from the beginning of the epoch before its
@@ -15,8 +16,9 @@ use aitbc_core::key::PublicKey;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::BTreeSet;
 
-/// Strangers with a number, 128 KiB of keys; one more takes that of the one who came first. How many have a channel at a time
-/// is bounded by [`Answered`](super::handshake::Answered): keys cost nothing, addresses of PEERS do.
+/// Strangers with a number, 256 KiB of keys; one more takes that of a process that PEERS lead to no more. There is always one: no
+/// more of them have a channel at a time than [`Answered`](super::handshake::Answered) remembers. Keys cost nothing, addresses of
+/// PEERS do.
 const STRANGERS_MAX: usize = 4_096;
 /// Number of the first stranger; the others go down from it. Rosters never come so far.
 const LAST_STRANGER: Index = Index::MAX - 1;
@@ -52,13 +54,19 @@ impl Peers {
 #[derive(Debug, Default)]
 pub struct Roster {
     peers: Peers,
-    strangers: Vec<PublicKey>,
-    /// Strangers so far.
-    admitted: usize,
+    strangers: Vec<Stranger>,
     /// Who is one now.
     candidates: BTreeSet<PublicKey>,
     /// Candidates that have connected, and may be none any more.
     followers: Vec<PublicKey>,
+}
+
+/// Who has a stranger's number.
+#[derive(Debug)]
+struct Stranger {
+    /// The last key that it showed.
+    key: PublicKey,
+    process: [u8; 32],
 }
 
 /// Whether a number is that of a candidate, which follows the chain and takes no part in it.
@@ -82,15 +90,14 @@ impl Roster {
         self.candidates = candidates;
     }
 
-    /// Number of a key that may have a channel; `named`: PEERS lead to its process.
-    pub fn admit(&mut self, key: &PublicKey, named: bool) -> Option<Index> {
-        if let Some(number) = self.number_of(key) {
-            return Some(number);
-        }
-        if named {
-            self.add_stranger(key);
-        } else if self.candidates.contains(key) {
-            self.add_follower(key);
+    /// Number of a key that may have a channel, shown by a process; `named`: PEERS lead to such a one.
+    pub fn admit(&mut self, key: &PublicKey, process: &[u8; 32], named: impl Fn(&[u8; 32]) -> bool) -> Option<Index> {
+        if self.peer(key).or_else(|| self.follower(key)).is_none() {
+            if named(process) {
+                self.add_stranger(key, process, named);
+            } else if self.candidates.contains(key) {
+                self.add_follower(key);
+            }
         }
         self.number_of(key)
     }
@@ -105,32 +112,51 @@ impl Roster {
         }
     }
 
-    fn add_stranger(&mut self, key: &PublicKey) {
-        let at = self.admitted % STRANGERS_MAX;
-        self.admitted = self.admitted.wrapping_add(1);
-        match self.strangers.get_mut(at) {
-            Some(first) => *first = *key,
-            None => self.strangers.push(*key),
+    /// In the place of the key, else of the process: it takes none from others, however many keys it shows.
+    fn add_stranger(&mut self, key: &PublicKey, process: &[u8; 32], named: impl Fn(&[u8; 32]) -> bool) {
+        let of = |holds: &dyn Fn(&Stranger) -> bool| self.strangers.iter().position(holds);
+        let own = of(&|one| one.key == *key).or_else(|| of(&|one| one.process == *process));
+        let full = self.strangers.len() >= STRANGERS_MAX;
+        let place = own.or_else(|| full.then(|| of(&|one| !named(&one.process))).flatten());
+        let stranger = Stranger { key: *key, process: *process };
+        match place.and_then(|at| self.strangers.get_mut(at)) {
+            Some(one) => *one = stranger,
+            None if full => {}
+            None => self.strangers.push(stranger),
         }
     }
 
     /// Number of a key that has one and may have a channel.
     pub fn number_of(&self, key: &PublicKey) -> Option<Index> {
-        let candidate = self.candidates.contains(key);
-        let at = |keys: &[PublicKey]| Index::try_from(keys.iter().position(|known| known == key)?).ok();
-        let peer = at(&self.peers.keys).filter(|_| candidate || self.peers.allowed.contains(key));
-        let follower = || LAST_CANDIDATE.checked_sub(at(&self.followers)?).filter(|_| candidate);
-        let stranger = || LAST_STRANGER.checked_sub(at(&self.strangers)?);
-        peer.or_else(follower).or_else(stranger)
+        let stranger = || LAST_STRANGER.checked_sub(place(self.strangers.iter().map(|one| &one.key), key)?);
+        self.peer(key).or_else(|| self.follower(key)).or_else(stranger)
+    }
+
+    /// Number of a key of the core's roster that may have a channel.
+    fn peer(&self, key: &PublicKey) -> Option<Index> {
+        let allowed = self.candidates.contains(key) || self.peers.allowed.contains(key);
+        place(self.peers.keys.iter(), key).filter(|_| allowed)
+    }
+
+    /// Number of a candidate that is none of those.
+    fn follower(&self, key: &PublicKey) -> Option<Index> {
+        let number = LAST_CANDIDATE.checked_sub(place(self.followers.iter(), key)?);
+        number.filter(|_| self.candidates.contains(key))
     }
 
     /// The key of a number.
     pub fn key_of(&self, number: Index) -> Option<PublicKey> {
-        let (list, last) =
-            if is_follower(number) { (&self.followers, LAST_CANDIDATE) } else { (&self.strangers, LAST_STRANGER) };
-        let other = || list.get(usize::from(last.checked_sub(number)?));
+        let at = |last: Index| last.checked_sub(number).map(usize::from);
+        let follower = || self.followers.get(at(LAST_CANDIDATE)?);
+        let stranger = || self.strangers.get(at(LAST_STRANGER)?).map(|one| &one.key);
+        let other = || if is_follower(number) { follower() } else { stranger() };
         self.peers.keys.get(usize::from(number)).or_else(other).copied()
     }
+}
+
+/// Where a key stands.
+fn place<'a>(mut keys: impl Iterator<Item = &'a PublicKey>, key: &PublicKey) -> Option<Index> {
+    Index::try_from(keys.position(|known| known == key)?).ok()
 }
 
 /// Whether a number is a stranger's.
@@ -157,6 +183,17 @@ mod tests {
         Sets { epoch, older: set(previous), previous: set(previous), current: set(current), next: set(next) }
     }
 
+    /// Admits a key that its own process shows, to whom PEERS lead or not.
+    fn admit(roster: &mut Roster, key: &PublicKey, named: bool) -> Option<Index> {
+        roster.admit(key, &key.0, |_| named)
+    }
+
+    fn stranger(n: usize) -> PublicKey {
+        let mut bytes = [0xDD; 32];
+        bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
+        PublicKey(bytes)
+    }
+
     #[test]
     fn e1_e7_members_of_four_epochs_are_let_in_and_who_left_before_is_not() {
         let keys = [1, 2, 3, 4].map(key);
@@ -171,10 +208,10 @@ mod tests {
     #[test]
     fn a_stranger_is_let_in_where_peers_lead_to_it_until_the_chain_knows_it() {
         let mut roster = Roster::new(Peers::of(&[key(1)], &sets(0, &[1], &[1], &[1])));
-        assert_eq!(roster.admit(&key(7), false), None);
-        let number = roster.admit(&key(7), true).expect("named");
-        assert_eq!((roster.admit(&key(7), true), roster.key_of(number)), (Some(number), Some(key(7))));
-        assert_ne!(roster.admit(&key(8), true), Some(number));
+        assert_eq!(admit(&mut roster, &key(7), false), None);
+        let number = admit(&mut roster, &key(7), true).expect("named");
+        assert_eq!((admit(&mut roster, &key(7), true), roster.key_of(number)), (Some(number), Some(key(7))));
+        assert_ne!(admit(&mut roster, &key(8), true), Some(number));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(1, &[1], &[1], &[1, 7])));
         assert_eq!((roster.number_of(&key(7)), roster.key_of(1)), (Some(1), Some(key(7))));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
@@ -185,8 +222,8 @@ mod tests {
     fn e1_who_was_a_validator_once_is_let_in_as_a_stranger_where_peers_lead_to_it() {
         let keys = [1, 2, 3, 4, 5, 6, 7, 8].map(key);
         let mut roster = Roster::new(Peers::of(&keys, &sets(12, &[5, 6, 7, 8], &[5, 6, 7, 8], &[5, 6, 7, 8])));
-        assert_eq!((roster.number_of(&key(1)), roster.admit(&key(1), false)), (None, None));
-        let number = roster.admit(&key(1), true).expect("PEERS names it");
+        assert_eq!((roster.number_of(&key(1)), admit(&mut roster, &key(1), false)), (None, None));
+        let number = admit(&mut roster, &key(1), true).expect("PEERS names it");
         assert!(is_stranger(number) && !is_stranger(7), "the core takes nothing from it");
         assert_eq!(roster.key_of(number), Some(key(1)));
         roster.follow(Peers::of(&keys, &sets(13, &[5, 6, 7, 8], &[5, 6, 7, 8], &[1, 6, 7, 8])));
@@ -197,20 +234,20 @@ mod tests {
     fn e1_a_candidate_is_let_in_as_long_as_it_is_one_and_then_by_its_number_in_the_roster() {
         let mut roster = Roster::new(Peers::of(&[key(1)], &sets(3, &[1], &[1], &[1])));
         roster.let_in([key(7)].into());
-        let number = roster.admit(&key(7), false).expect("a candidate dials");
+        let number = admit(&mut roster, &key(7), false).expect("a candidate dials");
         assert!(is_follower(number));
-        assert_eq!((roster.key_of(number), roster.admit(&key(8), false)), (Some(key(7)), None));
-        assert_eq!(roster.admit(&key(7), true), Some(number), "one channel, whoever dials");
+        assert_eq!((roster.key_of(number), admit(&mut roster, &key(8), false)), (Some(key(7)), None));
+        assert_eq!(admit(&mut roster, &key(7), true), Some(number), "one channel, whoever dials");
         roster.let_in(BTreeSet::new());
-        assert_eq!((roster.number_of(&key(7)), roster.admit(&key(7), false)), (None, None));
-        let stranger = roster.admit(&key(7), true).expect("PEERS names it, whatever it has bonded");
+        assert_eq!((roster.number_of(&key(7)), admit(&mut roster, &key(7), false)), (None, None));
+        let stranger = admit(&mut roster, &key(7), true).expect("PEERS names it, whatever it has bonded");
         assert!(!is_follower(stranger) && roster.key_of(stranger) == Some(key(7)));
         roster.follow(Peers::of(&[key(1), key(7)], &sets(4, &[1], &[1], &[1, 7])));
         assert_eq!(roster.number_of(&key(7)), Some(1), "a validator of the next epoch");
         roster.follow(Peers::of(&[key(1), key(7)], &sets(9, &[1], &[1], &[1])));
         assert_eq!(roster.number_of(&key(7)), Some(stranger));
         roster.let_in([key(7)].into());
-        assert_eq!(roster.admit(&key(7), false), Some(1), "it was jailed, say, and may come back");
+        assert_eq!(admit(&mut roster, &key(7), false), Some(1), "it was jailed, say, and may come back");
     }
 
     #[test]
@@ -220,11 +257,11 @@ mod tests {
         let mut numbers = BTreeSet::new();
         for from in [10, 110] {
             roster.let_in(candidates(from));
-            numbers.extend(candidates(from).iter().filter_map(|key| roster.admit(key, false)));
+            numbers.extend(candidates(from).iter().filter_map(|key| admit(&mut roster, key, false)));
         }
         assert_eq!(numbers.len(), 200);
         assert!(numbers.iter().all(|number| is_follower(*number)));
-        assert!(roster.admit(&key(250), true).is_some_and(|number| !is_follower(number)));
+        assert!(admit(&mut roster, &key(250), true).is_some_and(|number| !is_follower(number)));
         let third = (0..100u8).map(|n| {
             let mut bytes = [0xEE; 32];
             bytes[0] = n;
@@ -232,7 +269,7 @@ mod tests {
         });
         roster.let_in(third.clone().collect());
         assert_eq!(
-            third.filter_map(|key| roster.admit(&key, false)).count(),
+            third.filter_map(|key| admit(&mut roster, &key, false)).count(),
             100,
             "in the places of those that are none"
         );
@@ -240,21 +277,39 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_more_than_there_are_numbers_takes_that_of_the_first_and_none_of_the_roster() {
+    fn a_process_that_shows_key_after_key_has_one_number_and_takes_none_from_another_stranger() {
         let mut roster = Roster::new(Peers::of_set(&set(&[1])));
-        let stranger = |n: usize| {
-            let mut bytes = [0xDD; 32];
-            bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
-            PublicKey(bytes)
-        };
-        let numbers: BTreeSet<Index> = (0..STRANGERS_MAX).filter_map(|n| roster.admit(&stranger(n), true)).collect();
+        let other = admit(&mut roster, &key(7), true).expect("PEERS name it");
+        let numbers = (0..5_000).filter_map(|n| roster.admit(&stranger(n), &[9; 32], |_| true));
+        let numbers: BTreeSet<Index> = numbers.collect();
+        assert_eq!(numbers.len(), 1);
+        let number = *numbers.first().expect("one");
+        assert!(is_stranger(number) && number != other);
+        assert_eq!((roster.number_of(&key(7)), roster.key_of(other)), (Some(other), Some(key(7))));
+        assert_eq!((roster.key_of(number), roster.number_of(&stranger(0))), (Some(stranger(4_999)), None));
+    }
+
+    #[test]
+    fn a_stranger_keeps_its_number_after_a_restart_which_is_another_process() {
+        let mut roster = Roster::new(Peers::of_set(&set(&[1])));
+        let number = roster.admit(&key(7), &[1; 32], |_| true);
+        assert_eq!(roster.admit(&key(7), &[2; 32], |_| true), number);
+        assert_ne!(roster.admit(&key(8), &[1; 32], |_| true), number, "the process before is gone");
+        assert_eq!(roster.admit(&key(9), &[2; 32], |_| true), number);
+    }
+
+    #[test]
+    fn a_stranger_more_than_there_are_numbers_takes_that_of_one_whom_peers_lead_to_no_more() {
+        let mut roster = Roster::new(Peers::of_set(&set(&[1])));
+        let numbers = (0..STRANGERS_MAX).filter_map(|n| admit(&mut roster, &stranger(n), true));
+        let numbers: BTreeSet<Index> = numbers.collect();
         assert_eq!((numbers.len(), numbers.last()), (STRANGERS_MAX, Some(&LAST_STRANGER)));
         assert!(numbers.iter().all(|number| is_stranger(*number)));
-        let first = roster.number_of(&stranger(0));
-        assert_eq!(roster.admit(&stranger(STRANGERS_MAX), true), first, "whoever shows new keys keeps nobody out");
-        assert_eq!(roster.number_of(&stranger(0)), None);
-        assert_eq!(roster.admit(&stranger(0), true), roster.number_of(&stranger(0)));
-        assert!(roster.number_of(&stranger(1)).is_none() && roster.number_of(&stranger(2)).is_some());
+        let (gone, more) = (stranger(5), stranger(STRANGERS_MAX));
+        let place = roster.number_of(&gone);
+        assert_eq!(roster.admit(&more, &more.0, |process| *process != gone.0), place);
+        assert_eq!((roster.number_of(&gone), roster.number_of(&stranger(0))), (None, Some(LAST_STRANGER)));
+        assert_eq!(admit(&mut roster, &gone, true), None, "all the others have theirs");
         assert_eq!(roster.strangers.len(), STRANGERS_MAX);
     }
 }

@@ -195,6 +195,7 @@ fn identity(keys: &[Arc<SecretKey>], index: usize, generation: u32) -> Identity 
         process: Identity::generate_process_key().expect("randomness"),
         bindings: handshake::Bindings::default(),
         answered: handshake::Answered::default(),
+        turns: Turns::default(),
     }
 }
 
@@ -394,6 +395,26 @@ async fn an_address_of_peers_brings_one_channel_to_unknown_keys_however_many_are
     until("the third alone: the address is its own now", || connected_to(3)(&a)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_shows_key_after_key_waits_its_turn_before_it_gets_a_hello_or_a_number() {
+    let keys = keys(12);
+    let listener = TcpListener::bind(any_port()).await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let a = Setup { set: set_of(&keys[..1]), ..Setup::new(&keys) }.peers(&[address]).start(0);
+    let first = identity(&keys, 1, 1);
+    answer_by_hand(&listener, &first).await;
+    let _first = open_once_let_in(a.address(), &first).await;
+    let started = Instant::now();
+    for index in 2..12 {
+        let pair = snow::Keypair { private: first.process.private.clone(), public: first.process.public.clone() };
+        let next = Identity { process: pair, ..identity(&keys, index, 1) };
+        dial_by_hand(a.address(), &next).await.expect("a Hello");
+    }
+    assert!(started.elapsed() >= 9 * limits::REOPEN_AFTER, "{:?}", started.elapsed());
+    let numbers = keys[1..].iter().filter_map(|key| a.gossip.number_of(&key.public()));
+    assert_eq!(numbers.count(), 1, "of the last key alone");
+}
+
 /// Passes one connection on to `to`, and returns what the dialer sent.
 async fn record(listener: TcpListener, to: SocketAddr, heard: watch::Sender<Vec<u8>>) {
     let (mut dialer, _) = listener.accept().await.expect("accepts");
@@ -458,8 +479,8 @@ fn a_hello_fits_only_its_own_role_key_chain_protocol_and_channel() {
     let (from, to) = (identity(&keys, 1, 3), identity(&keys, 0, 1));
     let binding = plain(b"channel");
     let hello = handshake::say_hello(&from, Role::Dialer, binding);
-    let check = |hello: &Hello, to, role, binding| handshake::check_hello(hello, to, role, binding, &[0; 32]);
-    assert_eq!(check(&hello, &to, Role::Dialer, binding), Ok(1));
+    let check = handshake::check_hello;
+    assert_eq!(check(&hello, &to, Role::Dialer, binding), Ok(()));
     assert_eq!(check(&hello, &to, Role::Listener, binding), Err(Refusal::Signature));
     assert_eq!(check(&hello, &to, Role::Dialer, plain(b"other")), Err(Refusal::Binding));
     assert_eq!(check(&hello, &from, Role::Dialer, binding), Err(Refusal::OwnKey));

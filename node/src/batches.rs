@@ -8,9 +8,8 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::PublicKey;
-use aitbc_core::validators::Index;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -24,10 +23,13 @@ const INTAKE: usize = 256;
 pub const QUEUE: usize = 256;
 /// Batches that share a commit.
 const GROUP: usize = 64;
-/// Bytes of one author's batches kept in memory; more are refused until some are final.
-const MAX_AUTHOR_BYTES: usize = 64 << 20;
-/// Heights for which an included batch stays in memory, for slow peers.
+/// Bytes of one author's batches kept in memory, of all epochs together; more are refused until some are final. An honest one has
+/// 48 of up to 256 KiB that are not, and mostly of 64 KiB.
+const MAX_AUTHOR_BYTES: usize = 16 << 20;
+/// Heights for which an included batch stays in memory, for slow peers; after that it is read from the ledger.
 const KEEP_HEIGHTS: u64 = 64;
+/// Bytes of included batches that stay: eight full blocks.
+const KEEP_BYTES: usize = 16 << 20;
 
 /// Batches in memory by digest.
 pub struct BatchPool {
@@ -39,13 +41,17 @@ pub struct BatchPool {
 #[derive(Default)]
 struct Inner {
     batches: HashMap<Hash, Held>,
-    /// Of batches that are in no final block, by epoch and author: none is zero.
-    author_bytes: HashMap<(u64, Index), usize>,
-    included: Vec<(u64, Hash)>,
+    /// Of batches that are in no final block, by author: none is zero.
+    author_bytes: HashMap<PublicKey, usize>,
+    /// Batches in final blocks, with their heights and bytes, oldest first.
+    included: VecDeque<(u64, Hash, usize)>,
+    included_bytes: usize,
 }
 
 struct Held {
     batch: VerifiedBatch,
+    /// Its number may be another one in the next epoch.
+    author: PublicKey,
     /// In a final block: it no longer counts against its author.
     included: bool,
 }
@@ -81,21 +87,23 @@ impl BatchPool {
         self.lock().batches.get(digest).map(|held| held.batch.clone())
     }
 
-    /// Adds a batch; false where its author has too much here already.
-    pub fn insert(&self, batch: VerifiedBatch) -> bool {
+    /// Adds a batch.
+    ///
+    /// # Errors
+    /// Says why not: its author has too much here already, or no block may include it any more.
+    pub fn insert(&self, batch: VerifiedBatch) -> Result<(), &'static str> {
+        let author = self.author(&batch.batch)?;
         let mut inner = self.lock();
         if inner.batches.contains_key(&batch.digest) {
-            return true;
+            return Ok(());
         }
-        let bytes = batch.batch.encoded_len();
-        let author = (batch.batch.epoch, batch.batch.author);
-        let held = inner.author_bytes.get(&author).copied().unwrap_or_default() + bytes;
+        let held = inner.author_bytes.get(&author).copied().unwrap_or_default() + batch.batch.encoded_len();
         if held > MAX_AUTHOR_BYTES {
-            return false;
+            return Err("author_full");
         }
         inner.author_bytes.insert(author, held);
-        inner.batches.insert(batch.digest, Held { batch, included: false });
-        true
+        inner.batches.insert(batch.digest, Held { batch, author, included: false });
+        Ok(())
     }
 
     /// Forgets a batch.
@@ -107,12 +115,11 @@ impl BatchPool {
     pub fn included(&self, height: u64, digests: impl Iterator<Item = Hash>) {
         let mut inner = self.lock();
         for digest in digests {
-            inner.release(&digest);
-            inner.included.push((height, digest));
+            let bytes = inner.release(&digest);
+            inner.included_bytes += bytes;
+            inner.included.push_back((height, digest, bytes));
         }
-        let old = inner.included.iter().take_while(|(h, _)| h + KEEP_HEIGHTS < height).count();
-        let drained: Vec<Hash> = inner.included.drain(..old).map(|(_, digest)| digest).collect();
-        drained.iter().for_each(|digest| inner.forget(digest));
+        inner.forget_included(height);
     }
 
     /// Forgets batches that no block may include any more.
@@ -142,16 +149,29 @@ impl Inner {
         self.batches.remove(digest);
     }
 
-    /// The batch does not count against its author any more.
-    fn release(&mut self, digest: &Hash) {
-        let Some(held) = self.batches.get_mut(digest).filter(|held| !held.included) else { return };
+    /// Forgets batches of old blocks, and of newer ones while they are too many bytes.
+    fn forget_included(&mut self, height: u64) {
+        while let Some((at, digest, bytes)) = self.included.front().copied()
+            && (at + KEEP_HEIGHTS < height || self.included_bytes > KEEP_BYTES)
+        {
+            self.included.pop_front();
+            self.included_bytes -= bytes;
+            self.forget(&digest);
+        }
+    }
+
+    /// The batch does not count against its author any more; its bytes, if it did.
+    fn release(&mut self, digest: &Hash) -> usize {
+        let Some(held) = self.batches.get_mut(digest).filter(|held| !held.included) else { return 0 };
         held.included = true;
-        if let Entry::Occupied(mut bytes) = self.author_bytes.entry((held.batch.batch.epoch, held.batch.batch.author)) {
-            *bytes.get_mut() = bytes.get().saturating_sub(held.batch.batch.encoded_len());
+        let released = held.batch.batch.encoded_len();
+        if let Entry::Occupied(mut bytes) = self.author_bytes.entry(held.author) {
+            *bytes.get_mut() = bytes.get().saturating_sub(released);
             if *bytes.get() == 0 {
                 bytes.remove();
             }
         }
+        released
     }
 }
 
@@ -193,11 +213,14 @@ impl Batches {
 
     /// A batch of our own, verified transaction by transaction before.
     pub async fn own(&self, batch: VerifiedBatch) {
-        if self.shared.pool.insert(batch.clone()) {
-            // Fails only while the node stops.
-            let _ = self.durable.send(batch).await;
-        } else {
-            self.refuse::<()>("author_full");
+        match self.shared.pool.insert(batch.clone()) {
+            Ok(()) => {
+                // Fails only while the node stops.
+                let _ = self.durable.send(batch).await;
+            }
+            Err(reason) => {
+                self.refuse::<()>(reason);
+            }
         }
     }
 
@@ -294,7 +317,7 @@ async fn store(
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchPool, Batches, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
+    use super::{BatchPool, Batches, KEEP_BYTES, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
     use crate::metrics::Metrics;
     use crate::storage::{self, Owner};
     use crate::verify::Verifier;
@@ -340,31 +363,55 @@ mod tests {
         assert_eq!((author(3, 0), author(7, 0)), (Err("epoch"), Err("epoch")));
     }
 
+    /// Of 1,000 transactions, by a member of a set of two; each has a digest of its own.
+    fn large(epoch: u64, author: u16, seq: u64) -> VerifiedBatch {
+        let one = batch(author, 0, 1_000);
+        let digest = plain(&[epoch.to_le_bytes(), seq.to_le_bytes()].concat());
+        VerifiedBatch::trusted(Arc::new(Batch { epoch, ..(*one.batch).clone() }), digest, &plain(b"chain"))
+    }
+
     #[test]
-    fn an_author_that_holds_too_much_is_refused_until_some_is_final() {
-        let pool = BatchPool::new(sets());
-        let size = batch(0, 0, 1_000).batch.encoded_len();
-        let fit = (MAX_AUTHOR_BYTES / size) as u64;
-        let digests: Vec<Hash> = (0..fit)
-            .map(|seq| {
-                let mut one = batch(0, 0, 1_000);
-                one.digest = plain(&seq.to_le_bytes());
-                assert!(pool.insert(one.clone()));
-                one.digest
-            })
-            .collect();
-        assert!(!pool.insert(batch(0, fit, 1_000)), "one more of the same author");
-        assert!(pool.insert(batch(1, 0, 1_000)), "another author has a share of its own");
-        pool.included(1, digests.into_iter());
+    fn an_author_that_holds_too_much_in_all_epochs_together_is_refused_until_some_is_final() {
+        let pool = BatchPool::new(Sets::genesis(set(&[1, 2])));
+        let fit = (MAX_AUTHOR_BYTES / large(0, 0, 0).batch.encoded_len()) as u64;
+        let held: Vec<VerifiedBatch> = (0..fit).map(|seq| large(seq % 2, 0, seq)).collect();
+        for one in &held {
+            assert_eq!(pool.insert(one.clone()), Ok(()));
+        }
+        assert_eq!(pool.insert(large(1, 0, fit)), Err("author_full"), "one more of the same author");
+        assert_eq!(pool.insert(large(0, 1, fit)), Ok(()), "another author has a share of its own");
+        pool.included(1, [held[0].digest].into_iter());
+        assert_eq!(pool.insert(large(1, 0, fit)), Ok(()));
+        assert_eq!(pool.insert(large(1, 0, fit + 1)), Err("author_full"));
+    }
+
+    #[test]
+    fn included_batches_stay_for_so_many_heights_and_no_more_than_so_many_bytes() {
+        let pool = BatchPool::new(Sets::genesis(set(&[1, 2])));
+        let few = large(0, 1, 0);
+        assert_eq!(pool.insert(few.clone()), Ok(()));
+        pool.included(1, [few.digest].into_iter());
+        pool.included(KEEP_HEIGHTS + 1, std::iter::empty());
+        assert!(pool.get(&few.digest).is_some());
         pool.included(KEEP_HEIGHTS + 2, std::iter::empty());
-        assert!(pool.insert(batch(0, fit, 1_000)));
+        assert!(pool.get(&few.digest).is_none());
+        let bytes = few.batch.encoded_len();
+        let many: Vec<VerifiedBatch> = (1..=2 * (KEEP_BYTES / bytes) as u64).map(|seq| large(0, 0, seq)).collect();
+        for one in &many {
+            assert_eq!(pool.insert(one.clone()), Ok(()));
+            pool.included(KEEP_HEIGHTS + 2, [one.digest].into_iter());
+        }
+        let stay: Vec<bool> = many.iter().map(|one| pool.get(&one.digest).is_some()).collect();
+        let kept = stay.iter().filter(|here| **here).count();
+        assert_eq!((kept, stay[stay.len() - kept..].iter().all(|here| *here)), (KEEP_BYTES / bytes, true));
+        assert_eq!(pool.lock().batches.len(), kept);
     }
 
     #[test]
     fn an_expired_batch_is_forgotten_and_another_is_not() {
         let pool = BatchPool::new(sets());
         let one = batch(0, 1, 1);
-        pool.insert(one.clone());
+        assert_eq!(pool.insert(one.clone()), Ok(()));
         pool.expire(100);
         assert!(pool.get(&one.digest).is_some());
         pool.expire(101);
@@ -381,7 +428,7 @@ mod tests {
         };
         let (open, last, included) = (of(0, 1), of(1, 2), of(0, 3));
         for batch in [&open, &last, &included] {
-            assert!(pool.insert(batch.clone()));
+            assert_eq!(pool.insert(batch.clone()), Ok(()));
         }
         pool.included(5, [included.digest].into_iter());
         pool.enter(Sets { epoch: 1, ..sets() });
@@ -389,7 +436,9 @@ mod tests {
         pool.enter(Sets { epoch: 2, ..sets() });
         assert!(pool.get(&open.digest).is_none());
         assert!(pool.get(&last.digest).is_some() && pool.get(&included.digest).is_some());
-        assert_eq!(pool.lock().author_bytes.keys().collect::<Vec<_>>(), [&(1, 0)], "its share is free again");
+        let bytes: Vec<usize> = pool.lock().author_bytes.values().copied().collect();
+        assert_eq!(bytes, [last.batch.encoded_len()], "its share is free again");
+        assert_eq!(pool.insert(of(0, 4)), Err("epoch"), "one that was on its way");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,12 +22,11 @@ const GROUP: usize = 32;
 /// Fetched blocks that share a commit. The Final certificates of live slots wait behind it, and what votes a node casts that
 /// is behind; nobody waits for either.
 const FETCHED_GROUP: usize = 256;
-/// Blocks in the ledger whose state is not applied; from here on the leader proposes empty blocks (C7).
-const MAX_LAG_BLOCKS: usize = 512;
-/// Transactions of such blocks.
-const MAX_LAG_TRANSACTIONS: usize = 60_000;
-/// Rows of such blocks' state above which block sync waits: about those of one write and of the next one.
-pub const MAX_LAG_ROWS: usize = 4 * MAX_LAG_TRANSACTIONS;
+/// Transactions whose state is applied by one write; more wait for the next one.
+const FOLDED_TRANSACTIONS: usize = 60_000;
+/// Rows of state of blocks in the ledger that are not applied, above which the leader proposes empty blocks (C7) and block sync
+/// waits: about those of one write and of the next one.
+pub const MAX_LAG_ROWS: usize = 4 * FOLDED_TRANSACTIONS;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;
 /// The same while blocks are fetched: such a node writes a certificate a live slot, and a deletion costs as much as a commit of blocks.
@@ -82,7 +81,6 @@ impl CommitJob {
 #[derive(Default)]
 pub struct Folded {
     height: u64,
-    blocks: usize,
     roots: (Hash, Hash),
     accounts: BTreeMap<Address, (u64, u64)>,
     records: BTreeMap<RecordKey, Option<Record>>,
@@ -94,7 +92,6 @@ impl Folded {
     /// Adds the changes of the next block.
     pub fn add(&mut self, block: StateWrite) {
         self.height = block.height;
-        self.blocks += 1;
         self.roots = (block.state_root, block.results_root);
         self.accounts.extend(block.accounts.into_iter().map(|(address, balance, nonce)| (address, (balance, nonce))));
         self.records.extend(block.records);
@@ -143,11 +140,11 @@ impl Commit {
         let (state_jobs, state_waiting) = mpsc::channel(QUEUE * 8);
         let state = StateWriter {
             storage: self.storage.clone(),
-            core: self.core.clone(),
             unapplied: self.unapplied.clone(),
             metrics: self.metrics.clone(),
         };
         let state = tokio::spawn(state.run(state_waiting));
+        tokio::spawn(tell_lag(self.unapplied.subscribe(), self.core.clone()));
         let mut group = Vec::with_capacity(GROUP);
         let mut pruned = 0;
         while jobs.recv_many(&mut group, GROUP).await > 0 {
@@ -230,31 +227,40 @@ fn take_fetched(group: &mut Vec<CommitJob>, jobs: &mut mpsc::Receiver<CommitJob>
     }
 }
 
+/// Tells the core whether the state lags: at once, for one slow write may last while hundreds of blocks come.
+async fn tell_lag(mut unapplied: watch::Receiver<usize>, core: mpsc::Sender<Input>) {
+    let mut lagging = false;
+    loop {
+        let behind = *unapplied.borrow_and_update() > MAX_LAG_ROWS;
+        if behind != lagging {
+            lagging = behind;
+            // Fails only while the node stops.
+            let _ = core.send(Input::Lagging(lagging)).await;
+        }
+        if unapplied.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Applies folded state, as many blocks at once as came during the last write.
 struct StateWriter {
     storage: Arc<dyn Storage>,
-    core: mpsc::Sender<Input>,
     unapplied: watch::Sender<usize>,
     metrics: Arc<Metrics>,
 }
 
 impl StateWriter {
     async fn run(self, mut waiting: mpsc::Receiver<CommitJob>) {
-        let mut lagging = false;
         while let Some(first) = waiting.recv().await {
             let (mut rows, mut folded) = (first.rows(), Folded::default());
             folded.add(first.into_state());
             while let Ok(job) = waiting.try_recv() {
                 rows += job.rows();
                 folded.add(job.into_state());
-                if folded.transactions.len() >= MAX_LAG_TRANSACTIONS {
+                if folded.transactions.len() >= FOLDED_TRANSACTIONS {
                     break;
                 }
-            }
-            let behind = folded.blocks >= MAX_LAG_BLOCKS || folded.transactions.len() >= MAX_LAG_TRANSACTIONS;
-            if behind != lagging {
-                lagging = behind;
-                let _ = self.core.send(Input::Lagging(lagging)).await;
             }
             let height = folded.height;
             self.write(folded.into_write()).await;
@@ -340,35 +346,75 @@ mod tests {
         storage
     }
 
+    /// Writers at work, whose state cannot be written.
+    struct Stuck {
+        jobs: mpsc::Sender<CommitJob>,
+        commit: tokio::task::JoinHandle<()>,
+        ledger: watch::Receiver<u64>,
+        rows: watch::Receiver<usize>,
+        inputs: mpsc::Receiver<Input>,
+        state: SqliteConnection,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Stuck {
+        async fn start() -> Stuck {
+            let dir = tempfile::tempdir().expect("folder");
+            let metrics = Arc::new(Metrics::new().expect("metrics"));
+            let storage = database(dir.path(), &metrics).await;
+            let options = SqliteConnectOptions::new().filename(dir.path().join("chain-state.db"));
+            let mut state = SqliteConnection::connect_with(&options).await.expect("connects");
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut state).await.expect("locks the state");
+            let ((core, inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
+            let ((stored, ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
+            let (jobs, waiting) = mpsc::channel(QUEUE);
+            let commit = Commit { storage, epochs: Epochs::new(1_000), core, stored, unapplied, metrics, failed };
+            Stuck { jobs, commit: tokio::spawn(commit.run(waiting)), ledger, rows, inputs, state, _dir: dir }
+        }
+
+        async fn commit(&mut self, job: CommitJob) {
+            let height = job.candidate.header.height;
+            assert!(self.jobs.send(job).await.is_ok());
+            self.ledger.wait_for(|stored| *stored >= height).await.expect("commits");
+        }
+
+        async fn unlock(&mut self) {
+            sqlx::query("ROLLBACK").execute(&mut self.state).await.expect("unlocks");
+        }
+    }
+
     #[tokio::test]
     async fn blocks_that_wait_for_their_state_hold_no_batches_and_their_rows_are_counted_until_it_is_applied() {
-        let dir = tempfile::tempdir().expect("folder");
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let storage = database(dir.path(), &metrics).await;
-        let options = SqliteConnectOptions::new().filename(dir.path().join("chain-state.db"));
-        let mut other = SqliteConnection::connect_with(&options).await.expect("connects");
-        let lock = other.begin_with("BEGIN IMMEDIATE").await.expect("locks the state");
-
-        let ((core, _inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
-        let ((stored, mut ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
-        let (jobs, waiting) = mpsc::channel(QUEUE);
-        let commit = tokio::spawn(
-            Commit { storage, epochs: Epochs::new(1_000), core, stored, unapplied, metrics, failed }.run(waiting),
-        );
+        let mut stuck = Stuck::start().await;
         let mut batches = Vec::new();
         for height in 1..=3 {
             let job = fetched(height);
             batches.extend(job.fetched.iter().flatten().map(|write| Arc::downgrade(&write.batch)));
-            assert!(jobs.send(job).await.is_ok());
-            ledger.wait_for(|stored| *stored >= height).await.expect("commits");
+            stuck.commit(job).await;
         }
         // That of block 1 is tried in vain; block 2 waits behind it.
         assert!(batches[1].upgrade().is_none(), "a batch is kept though it is in the ledger");
-        assert_eq!(*rows.borrow(), 3);
-        lock.rollback().await.expect("unlocks");
-        drop(jobs);
-        commit.await.expect("ends");
-        assert_eq!(*rows.borrow(), 0);
+        assert_eq!(*stuck.rows.borrow(), 3);
+        stuck.unlock().await;
+        drop(stuck.jobs);
+        stuck.commit.await.expect("ends");
+        assert_eq!(*stuck.rows.borrow(), 0);
+    }
+
+    #[tokio::test]
+    async fn c7_the_core_is_told_that_the_state_lags_while_one_write_still_lasts_and_that_it_does_no_more() {
+        let mut stuck = Stuck::start().await;
+        let rows = |height, count| job(height, vec![(Address([1; 20]), height, 0); count], Vec::new());
+        stuck.commit(rows(1, 1)).await;
+        // That of block 1 is tried in vain; what comes now waits behind it.
+        stuck.commit(rows(2, MAX_LAG_ROWS - 1)).await;
+        assert_eq!(*stuck.rows.borrow(), MAX_LAG_ROWS);
+        assert!(stuck.inputs.try_recv().is_err(), "as many as may be");
+        stuck.commit(rows(3, 1)).await;
+        assert!(matches!(stuck.inputs.recv().await, Some(Input::Lagging(true))));
+        stuck.unlock().await;
+        assert!(matches!(stuck.inputs.recv().await, Some(Input::Lagging(false))));
+        assert!(*stuck.rows.borrow() <= MAX_LAG_ROWS);
     }
 
     #[test]

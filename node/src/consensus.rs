@@ -24,6 +24,7 @@ use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{MAX_REQUEST, Message};
 use aitbc_core::validators::Index;
 use aitbc_core::vote::Kind;
+use prometheus::IntCounterVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -350,6 +351,7 @@ impl Consensus {
     /// An epoch has begun (E5): its validators, and those around it, may connect, and their batches are taken.
     fn entered(&mut self, sets: Sets, roster: &[PublicKey]) {
         let (epoch, current) = (sets.epoch, sets.current.clone());
+        forget_left(&self.metrics.missed_slots, &sets);
         self.gossip.follow(Peers::of(roster, &sets));
         self.pool.enter(sets.clone());
         self.sets = sets;
@@ -435,6 +437,16 @@ impl Consensus {
     }
 }
 
+/// Takes back what was counted of validators that left the set two epochs ago: each key that ever validated would stay for the
+/// life of the process.
+fn forget_left(missed: &IntCounterVec, sets: &Sets) {
+    let stays = |key: &PublicKey| [&sets.previous, &sets.current].iter().any(|set| set.index_of(key).is_some());
+    for left in sets.older.members().iter().filter(|member| !stays(&member.key)) {
+        // Who missed none has no counter.
+        let _ = missed.remove_label_values(&[&left.key.address().to_string()]);
+    }
+}
+
 /// Says what would otherwise look like a fault of the network.
 fn tell(lapse: &Lapse) {
     match lapse {
@@ -492,8 +504,28 @@ impl<T> Outbox<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Outbox;
+    use super::{Outbox, forget_left};
+    use crate::metrics::Metrics;
+    use crate::tests::chain::{secret, sets_of};
     use tokio::sync::mpsc;
+
+    #[test]
+    fn missed_slots_of_a_validator_that_left_are_exported_for_one_more_epoch_and_then_no_more() {
+        let metrics = Metrics::new().expect("unique names");
+        let address = |n: u8| secret(n).public().address().to_string();
+        // Validator 2 leaves after epoch 3, validator 1 after epoch 4; validator 3 stays.
+        for n in [1, 2, 3] {
+            metrics.missed_slots.with_label_values(&[&address(n)]).inc();
+        }
+        let exported = |epoch: u64| {
+            forget_left(&metrics.missed_slots, &sets_of(epoch));
+            let text = metrics.render().expect("encodes");
+            [1, 2, 3].map(|n| text.contains(&address(n)))
+        };
+        assert_eq!(exported(4), [true, true, true]);
+        assert_eq!(exported(5), [true, false, true]);
+        assert_eq!(exported(6), [false, false, true]);
+    }
 
     #[tokio::test]
     async fn an_outbox_keeps_order_through_a_full_channel_and_never_waits() {

@@ -92,7 +92,7 @@ metrics! {
     transaction_finality_seconds: histogram "blockchain_transaction_finality_seconds";
     /// Own votes sent, by kind.
     votes: counters "blockchain_votes_total" ["kind"];
-    /// Slots that passed without a block, by the leader's address.
+    /// Slots that passed without a block, by the address of the leader, who validates in this epoch or did in the one before.
     missed_slots: counters "blockchain_missed_slots_total" ["validator"];
     /// Transactions in final blocks by result code.
     transaction_results: counters "blockchain_transaction_results_total" ["code"];

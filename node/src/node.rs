@@ -548,6 +548,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
             state_sync,
             pulse: pulse.clone(),
             core: inputs_sender.clone(),
+            doctor: examined.clone(),
             metrics: metrics.clone(),
             halted,
         }

@@ -1,5 +1,6 @@
 //! Every few hundred milliseconds: is the database there, how far are the peers, may this node be called ready?
 
+use crate::doctor::Examined;
 use crate::gossip::GossipHandle;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -31,6 +32,9 @@ const PING_EVERY: u32 = 5;
 const PING_LIMIT: Duration = Duration::from_secs(2);
 /// Blocks behind the best peer at which a node is still caught up.
 const CAUGHT_UP_WITHIN: u64 = 5;
+/// How long the frontier waits for a block of a version that is not spoken here before the node is not ready for it: the block below
+/// may become final meanwhile, or lose against another one.
+const AWAITED_FOR: Duration = Duration::from_secs(5);
 
 /// What the task looks at.
 pub struct StatusTask {
@@ -50,6 +54,8 @@ pub struct StatusTask {
     pub pulse: Arc<Pulse>,
     /// Told when the database comes and goes.
     pub core: mpsc::Sender<Input>,
+    /// What the loop waits for.
+    pub doctor: watch::Receiver<Arc<Examined>>,
     /// Gauges.
     pub metrics: Arc<Metrics>,
     /// Whether voting stopped for good; told here where the lease is lost.
@@ -63,6 +69,7 @@ impl StatusTask {
         let mut database_ready = true;
         let mut last_reason = Some("starting".to_owned());
         let mut last_upgrade = None;
+        let mut awaited = Awaited::default();
         loop {
             if looks.is_multiple_of(PING_EVERY) {
                 let before = database_ready;
@@ -73,7 +80,8 @@ impl StatusTask {
                 }
             }
             looks = looks.wrapping_add(1);
-            let now = self.look(database_ready, shutdown.is_asked());
+            let stopped = awaited.look(Instant::now(), self.doctor.borrow().report.upgrade);
+            let now = self.look(database_ready, stopped, shutdown.is_asked());
             if now.not_ready != last_reason {
                 match &now.not_ready {
                     Some(reason) => warn!(reason, height = self.chain.borrow().head.height, "not ready"),
@@ -89,7 +97,7 @@ impl StatusTask {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = shutdown.asked() => {
-                    status.send_replace(Arc::new(self.look(database_ready, true)));
+                    status.send_replace(Arc::new(self.look(database_ready, stopped, true)));
                     return;
                 }
             }
@@ -114,7 +122,8 @@ impl StatusTask {
         matches!(answer, Ok(Ok(())))
     }
 
-    fn look(&self, database_ready: bool, stopping: bool) -> NodeStatus {
+    /// `stopped`: the upgrade for which the frontier has waited for long.
+    fn look(&self, database_ready: bool, stopped: Option<Upgrade>, stopping: bool) -> NodeStatus {
         let snapshot = self.chain.borrow().clone();
         let (head, sets) = (&snapshot.head, &snapshot.sets);
         let peers = self.peers(sets);
@@ -138,7 +147,7 @@ impl StatusTask {
             Some(format!("voting stopped: {halt:?}"))
         } else if !database_ready {
             Some("the database does not answer".to_owned())
-        } else if let Some((upgrade, true)) = upgrade {
+        } else if let Some(upgrade) = snapshot.upgrade_due().or(stopped) {
             Some(needs(&upgrade))
         } else if !peers.is_empty() && connected == 0 {
             Some("no peer is connected".to_owned())
@@ -198,6 +207,21 @@ fn best_height(set: &ValidatorSet, told: &[(Index, u64)], anybody: Option<u64>) 
     if weight > set.faulty_weight() { credible } else { credible.max(anybody.unwrap_or(0)) }
 }
 
+/// An upgrade that this program does not speak and for which the frontier waits, and since when. The block below it may be
+/// notarized and not final for as long as only programs of this version run: the last final block does not say it then (V1).
+#[derive(Default)]
+struct Awaited(Option<(Upgrade, Instant)>);
+
+impl Awaited {
+    /// Takes note of what the core waits for now; the upgrade once it has waited for [`AWAITED_FOR`] without a break.
+    fn look(&mut self, now: Instant, upgrade: Option<Upgrade>) -> Option<Upgrade> {
+        let before = self.0.filter(|(before, _)| Some(*before) == upgrade);
+        self.0 = before.or(upgrade.map(|upgrade| (upgrade, now)));
+        let (upgrade, since) = self.0?;
+        (now.saturating_duration_since(since) >= AWAITED_FOR).then_some(upgrade)
+    }
+}
+
 /// Why a node that has stopped before an upgrade is not ready (V1).
 fn needs(Upgrade { version, height }: &Upgrade) -> String {
     format!("blocks from height {height} on have version {version}, and this program speaks up to {VERSION}")
@@ -218,8 +242,72 @@ fn tell(upgrade: Option<Upgrade>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gossip::{Gossip, GossipConfig, Peers};
+    use crate::recovery::{Lease, recover};
+    use crate::tests::chain::{Chain, Stored, chain, secret, set_of};
     use aitbc_core::key::SecretKey;
     use aitbc_core::validators::Validator;
+
+    const NEXT: Upgrade = Upgrade { version: VERSION + 1, height: 300 };
+
+    #[test]
+    fn v1_an_upgrade_counts_once_the_frontier_has_waited_for_it_for_five_seconds_without_a_break() {
+        let (mut awaited, start) = (Awaited::default(), Instant::now());
+        let mut look = |ms: u64, upgrade| awaited.look(start + Duration::from_millis(ms), upgrade);
+        assert_eq!(look(0, Some(NEXT)), None, "the block below may become final");
+        assert_eq!(look(4_999, Some(NEXT)), None);
+        assert_eq!(look(5_000, Some(NEXT)), Some(NEXT));
+        assert_eq!(look(5_200, None), None, "it lost against another one");
+        assert_eq!(look(5_400, Some(NEXT)), None);
+        let later = Upgrade { height: 400, ..NEXT };
+        assert_eq!(look(10_200, Some(later)), None, "from the beginning");
+        assert_eq!(look(10_400, Some(NEXT)), None);
+        assert_eq!(look(15_400, Some(NEXT)), Some(NEXT));
+    }
+
+    /// Of validator 1 after the first blocks of a chain, with nobody to talk to.
+    async fn task(chain: &Chain, stored: &Stored, stop: watch::Receiver<bool>) -> StatusTask {
+        let metrics = Arc::new(Metrics::new().expect("unique names"));
+        let generation = stored.storage.take_lease("test".into()).await.expect("lease");
+        let lease = Lease { generation, first_start: true };
+        let start = recover(&stored.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
+        let config = GossipConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            peers: Vec::new(),
+            chain: chain.identity.chain,
+            allowed: Peers::of_set(&set_of(0)),
+            key: Arc::new(secret(1)),
+            generation: 1,
+            metrics: metrics.clone(),
+        };
+        StatusTask {
+            key: secret(1).public(),
+            chain: watch::channel(Arc::new(start.snapshot)).1,
+            storage: stored.storage.clone(),
+            gossip: Gossip::start(config, mpsc::channel(1).0, stop).expect("a port"),
+            heights: Arc::default(),
+            state_sync: watch::channel(None).1,
+            pulse: Arc::default(),
+            core: mpsc::channel(1).0,
+            doctor: watch::channel(Arc::default()).1,
+            metrics,
+            halted: watch::channel(None).0,
+        }
+    }
+
+    #[tokio::test]
+    async fn v1_a_node_with_the_last_block_below_an_upgrade_notarized_and_not_final_is_not_ready_and_says_what_it_needs()
+     {
+        let chain = chain(1);
+        let (stored, (_stop, stop)) = (chain.store(1, 1).await, watch::channel(false));
+        let task = task(&chain, &stored, stop).await;
+        let before = task.look(true, None, false);
+        assert_eq!(before.not_ready.as_deref(), Some("no peer is connected"));
+        let after = task.look(true, Some(NEXT), false);
+        let reason =
+            format!("blocks from height 300 on have version {}, and this program speaks up to {VERSION}", VERSION + 1);
+        assert_eq!(after.not_ready, Some(reason));
+    }
 
     #[test]
     fn whose_known_sets_are_of_the_past_believes_a_stranger_that_it_is_behind_and_no_single_liar_otherwise() {

@@ -14,7 +14,7 @@ pub struct Serving(Arc<Shared>);
 struct Shared {
     at_once: Semaphore,
     bytes_per_second: u64,
-    /// At most one entry a validator.
+    /// At most one entry a number that gossip gives.
     peers: Mutex<HashMap<Index, Served>>,
 }
 

@@ -44,8 +44,12 @@ pub const QUEUE: usize = 256;
 const ANSWER_BYTES: usize = 3 << 20;
 /// Headers read at once in search of a certificate above the blocks of an answer.
 const HEADERS: u64 = 256;
-/// Requests for blocks answered at once.
+/// Requests of validators for blocks answered at once.
 const ANSWERING: usize = 4;
+/// The same of others, who follow the chain: apart from those, so that a validator that is behind never waits for one of them.
+const ANSWERING_OTHERS: usize = 2;
+/// Bytes a second of blocks for each of those others; who is asked for more is not the only one that has them.
+const OTHERS_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Requests for snapshots answered at once, apart from those.
 const ANSWERING_SNAPSHOTS: usize = 2;
 /// Bytes a second of headers and parts of snapshots for each peer: cutting them costs processor time.
@@ -147,6 +151,31 @@ impl Heights {
 
     fn remove(&self, peer: Index) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+}
+
+/// Answers under way.
+struct Servings {
+    /// Blocks for validators of these epochs.
+    validators: Serving,
+    /// Blocks for candidates and strangers.
+    others: Serving,
+    /// Headers and parts of snapshots, for all.
+    snapshots: Serving,
+}
+
+impl Servings {
+    fn new() -> Servings {
+        Servings {
+            validators: Serving::new(ANSWERING, u64::MAX),
+            others: Serving::new(ANSWERING_OTHERS, OTHERS_BYTES_PER_SECOND),
+            snapshots: Serving::new(ANSWERING_SNAPSHOTS, SNAPSHOT_BYTES_PER_SECOND),
+        }
+    }
+
+    /// Of blocks, for who takes part in consensus or does not.
+    fn blocks(&self, takes_part: bool) -> &Serving {
+        if takes_part { &self.validators } else { &self.others }
     }
 }
 
@@ -334,15 +363,14 @@ impl Sync {
         let mut executed = self.chain.clone();
         let mut attempts = Attempts::new(self.state_sync_lag);
         let (best, _) = watch::channel(0);
-        let blocks = Serving::new(ANSWERING, u64::MAX);
-        let snapshots = Serving::new(ANSWERING_SNAPSHOTS, SNAPSHOT_BYTES_PER_SECOND);
+        let servings = Servings::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => {
                         let height = matches!(event, SyncEvent::Height { .. });
-                        self.on_event(event, &mut fetching, &attempts, [&blocks, &snapshots]);
+                        self.on_event(event, &mut fetching, &attempts, &servings);
                         if height {
                             // Before blocks are asked for: thousands come until the next look.
                             self.look(&mut fetching, &mut attempts, &best);
@@ -437,8 +465,8 @@ impl Sync {
         }
     }
 
-    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts, serving: [&Serving; 2]) {
-        let (planner, [blocks, snapshots]) = (&mut fetching.planner, serving);
+    fn on_event(&self, event: SyncEvent, fetching: &mut Fetching, attempts: &Attempts, servings: &Servings) {
+        let planner = &mut fetching.planner;
         let pass = |answer: Answer| {
             if !attempts.pass(answer) {
                 self.metrics.network_dropped.with_label_values(&["state_sync"]).inc();
@@ -460,18 +488,19 @@ impl Sync {
             SyncEvent::Request { peer, from, count } => {
                 let (storage, count) = (self.storage.clone(), u64::from(count).clamp(1, MAX_BLOCKS as u64));
                 let read = async move { read_answer(&*storage, from.max(1), count).await.map(Message::Blocks) };
+                let blocks = servings.blocks(self.gossip.takes_part(peer));
                 self.answer("blocks_req", peer, blocks, MAX_MESSAGE_BYTES, read);
             }
             SyncEvent::HeadersRequest { peer, from, count } => {
                 let storage = self.storage.clone();
                 let read =
                     async move { state_sync::headers(&*storage, from.max(1), count).await.map(Message::Headers) };
-                self.answer("headers_req", peer, snapshots, MAX_MESSAGE_BYTES, read);
+                self.answer("headers_req", peer, &servings.snapshots, MAX_MESSAGE_BYTES, read);
             }
             SyncEvent::SnapshotRequest { peer, height, from } => {
                 let part = state_sync::part(self.snapshots.clone(), height, from);
                 let read = async move { Ok(Message::Snapshot(Box::new(part.await))) };
-                self.answer("snapshot_req", peer, snapshots, PART_BYTES, read);
+                self.answer("snapshot_req", peer, &servings.snapshots, PART_BYTES, read);
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::commit::CommitJob;
 use crate::executor::Executor;
 use crate::mempool::task::FinalBlock;
 use crate::recovery::{Lease, recover};
+use crate::serving::Turn;
 use crate::subscriptions::Subscriptions;
 use crate::tests::chain::{BLOCKS, Chain, Stored, chain, set_of, sets_of};
 use aitbc_core::sync::STALL_MS;
@@ -26,6 +27,24 @@ fn fetched_blocks_wait_for_the_ledger_and_for_the_state() {
     state.send_replace(MAX_LAG_ROWS + 1);
     drop(state);
     assert_eq!(waits(), Some(false), "the node is stopping");
+}
+
+#[tokio::test]
+async fn a_validator_waits_for_none_that_only_follows_and_those_wait_for_the_bytes_they_had() {
+    let servings = Servings::new();
+    let begin = |takes_part: bool, peer: Index| servings.blocks(takes_part).begin(peer).expect("its only one");
+    let followers: Vec<Turn> = (100..132).map(|peer| begin(false, peer)).collect();
+    let held = [0, 1].map(|at: usize| followers[at].come().now_or_never().flatten().expect("a place"));
+    assert!(followers[ANSWERING_OTHERS].come().now_or_never().is_none(), "two of them at a time");
+    let validators: Vec<Turn> = (0..ANSWERING as Index).map(|peer| begin(true, peer)).collect();
+    for validator in validators {
+        assert!(validator.come().now_or_never().flatten().is_some());
+        validator.end(MAX_MESSAGE_BYTES);
+    }
+    drop(held);
+    followers.into_iter().for_each(|turn| turn.end(MAX_MESSAGE_BYTES));
+    assert!(begin(true, 0).come().now_or_never().flatten().is_some(), "at once");
+    assert!(begin(false, 100).come().now_or_never().is_none(), "a second");
 }
 
 /// A node behind the chain, without gossip: what it asks for is read from a database.

@@ -324,7 +324,7 @@ mod tests {
     use aitbc_core::batch::{Batch, VerifiedBatch};
     use aitbc_core::consensus::input::Input;
     use aitbc_core::epoch::Sets;
-    use aitbc_core::hash::{Hash, plain};
+    use aitbc_core::hash::plain;
     use aitbc_core::key::{Address, SecretKey};
     use aitbc_core::transaction::{Action, Payment, Transaction};
     use aitbc_core::validators::{Validator, ValidatorSet};

@@ -24,8 +24,8 @@ const GROUP: usize = 32;
 const FETCHED_GROUP: usize = 256;
 /// Transactions whose state is applied by one write; more wait for the next one.
 const FOLDED_TRANSACTIONS: usize = 60_000;
-/// Rows of state of blocks in the ledger that are not applied, above which the leader proposes empty blocks (C7) and block sync
-/// waits: about those of one write and of the next one.
+/// Rows of state of blocks in the ledger that are not applied, above which the leader proposes empty blocks (C7) and block
+/// sync waits: about those of one write and of the next one.
 pub const MAX_LAG_ROWS: usize = 4 * FOLDED_TRANSACTIONS;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;

@@ -32,8 +32,8 @@ const PING_EVERY: u32 = 5;
 const PING_LIMIT: Duration = Duration::from_secs(2);
 /// Blocks behind the best peer at which a node is still caught up.
 const CAUGHT_UP_WITHIN: u64 = 5;
-/// How long the frontier waits for a block of a version that is not spoken here before the node is not ready for it: the block below
-/// may become final meanwhile, or lose against another one.
+/// How long the frontier waits for a block of a version that is not spoken here before the node is not ready for it: the block
+/// below may become final meanwhile, or lose against another one.
 const AWAITED_FOR: Duration = Duration::from_secs(5);
 
 /// What the task looks at.

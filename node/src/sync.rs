@@ -27,7 +27,7 @@ use aitbc_core::message::{self, Blocks, Headers, MAX_BLOCKS, MAX_HEADERS, MAX_ME
 use aitbc_core::record::RecordKey;
 use aitbc_core::state::chunk::CHUNK_BYTES;
 use aitbc_core::state_sync::Progress;
-use aitbc_core::sync::{FinalBlock, Planner, credible_height, reply, verify_blocks};
+use aitbc_core::sync::{Deleted, FinalBlock, Planner, credible_height, reply, verify_blocks};
 use aitbc_core::validators::{Index, ValidatorSet};
 use aitbc_core::vote::Cert;
 use prometheus::IntGauge;
@@ -60,6 +60,9 @@ const PART_BYTES: usize = 2 * CHUNK_BYTES;
 const RUNS: usize = 1;
 /// Pause between two log lines about blocks that nobody keeps.
 const TELL_EVERY_MS: u64 = 10_000;
+/// How long no more of the validators known here than may be faulty must have told their heights before what anybody says counts:
+/// after a start the others are on their way.
+const ALONE_FOR_MS: u64 = 10_000;
 /// Pause between two looks at time-outs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -239,6 +242,8 @@ struct Fetching {
     runs: mpsc::Sender<Run>,
     /// When it was last said that nobody keeps the next block.
     told_ms: Option<u64>,
+    /// Since when too few of the validators known here are there.
+    alone_since: Option<u64>,
     /// Decides signatures, and the set whose keys it has prepared.
     verifier: (Arc<ValidatorSet>, Arc<dyn Verify>),
 }
@@ -252,6 +257,7 @@ impl Fetching {
             stage: Stage::Idle,
             runs,
             told_ms: None,
+            alone_since: None,
             verifier: (set.clone(), Arc::new(Ed25519::new(set))),
         }
     }
@@ -326,6 +332,25 @@ impl Fetching {
             (*prepared, *verifier) = (set.clone(), verifier.prepared(set));
         }
         verifier.clone()
+    }
+
+    /// Whether members no heavier than the faulty have told their heights, and this for a while: the sets known here may be of the
+    /// past, and others validate by now. What such a node begins by the word of others is proven from its own sets on (S3), and
+    /// blocks are taken between two attempts in vain.
+    fn alone(&mut self, set: &ValidatorSet, told: &[(Index, u64)]) -> bool {
+        let weight: u64 = told.iter().map(|(index, _)| set.weight(*index)).sum();
+        let (now, few) = (self.now_ms(), weight <= set.faulty_weight());
+        let since = self.alone_since.filter(|_| few).unwrap_or(now);
+        self.alone_since = few.then_some(since);
+        few && now >= since + ALONE_FOR_MS
+    }
+
+    /// The next block, where more than the faulty have deleted it. `alone`: where anybody has and it does not come, as if one were
+    /// there that says that it keeps it: the longer patience.
+    fn deleted(&self, set: &ValidatorSet, index_of: impl Fn(Index) -> Option<Index>, alone: bool) -> Option<Deleted> {
+        let missing = || self.planner.out_of_reach(self.now_ms(), set, |_| None).filter(|_| alone);
+        let by_anybody = |_lowest| Deleted { height: self.front.height + 1, kept: true };
+        self.planner.deleted(set, index_of).or_else(|| missing().map(by_anybody))
     }
 
     /// Says now and then that the peers have deleted what is missing here: nothing but another peer helps.
@@ -403,9 +428,12 @@ impl Sync {
             return;
         }
         let sets = self.sets();
-        let height = self.best_height(&sets.current, own);
+        let told = self.told(&sets.current, own);
+        let alone = fetching.alone(&sets.current, &told);
+        let anybody = if alone { middle(own, self.heights_of_connected()) } else { 0 };
+        let height = credible_height(&sets.current, told).max(anybody);
         best.send_replace(height);
-        let deleted = fetching.planner.deleted(&sets.current, |peer| self.index_in(&sets.current, peer));
+        let deleted = fetching.deleted(&sets.current, |peer| self.index_in(&sets.current, peer), alone);
         if let Some(above) = attempts.due(Instant::now(), own, height, deleted) {
             let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
             let (best, progress) = (best.subscribe(), self.progress.clone());
@@ -416,12 +444,16 @@ impl Sync {
         }
     }
 
-    /// What more than the faulty say of the chain's height: one liar makes nobody give up blocks.
-    fn best_height(&self, set: &ValidatorSet, own: u64) -> u64 {
+    /// What members of a set say of their heights, this node among them.
+    fn told(&self, set: &ValidatorSet, own: u64) -> Vec<(Index, u64)> {
         let of_peer = |key: &PublicKey| Some(self.heights.get(self.gossip.number_of(key)?)?.0);
         let of_key = |key: &PublicKey| if self.identity.key == Some(*key) { Some(own) } else { of_peer(key) };
-        let told = (0..).zip(set.members()).filter_map(|(index, member)| Some((index, of_key(&member.key)?)));
-        credible_height(set, told)
+        (0..).zip(set.members()).filter_map(|(index, member)| Some((index, of_key(&member.key)?))).collect()
+    }
+
+    /// What whoever is connected says.
+    fn heights_of_connected(&self) -> Vec<u64> {
+        self.gossip.connected().into_iter().filter_map(|peer| Some(self.heights.get(peer)?.0)).collect()
     }
 
     /// Index of a peer in a set.
@@ -536,6 +568,13 @@ impl Sync {
             }
         });
     }
+}
+
+/// What half of those have reached that are ahead: one liar among three decides nothing.
+fn middle(own: u64, mut heights: Vec<u64>) -> u64 {
+    heights.retain(|height| *height > own);
+    heights.sort_unstable();
+    heights.get(heights.len() / 2).copied().unwrap_or(0)
 }
 
 /// Blocks of the ledger from a height on, and what proves them.

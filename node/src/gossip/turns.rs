@@ -1,5 +1,5 @@
-//! When whose next handshake may go on: before it gets a Hello, a number or a channel, so that whoever shakes hands all the time costs
-//! no more than once in [`REOPEN_AFTER`].
+//! When whose next handshake may go on: before it gets a Hello, a number or a channel, so that whoever shakes hands all the
+//! time costs no more than once in [`REOPEN_AFTER`].
 
 use super::limits::REOPEN_AFTER;
 use aitbc_core::key::PublicKey;

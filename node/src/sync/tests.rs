@@ -4,12 +4,14 @@ use super::*;
 use crate::batches::BatchPool;
 use crate::commit::CommitJob;
 use crate::executor::Executor;
+use crate::gossip::{Gossip, GossipConfig, Peers};
 use crate::mempool::task::FinalBlock;
 use crate::recovery::{Lease, recover};
 use crate::serving::Turn;
 use crate::subscriptions::Subscriptions;
-use crate::tests::chain::{BLOCKS, Chain, Stored, chain, set_of, sets_of};
-use aitbc_core::sync::STALL_MS;
+use crate::tests::chain::{BLOCKS, Chain, Stored, chain, secret, set_of, sets_of};
+use aitbc_core::sync::{OUT_OF_REACH_MS, STALL_MS};
+use aitbc_core::validators::Validator;
 use aitbc_core::vote::Statement;
 use futures_util::FutureExt;
 
@@ -207,4 +209,114 @@ async fn e1_blocks_of_an_epoch_that_the_validators_of_another_one_signed_are_not
         assert!(!behind.verify().await);
         assert_eq!(behind.fetching.front.height, 4 * BLOCKS);
     }
+}
+
+impl Fetching {
+    /// So much time passes.
+    fn pass(&mut self, ms: u64) {
+        self.started = self.started.checked_sub(Duration::from_millis(ms)).expect("uptime");
+    }
+}
+
+/// Block sync of a node with key 9, which validates nowhere and knows the sets of genesis, with channels to a validator of those
+/// and to two strangers that PEERS lead to; and what must live with it.
+async fn joiner(chain: &Chain) -> (Sync, Fetching, impl Sized) {
+    let behind = behind(chain, 0).await;
+    let metrics = Arc::new(Metrics::new().expect("unique names"));
+    let (stop, stopped) = watch::channel(false);
+    let newcomer = Validator { key: secret(9).public(), weight: 1 };
+    let lets_in = ValidatorSet::new(vec![newcomer]).expect("a set");
+    let start = |key: u8, peers: Vec<String>, set: &ValidatorSet| {
+        let config = GossipConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            peers,
+            chain: chain.identity.chain,
+            allowed: Peers::of_set(set),
+            key: Arc::new(secret(key)),
+            generation: 1,
+            metrics: metrics.clone(),
+        };
+        let (events, taken) = mpsc::channel(64);
+        (Gossip::start(config, events, stopped.clone()).expect("a port"), taken)
+    };
+    let others = [1, 7, 8].map(|key| start(key, Vec::new(), &lets_in));
+    let addresses = others.iter().map(|(gossip, _)| gossip.local_addr().to_string()).collect();
+    let (gossip, taken) = start(9, addresses, &set_of(0));
+    let end = Instant::now() + Duration::from_secs(20);
+    while gossip.connected().len() < 3 {
+        assert!(Instant::now() < end, "not connected");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let Identity { genesis, chain: id, genesis_set, .. } = &*chain.identity;
+    let (genesis, genesis_set) = (genesis.clone(), genesis_set.clone());
+    let sync = Sync {
+        identity: Arc::new(Identity { genesis, chain: *id, genesis_set, key: Some(secret(9).public()) }),
+        chain: behind.apply.chain.clone(),
+        storage: behind._own.storage.clone(),
+        gossip,
+        heights: Arc::default(),
+        stored: behind.apply.stored.clone(),
+        unapplied: behind.apply.unapplied.clone(),
+        executor: behind.apply.executor.clone(),
+        core: behind.apply.core.clone(),
+        halted: watch::channel(None).0,
+        state_sync_lag: Some(10_000),
+        snapshots: Arc::default(),
+        progress: watch::channel(None).0,
+        restart: watch::channel(None).0,
+        metrics: metrics.clone(),
+    };
+    let fetching = Fetching::new(behind.fetching.front, &set_of(0), chain.epochs, mpsc::channel(RUNS).0);
+    (sync, fetching, (behind, others, taken, stop))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_a_node_whose_sets_are_of_the_past_looks_for_a_snapshot_by_the_word_of_whoever_is_connected() {
+    let chain = chain(1);
+    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
+    for (peer, height) in sync.gossip.connected().into_iter().zip([50_000, 50_001, u64::MAX]) {
+        sync.heights.set(peer, height);
+    }
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert!(!attempts.active(), "the validators that it knows may be on their way");
+    fetching.pass(ALONE_FOR_MS);
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert!(attempts.active());
+    assert_eq!(*best.borrow(), 50_001, "one liar of three decides nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_knows_enough_validators_believes_no_stranger_and_one_that_does_not_waits_a_while_for_them() {
+    let chain = chain(1);
+    let (mut fetching, set) = (behind(&chain, 0).await.fetching, set_of(0));
+    assert!(!fetching.alone(&set, &[(0, 5)]), "one of four is no more than the faulty");
+    fetching.pass(ALONE_FOR_MS / 2);
+    assert!(!fetching.alone(&set, &[(0, 5), (1, 5)]));
+    fetching.pass(ALONE_FOR_MS / 2);
+    assert!(!fetching.alone(&set, &[(0, 5)]), "from the beginning");
+    fetching.pass(ALONE_FOR_MS);
+    assert!(fetching.alone(&set, &[(0, 5)]));
+    assert!(!fetching.alone(&set, &[(0, 5), (1, 5)]), "they are there");
+    assert_eq!(middle(9, vec![9, 3, 20]), 20, "who is not ahead says nothing");
+    assert_eq!((middle(9, vec![30, 20]), middle(9, vec![30, 20, 10]), middle(9, Vec::new())), (30, 20, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_a_node_that_knows_too_few_validators_believes_any_peer_that_the_next_block_is_deleted_after_two_minutes() {
+    let chain = chain(2 * BLOCKS);
+    let (mut fetching, set) = (behind(&chain, 0).await.fetching, set_of(0));
+    // Peer 7 is a stranger.
+    let asked = fetching.planner.next(fetching.now_ms(), 0);
+    assert_eq!(asked.iter().map(|request| request.peer).collect::<Vec<_>>(), [7]);
+    fetching.planner.on_blocks(7, Blocks { lowest: 2, ..Blocks::default() });
+    let deleted = |fetching: &Fetching, alone| fetching.deleted(&set, |_| None, alone);
+    assert_eq!(deleted(&fetching, true), None, "it may come from another one");
+    fetching.pass(OUT_OF_REACH_MS);
+    assert_eq!(deleted(&fetching, false), None, "validators will say so");
+    let gone = deleted(&fetching, true);
+    assert_eq!(gone, Some(Deleted { height: 1, kept: true }));
+    let (mut attempts, start) = (Attempts::new(Some(10_000)), Instant::now());
+    let mut due = |seconds| attempts.due(start + Duration::from_secs(seconds), 0, 6, gone);
+    assert_eq!([due(0), due(119), due(120)], [None, None, Some(0)]);
 }

@@ -27,6 +27,10 @@ const FOLDED_TRANSACTIONS: usize = 60_000;
 /// Rows of state of blocks in the ledger that are not applied, above which the leader proposes empty blocks (C7) and block
 /// sync waits: about those of one write and of the next one.
 pub const MAX_LAG_ROWS: usize = 4 * FOLDED_TRANSACTIONS;
+/// Blocks in the ledger waiting for their state; once there is no room the ledger waits too, and then execution.
+const STATE_QUEUE: usize = 8 * QUEUE;
+/// The same, above which the leader proposes empty blocks however few rows they have (C7).
+const MAX_LAG_BLOCKS: usize = STATE_QUEUE / 2;
 /// Heights between two deletions of old votes and certificates (P9).
 const PRUNE_EVERY: u64 = 128;
 /// The same while blocks are fetched: such a node writes a certificate a live slot, and a deletion costs as much as a commit of blocks.
@@ -137,14 +141,14 @@ pub type NodeFailure = Arc<StorageError>;
 impl Commit {
     /// Writes jobs until the channel closes, then flushes; the state is written beside the ledger, never ahead.
     pub async fn run(self, mut jobs: mpsc::Receiver<CommitJob>) {
-        let (state_jobs, state_waiting) = mpsc::channel(QUEUE * 8);
+        let (state_jobs, state_waiting) = mpsc::channel(STATE_QUEUE);
         let state = StateWriter {
             storage: self.storage.clone(),
             unapplied: self.unapplied.clone(),
             metrics: self.metrics.clone(),
         };
         let state = tokio::spawn(state.run(state_waiting));
-        tokio::spawn(tell_lag(self.unapplied.subscribe(), self.core.clone()));
+        tokio::spawn(tell_lag(self.unapplied.subscribe(), state_jobs.downgrade(), self.core.clone()));
         let mut group = Vec::with_capacity(GROUP);
         let mut pruned = 0;
         while jobs.recv_many(&mut group, GROUP).await > 0 {
@@ -228,10 +232,17 @@ fn take_fetched(group: &mut Vec<CommitJob>, jobs: &mut mpsc::Receiver<CommitJob>
 }
 
 /// Tells the core whether the state lags: at once, for one slow write may last while hundreds of blocks come.
-async fn tell_lag(mut unapplied: watch::Receiver<usize>, core: mpsc::Sender<Input>) {
+/// `waiting` is the queue of such blocks, which this task does not keep open.
+async fn tell_lag(
+    mut unapplied: watch::Receiver<usize>,
+    waiting: mpsc::WeakSender<CommitJob>,
+    core: mpsc::Sender<Input>,
+) {
     let mut lagging = false;
     loop {
-        let behind = *unapplied.borrow_and_update() > MAX_LAG_ROWS;
+        let rows = *unapplied.borrow_and_update();
+        let blocks = waiting.upgrade().map_or(0, |jobs| jobs.max_capacity() - jobs.capacity());
+        let behind = rows > MAX_LAG_ROWS || blocks > MAX_LAG_BLOCKS;
         if behind != lagging {
             lagging = behind;
             // Fails only while the node stops.
@@ -378,6 +389,15 @@ mod tests {
             self.ledger.wait_for(|stored| *stored >= height).await.expect("commits");
         }
 
+        /// Blocks without a row, up to a height.
+        async fn commit_small(&mut self, to: u64) {
+            let from = *self.ledger.borrow() + 1;
+            for height in from..=to {
+                assert!(self.jobs.send(job(height, Vec::new(), Vec::new())).await.is_ok());
+            }
+            self.ledger.wait_for(|stored| *stored >= to).await.expect("commits");
+        }
+
         async fn unlock(&mut self) {
             sqlx::query("ROLLBACK").execute(&mut self.state).await.expect("unlocks");
         }
@@ -415,6 +435,22 @@ mod tests {
         stuck.unlock().await;
         assert!(matches!(stuck.inputs.recv().await, Some(Input::Lagging(false))));
         assert!(*stuck.rows.borrow() <= MAX_LAG_ROWS);
+    }
+
+    #[tokio::test]
+    async fn c7_the_core_is_told_that_the_state_lags_where_blocks_of_few_rows_fill_half_of_the_queue() {
+        let mut stuck = Stuck::start().await;
+        stuck.commit(job(1, vec![(Address([1; 20]), 1, 0)], Vec::new())).await;
+        // That of block 1 is tried in vain; what comes now waits behind it.
+        let half = 1 + MAX_LAG_BLOCKS as u64;
+        stuck.commit_small(half).await;
+        assert!(stuck.inputs.try_recv().is_err(), "as many as may be");
+        // Of all groups but the last one it was told before that one was in the ledger.
+        stuck.commit_small(half + 4 * GROUP as u64).await;
+        assert_eq!(*stuck.rows.borrow(), 1);
+        assert!(matches!(stuck.inputs.try_recv(), Ok(Input::Lagging(true))));
+        stuck.unlock().await;
+        assert!(matches!(stuck.inputs.recv().await, Some(Input::Lagging(false))));
     }
 
     #[test]

@@ -430,10 +430,13 @@ impl Sync {
         let sets = self.sets();
         let told = self.told(&sets.current, own);
         let alone = fetching.alone(&sets.current, &told);
-        let anybody = if alone { middle(own, self.heights_of_connected()) } else { 0 };
-        let height = credible_height(&sets.current, told).max(anybody);
-        best.send_replace(height);
         let deleted = fetching.deleted(&sets.current, |peer| self.index_in(&sets.current, peer), alone);
+        let heights = if alone { self.heights_of_connected() } else { Vec::new() };
+        // Where the next block is deleted others may wait for it too: they say nothing of which snapshot is too old.
+        let of_use = |height: &u64| deleted.is_some() && *height > own;
+        let ahead: Vec<u64> = heights.iter().copied().filter(of_use).collect();
+        let height = credible_height(&sets.current, told).max(middle(heights));
+        best.send_replace(height.max(middle(ahead)));
         if let Some(above) = attempts.due(Instant::now(), own, height, deleted) {
             let (identity, storage, gossip) = (self.identity.clone(), self.storage.clone(), self.gossip.clone());
             let (best, progress) = (best.subscribe(), self.progress.clone());
@@ -570,11 +573,11 @@ impl Sync {
     }
 }
 
-/// What half of those have reached that are ahead: one liar among three decides nothing.
-fn middle(own: u64, mut heights: Vec<u64>) -> u64 {
-    heights.retain(|height| *height > own);
+/// What more than half have reached, be they ahead of this node or not: liars that are fewer than half do not raise it. 0 where
+/// there is nobody.
+fn middle(mut heights: Vec<u64>) -> u64 {
     heights.sort_unstable();
-    heights.get(heights.len() / 2).copied().unwrap_or(0)
+    heights.get(heights.len().saturating_sub(1) / 2).copied().unwrap_or(0)
 }
 
 /// Blocks of the ledger from a height on, and what proves them.

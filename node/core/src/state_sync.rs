@@ -329,7 +329,8 @@ impl StateSync {
     }
 
     /// To whom a channel is open now, with the peer's weight in the set that decides by the own blocks: what others were asked is
-    /// asked elsewhere. A number is the same key's in all attempts.
+    /// asked elsewhere. A number is the same key's in all attempts, or that of one process whatever keys it shows, which keeps its
+    /// bars so.
     pub fn on_channels(&mut self, open: &[(Index, u64)]) {
         for (index, peer) in &mut self.peers {
             if peer.connected && !open.iter().any(|(number, _)| number == index) {

@@ -298,8 +298,51 @@ async fn a_node_that_knows_enough_validators_believes_no_stranger_and_one_that_d
     fetching.pass(ALONE_FOR_MS);
     assert!(fetching.alone(&set, &[(0, 5)]));
     assert!(!fetching.alone(&set, &[(0, 5), (1, 5)]), "they are there");
-    assert_eq!(middle(9, vec![9, 3, 20]), 20, "who is not ahead says nothing");
-    assert_eq!((middle(9, vec![30, 20]), middle(9, vec![30, 20, 10]), middle(9, Vec::new())), (30, 20, 0));
+}
+
+#[test]
+fn s3_liars_that_are_fewer_than_half_do_not_raise_the_height_that_more_than_half_have_reached() {
+    let middles = [vec![], vec![20], vec![20, 30], vec![30, 10, 20], vec![9, 9, 20], vec![9, 30, 20, 10]].map(middle);
+    assert_eq!(middles, [0, 20, 20, 20, 9, 10]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_one_liar_beside_peers_that_are_not_ahead_begins_nothing_and_one_of_two_does_not_make_snapshots_old() {
+    let chain = chain(1);
+    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
+    let peers = sync.gossip.connected();
+    for (peer, height) in peers.iter().zip([0, 0, u64::MAX]) {
+        sync.heights.set(*peer, height);
+    }
+    sync.look(&mut fetching, &mut attempts, &best);
+    fetching.pass(ALONE_FOR_MS);
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert_eq!((attempts.active(), *best.borrow()), (false, 0), "a node at the end of the chain");
+    sync.heights.remove(peers[1]);
+    sync.heights.set(peers[0], 50_000);
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert_eq!((attempts.active(), *best.borrow()), (true, 50_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_where_the_next_block_is_deleted_peers_that_wait_for_it_too_do_not_say_how_old_a_snapshot_is() {
+    let chain = chain(1);
+    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
+    let peers = sync.gossip.connected();
+    for (peer, height) in peers.iter().zip([0, 0, 50_000]) {
+        sync.heights.set(*peer, height);
+    }
+    fetching.planner.on_status(peers[2], 50_000);
+    fetching.planner.next(fetching.now_ms(), 0);
+    fetching.planner.on_blocks(peers[2], Blocks { lowest: 2, ..Blocks::default() });
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert_eq!(*best.borrow(), 0);
+    fetching.pass(ALONE_FOR_MS.max(OUT_OF_REACH_MS));
+    sync.look(&mut fetching, &mut attempts, &best);
+    assert_eq!(*best.borrow(), 50_000);
+    assert!(!attempts.active(), "the block may come for two minutes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,7 +143,8 @@ impl Channels {
     /// `Duplicate` where another one stays, `Refused` for an outdated process; the peer has been told.
     pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
         let peer = session.peer;
-        if self.get(peer).is_some_and(|open| open.generation > session.heard.hello.generation) {
+        let key = session.heard.hello.key;
+        if self.get(peer).is_some_and(|open| open.key == key && open.generation > session.heard.hello.generation) {
             return Err(session.secure.refuse(Refusal::Stale).await);
         }
         if identity.public < session.heard.hello.key {
@@ -159,7 +160,7 @@ impl Channels {
             // Open is said by whoever runs the channel: nothing here may be cut short once the channel is entered.
             Ok(Opened { session, channel, old, open_due: true })
         } else {
-            let live = self.get(peer).is_some_and(|open| open.process == session.process);
+            let live = self.get(peer).is_some_and(|open| open.key == key && open.process == session.process);
             session.secure.say(&Greeting::Offer { live }).await?;
             match session.secure.hear().await? {
                 Greeting::Open => {
@@ -181,9 +182,11 @@ impl Channels {
         answered: &Answered,
     ) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
         let mut table = self.table();
-        let duplicate = table
-            .get(&session.peer)
-            .is_some_and(|open| open.process == session.process && (live || open.opened.elapsed() < CROSSING));
+        // A stranger's process keeps its number with another key, whose channel takes the place of the one it had.
+        let duplicate = table.get(&session.peer).is_some_and(|open| {
+            let same = open.key == session.heard.hello.key && open.process == session.process;
+            same && (live || open.opened.elapsed() < CROSSING)
+        });
         if duplicate {
             return None;
         }

@@ -6,6 +6,7 @@ use crate::events;
 use crate::executor::Command;
 use crate::gossip::{GossipEvent, GossipHandle, Peers};
 use crate::lapse::{Lapse, Lapses};
+use crate::mempool::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::signer;
@@ -59,6 +60,8 @@ pub struct Consensus {
     pub gossip: GossipHandle,
     /// Incoming batches.
     pub batches: Batches,
+    /// Transactions that nodes of no set pass on.
+    pub intake: Intake,
     /// Batches in memory, to answer requests.
     pub pool: Arc<BatchPool>,
     /// Batches in the ledger, to answer requests.
@@ -181,6 +184,9 @@ impl Consensus {
                 self.tell_sync(SyncEvent::SnapshotRequest { peer: from, height, from: key });
             }
             Message::Snapshot(snapshot) => self.tell_sync(SyncEvent::Snapshot { peer: from, snapshot }),
+            Message::Transactions { transactions } => {
+                self.intake.receive(from, self.gossip.key_of(from), &self.sets.current, transactions);
+            }
             Message::MarkQuery { nonce } => {
                 // Who has no number any more is gone.
                 burst.extend(self.gossip.key_of(from).map(|asker| Input::MarkQuery { from, asker, nonce }));

@@ -6,7 +6,7 @@
 //! Layers, each imports only from those above it (scripts/check-layers.sh):
 //!
 //! ```text
-//! 1  config lapse metrics pulse recent serving shutdown snapshots subscriptions
+//! 1  config lapse metrics pulse quota recent serving shutdown snapshots subscriptions
 //! 2  devnet doctor gossip storage telemetry verify
 //! 3  batches commit prune signer view
 //! 4  events joiners state_sync undo
@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod node;
 pub mod prune;
 pub mod pulse;
+mod quota;
 mod recent;
 pub mod recovery;
 pub mod rpc;

@@ -1,5 +1,8 @@
-//! The pool as clients see it; the task that owns it is in `mempool/task.rs`.
+//! The pool as clients see it; the task that owns it is in `mempool/task.rs`. A node of no set passes on what it is sent
+//! (`forward.rs`), and members take it in (`intake.rs`).
 
+pub mod forward;
+pub mod intake;
 pub mod task;
 
 use aitbc_core::hash::Hash;
@@ -19,8 +22,11 @@ pub enum SubmitError {
     /// The pool refuses it.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The own key does not validate in this epoch: nobody would see the transaction.
-    #[error("this node is no validator of this epoch: send it to one of those that GET /rpc/validators lists")]
+    /// The own key does not validate in this epoch, and nobody whose does is connected: nobody would see the transaction.
+    #[error(
+        "this node is no validator of this epoch and connected to none that could take it: send it again, or to one that \
+         GET /rpc/validators lists"
+    )]
     NotValidator,
     /// The queue before the verifier is full.
     #[error("the node has more transactions waiting than it can verify")]
@@ -37,6 +43,8 @@ pub enum Pending {
     Queued,
     /// In a sealed batch.
     Sealed,
+    /// Passed on to a validator, as this node is none.
+    Forwarded,
 }
 
 /// Outcome in a final block.

@@ -110,7 +110,7 @@ metrics! {
     messages: counters "blockchain_network_messages_total" ["type", "direction"];
     /// Bytes by direction (in, out).
     network_bytes: counters "blockchain_network_bytes_total" ["direction"];
-    /// Messages dropped because a peer's queue was full, by queue.
+    /// Messages dropped: a queue was full, the peer was over its quota, or it or this node is no validator; by queue or cause.
     network_dropped: counters "blockchain_network_dropped_total" ["queue"];
     /// Connections refused or closed, by reason.
     network_refused: counters "blockchain_network_refused_total" ["reason"];
@@ -128,6 +128,8 @@ metrics! {
     mempool_transactions: gauge "blockchain_mempool_transactions";
     /// Transactions refused by the pool, by code.
     mempool_rejected: counters "blockchain_mempool_rejected_total" ["code"];
+    /// Transactions passed on to a validator, as this node is none: first, or again as they were not final in time.
+    forwarded: counters "blockchain_mempool_forwarded_total" ["time"];
     /// Transactions whose signature was verified.
     verified: counter "blockchain_verified_transactions_total";
     /// Batches refused, by reason.

@@ -3,7 +3,8 @@
 //! ```text
 //! gossip ─┬─ votes, proposals ─────────▶ consensus ──▶ signer ──▶ storage (votes)
 //!         ├─ batches ──▶ verify ──▶ storage ──▶ ┘  └──▶ executor ──▶ commit ──▶ storage (blocks, state)
-//!         └─ blocks ──▶ sync ──▶ executor                    └──▶ mempool, subscriptions, view
+//!         ├─ blocks ──▶ sync ──▶ executor                    └──▶ mempool, subscriptions, view
+//!         └─ transactions passed on ──▶ intake ──▶ mempool
 //! rpc ──▶ mempool ──▶ verify ──▶ batch ──▶ gossip, storage
 //! ```
 
@@ -15,6 +16,7 @@ use crate::doctor::Doctor;
 use crate::executor::{self, Executor};
 use crate::gossip::{Gossip, GossipConfig, GossipHandle, Peers};
 use crate::joiners::Joiners;
+use crate::mempool::intake::Intake;
 use crate::mempool::task as mempool;
 use crate::metrics::Metrics;
 use crate::prune::{self, Prune};
@@ -523,6 +525,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         own: own_key,
         gossip: gossip.clone(),
         batches,
+        intake: Intake::start(own_key, mempool.clone(), metrics.clone()),
         pool,
         storage: storage.clone(),
         writes: Outbox::new(writes_sender),

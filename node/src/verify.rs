@@ -1,9 +1,11 @@
-//! Signatures, verified many at a time on threads of their own: batches of peers first, then what clients send.
+//! Signatures, verified many at a time on threads of their own: batches of peers first, then what clients send, then what other
+//! nodes pass on.
 //!
 //! ```text
 //! verify_batch ────────→ batches ──────┐ a free thread takes                          valid → replies
 //!                                      ├ what is there, up to 512 ─→ one equation ──┤
-//! verify_transactions ─→ transactions ─┘                                              else bisect → culprits, replies
+//! verify_transactions ─→ transactions ─┤                                              else bisect → culprits, replies
+//! verify_forwarded ────→ forwarded ────┘
 //! ```
 //! A transaction with a receipt holds the signatures of its provider and coordinators too; all are verified with it and it
 //! counts as so many, in groups as in queues. One bad signature makes the whole transaction, and so its batch, invalid
@@ -68,6 +70,8 @@ struct Shared {
 struct Queue {
     batches: VecDeque<BatchJob>,
     transactions: VecDeque<TransactionsJob>,
+    /// Of one call at a time.
+    forwarded: VecDeque<TransactionsJob>,
     /// Signatures in `transactions`, and bytes.
     signatures: usize,
     bytes: usize,
@@ -167,11 +171,19 @@ impl Verifier {
             self.shared.metrics.mempool_rejected.with_label_values(&["VERIFIER_BUSY"]).inc_by(count as u64);
             return Err(Busy);
         }
-        let mut verified = Vec::with_capacity(count);
-        for answer in answers {
-            verified.extend(answered(answer).await);
-        }
-        Ok(verified)
+        Ok(all_answered(answers).await)
+    }
+
+    /// As [`Verifier::verify_transactions`], once nothing else waits. Who calls it waits for the answer before it calls again: so
+    /// one message of a peer waits here, and the others with the caller.
+    pub async fn verify_forwarded(
+        &self,
+        chain: &Hash,
+        transactions: Vec<SignedTransaction>,
+    ) -> Vec<Option<VerifiedTx>> {
+        let (jobs, answers) = jobs_of(chain, transactions);
+        self.enter(|queue| queue.forwarded.extend(jobs));
+        all_answered(answers).await
     }
 
     /// Changes the queue, and wakes free threads for what waits.
@@ -179,7 +191,7 @@ impl Verifier {
         let mut queue = self.shared.queue();
         let out = change(&mut queue);
         self.shared.show(&queue);
-        let jobs = queue.batches.len() + queue.transactions.len();
+        let jobs = queue.batches.len() + queue.transactions.len() + queue.forwarded.len();
         for _ in 0..jobs.min(self.threads.saturating_sub(queue.busy)) {
             queue.busy += 1;
             let shared = self.shared.clone();
@@ -215,8 +227,18 @@ async fn answered<T>(answer: oneshot::Receiver<T>) -> T {
     }
 }
 
+/// Waits for the replies to the jobs of one call.
+async fn all_answered(answers: Vec<oneshot::Receiver<Verdicts>>) -> Verdicts {
+    let mut verified = Vec::new();
+    for answer in answers {
+        verified.extend(answered(answer).await);
+    }
+    verified
+}
+
 impl Queue {
-    /// The next group: peers' batches before clients' transactions, for the chain waits for the former.
+    /// The next group: peers' batches before clients' transactions, for the chain waits for the former; what was passed on last,
+    /// for who did so can do so again, and elsewhere.
     fn next(&mut self) -> Option<Group> {
         if !self.batches.is_empty() {
             let sizes = self.batches.iter().map(|job| 1 + signatures(&job.batch.txs));
@@ -224,14 +246,18 @@ impl Queue {
             return Some(Group::Batches(jobs));
         }
         if !self.transactions.is_empty() {
-            let sizes = self.transactions.iter().map(|job| job.signatures);
-            let jobs: Vec<TransactionsJob> = self.transactions.drain(..part_of_a_group(sizes)).collect();
+            let jobs = group_of(&mut self.transactions);
             self.signatures -= jobs.iter().map(|job| job.signatures).sum::<usize>();
             self.bytes -= jobs.iter().map(|job| job.bytes).sum::<usize>();
             return Some(Group::Transactions(jobs));
         }
-        None
+        (!self.forwarded.is_empty()).then(|| Group::Transactions(group_of(&mut self.forwarded)))
     }
+}
+
+fn group_of(jobs: &mut VecDeque<TransactionsJob>) -> Vec<TransactionsJob> {
+    let group = part_of_a_group(jobs.iter().map(|job| job.signatures));
+    jobs.drain(..group).collect()
 }
 
 fn signatures(transactions: &[SignedTransaction]) -> usize {

@@ -1,4 +1,4 @@
-//! What validators send each other over an authenticated channel (protocol.md F8).
+//! What validators send each other over an authenticated channel (protocol.md F8), and what those send them that are none.
 
 use crate::batch::Batch;
 use crate::block::{Block, Candidate, Header, Proposal, Reproposal, Seal};
@@ -6,6 +6,7 @@ use crate::codec;
 use crate::hash::Hash;
 use crate::memory::MarkReply;
 use crate::state::chunk::StateChunk;
+use crate::transaction::SignedTransaction;
 use crate::vote::{Cert, Vote};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -18,6 +19,8 @@ pub const MAX_BLOCKS: usize = 256;
 pub const MAX_HEADERS: usize = 4_096;
 /// Snapshots that a node keeps at most, and may offer.
 pub const MAX_SNAPSHOTS: usize = 4;
+/// Transactions that one message passes on; bytes bound them first, for the smallest takes more than 64.
+pub const MAX_TRANSACTIONS: usize = 1_024;
 /// Bytes of any encoded message (S4).
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
@@ -163,11 +166,17 @@ pub enum Message {
     },
     /// The answer to it.
     Snapshot(Box<Snapshot>),
+    /// From a node of no set to a member, which seals them as its own, passes them on to nobody and answers nothing.
+    Transactions {
+        /// Those of one sender by nonce; at most [`MAX_TRANSACTIONS`].
+        #[borsh(deserialize_with = "codec::capped::<_, _, MAX_TRANSACTIONS>")]
+        transactions: Vec<SignedTransaction>,
+    },
 }
 
 impl Message {
-    /// Whether only those who take part in consensus have any use for it, or can say it: all but what a follower asks, and
-    /// what answers it.
+    /// Whether only those who take part in consensus have any use for it, or can say it: all but what a follower asks or
+    /// passes on, and what answers it.
     pub fn is_of_consensus(&self) -> bool {
         match self {
             Message::Status(_)
@@ -178,7 +187,8 @@ impl Message {
             | Message::HeadersReq { .. }
             | Message::Headers(_)
             | Message::SnapshotReq { .. }
-            | Message::Snapshot(_) => false,
+            | Message::Snapshot(_)
+            | Message::Transactions { .. } => false,
             Message::Proposal(_)
             | Message::Vote(_)
             | Message::Cert(_)
@@ -220,6 +230,7 @@ impl Message {
             Message::Headers(_) => "headers",
             Message::SnapshotReq { .. } => "snapshot_req",
             Message::Snapshot(_) => "snapshot",
+            Message::Transactions { .. } => "transactions",
         }
     }
 }

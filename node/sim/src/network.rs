@@ -166,8 +166,8 @@ pub fn bytes_of(message: &Message) -> u64 {
         Message::Seal(seal) => 300 + 46 * seal.header.batches.len() as u64 + cert(&seal.cert),
         Message::BlocksReq { .. } | Message::HeadersReq { .. } => 13,
         Message::SnapshotReq { .. } => 41,
-        // No node of the simulation prunes, so nobody asks for these.
-        Message::Headers(_) | Message::Snapshot(_) => 0,
+        // No node of the simulation prunes, so nobody asks for these; and none has transactions.
+        Message::Headers(_) | Message::Snapshot(_) | Message::Transactions { .. } => 0,
         Message::Blocks(reply) => {
             let block = |b: &Block| 300 + (46 + BATCH_BYTES) * b.batches.len() as u64;
             let header = |h: &Header| 300 + 46 * h.batches.len() as u64;

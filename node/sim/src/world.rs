@@ -1163,6 +1163,8 @@ impl World {
             Message::Blocks(blocks) => self.heard_blocks(to, from, blocks),
             // No node of the simulation prunes, so none fetches a snapshot.
             Message::HeadersReq { .. } | Message::Headers(_) | Message::SnapshotReq { .. } | Message::Snapshot(_) => {}
+            // Nor has any transactions of clients.
+            Message::Transactions { .. } => {}
             Message::MarkQuery { nonce } => {
                 let asker = key_of(self.identity(from));
                 self.give(to, Input::MarkQuery { from, asker, nonce });

@@ -29,14 +29,14 @@ use aitbc_core::hash::Hash;
 use aitbc_core::hello::{Heard, Hello, Role};
 use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::message::Message;
-use aitbc_core::validators::Index;
+use aitbc_core::validators::{Index, ValidatorSet};
 use channels::{Channels, Ending, Opened};
 use handshake::{Answered, Bindings, HandshakeError, Identity};
 use limits::{SEND_BUFFER_BYTES, Timing};
 use prometheus::{IntCounter, IntGauge};
 pub use roster::Peers;
 use roster::Roster;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -44,7 +44,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use turns::Turns;
 pub use wire::TooLarge;
-use wire::{Class, Encoded, KINDS};
+use wire::{Class, Encoded, KINDS, TYPES};
 
 /// What gossip tells the node. Sent into one bounded channel; a full channel slows the peer, never the node.
 #[derive(Debug)]
@@ -282,6 +282,17 @@ impl GossipHandle {
         self.shared.channels.open().iter().map(|channel| channel.peer).collect()
     }
 
+    /// Members of a set with an open channel, and under which number.
+    pub fn connected_of(&self, set: &ValidatorSet) -> BTreeMap<PublicKey, Index> {
+        let mut members = BTreeMap::new();
+        self.shared.channels.for_each(|channel| {
+            if set.index_of(&channel.key).is_some() {
+                members.insert(channel.key, channel.peer);
+            }
+        });
+        members
+    }
+
     /// Where this node listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -325,8 +336,8 @@ impl Shared {
 
 /// Counters looked up once: by label they cost more than a vote's encryption.
 struct Counters {
-    sent: [IntCounter; KINDS.len()],
-    received: [IntCounter; KINDS.len()],
+    sent: [IntCounter; TYPES],
+    received: [IntCounter; TYPES],
     bytes_out: IntCounter,
     bytes_in: IntCounter,
     dropped: [IntCounter; 3],

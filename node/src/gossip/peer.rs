@@ -9,13 +9,14 @@ use super::limits::{
 use super::queue::Queues;
 use super::wire::{Assembler, Class, Encoded, Incoming, PING, WireError};
 use super::{GossipEvent, Shared};
+use crate::quota::Quota;
 use aitbc_core::validators::Index;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use snow::StatelessTransportState;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -200,7 +201,7 @@ async fn exchange(
         nonce: receive_nonce,
         plain: vec![0; SEALED_MAX_BYTES],
         assembler: Assembler::default(),
-        quota: Quota::new(Instant::now()),
+        quota: Quota::new(QUOTA_BYTES_PER_SECOND, QUOTA_BURST_BYTES, Instant::now()),
         peer,
         shared,
     };
@@ -337,58 +338,5 @@ impl Reader<'_> {
             tokio::time::sleep(pause).await;
         }
         Ok(())
-    }
-}
-
-/// Token bucket of bytes.
-#[derive(Debug)]
-struct Quota {
-    /// Bytes that may come at once; below zero the peer waits.
-    left: i64,
-    at: Instant,
-}
-
-impl Quota {
-    fn new(now: Instant) -> Self {
-        Quota { left: QUOTA_BURST_BYTES as i64, at: now }
-    }
-
-    /// Takes `cost` bytes. Returns how long to wait until the bucket is level again.
-    fn pay(&mut self, cost: u64, now: Instant) -> Duration {
-        let elapsed = now.saturating_duration_since(self.at);
-        let earned = elapsed.as_micros().saturating_mul(u128::from(QUOTA_BYTES_PER_SECOND)) / 1_000_000;
-        // Fractions of a byte are not lost: time moves on only when something was earned.
-        if earned > 0 {
-            self.at = now;
-        }
-        let burst = QUOTA_BURST_BYTES as i64;
-        let earned = i64::try_from(earned).unwrap_or(burst);
-        self.left = self.left.saturating_add(earned).min(burst).saturating_sub(i64::try_from(cost).unwrap_or(burst));
-        let debt = u64::try_from(self.left.saturating_neg()).unwrap_or(0);
-        Duration::from_micros(debt.saturating_mul(1_000_000) / QUOTA_BYTES_PER_SECOND)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_within_its_quota_never_waits_and_one_over_it_waits_for_its_debt() {
-        let start = Instant::now();
-        let mut quota = Quota::new(start);
-        assert!(quota.pay(QUOTA_BURST_BYTES, start).is_zero());
-        assert_eq!(quota.pay(QUOTA_BYTES_PER_SECOND / 2, start), Duration::from_millis(500));
-        assert_eq!(quota.pay(0, start + Duration::from_millis(250)), Duration::from_millis(250));
-        assert!(quota.pay(0, start + Duration::from_secs(1)).is_zero());
-    }
-
-    #[test]
-    fn a_pause_earns_at_most_one_burst() {
-        let start = Instant::now();
-        let mut quota = Quota::new(start);
-        let later = start + Duration::from_secs(3_600);
-        assert!(quota.pay(QUOTA_BURST_BYTES, later).is_zero());
-        assert!(!quota.pay(1 << 10, later).is_zero());
     }
 }

@@ -14,7 +14,7 @@
 use super::limits::RECORD_MAX_BYTES;
 use aitbc_core::codec;
 use aitbc_core::message::{MAX_MESSAGE_BYTES, Message};
-use aitbc_core::params::{MAX_BATCH_BYTES, MAX_HEADER_BYTES, MAX_INLINE_CERTS, MAX_VALIDATORS};
+use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_BYTES, MAX_HEADER_BYTES, MAX_INLINE_CERTS, MAX_VALIDATORS};
 use aitbc_core::state::chunk::CHUNK_BYTES;
 use tokio_tungstenite::tungstenite::Bytes;
 
@@ -31,7 +31,7 @@ const FIRST_HEAD_BYTES: usize = 5;
 pub enum Class {
     /// Votes, certificates, proposals, candidates, status, requests.
     Consensus = 0,
-    /// Sealed batches, sent or asked for.
+    /// Sealed batches, sent or asked for; transactions passed on.
     Batches = 1,
     /// Final blocks.
     Sync = 2,
@@ -73,8 +73,11 @@ const fn kind(name: &'static str, class: Class, max_bytes: usize) -> Kind {
     Kind { name, class, max_bytes }
 }
 
+/// How many types there are.
+pub const TYPES: usize = 23;
+
 /// By the borsh tag of [`Message`].
-pub const KINDS: [Kind; 22] = [
+pub const KINDS: [Kind; TYPES] = [
     kind("status", Class::Consensus, 64),
     kind("proposal", Class::Consensus, MAX_HEADER_BYTES + MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
     kind("vote", Class::Consensus, 256),
@@ -97,6 +100,7 @@ pub const KINDS: [Kind; 22] = [
     kind("headers", Class::Sync, MAX_MESSAGE_BYTES),
     kind("snapshot_req", Class::Sync, 64),
     kind("snapshot", Class::Sync, CHUNK_BYTES + CHUNK_EDGE_BYTES),
+    kind("transactions", Class::Batches, BATCH_TARGET_BYTES + FRAME_BYTES),
 ];
 
 /// An encoded message, shared by all peers it is sent to.
@@ -346,6 +350,7 @@ mod tests {
             Message::Blocks(Blocks { cert: Some(largest_cert()), ..Blocks::default() }),
             Message::MarkQuery { nonce: Hash::ZERO },
             Message::MarkReply(Box::new(largest_mark_reply())),
+            Message::Transactions { transactions: vec![] },
         ]
     }
 

@@ -1,5 +1,6 @@
-//! The task that owns the pool: admits what was verified, seals batches, remembers outcomes.
+//! The task that owns the pool: admits what was verified, seals batches or passes on, remembers outcomes.
 
+use super::forward::{self, Forwards, Members};
 use super::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::batches::Batches;
 use crate::events;
@@ -18,7 +19,7 @@ use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, SecretKey};
 use aitbc_core::ledger::{Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Mempool as Pool, Place, Reason, Rejected, VerifiedTx};
-use aitbc_core::message::Message;
+use aitbc_core::message::{MAX_TRANSACTIONS, Message};
 use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_TXS, MAX_EXPIRY_AHEAD};
 use aitbc_core::state::Account;
 use aitbc_core::transaction::SignedTransaction;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{debug, error};
 
 /// Requests waiting for the pool's task.
 const COMMANDS: usize = 1_024;
@@ -66,6 +67,7 @@ pub struct FinalBlock {
 
 enum Command {
     Submit { transactions: Vec<VerifiedTx>, reply: oneshot::Sender<Vec<Result<Hash, Rejected>>> },
+    AreNew { ids: Vec<Hash>, reply: oneshot::Sender<Vec<bool>> },
     Standing { id: Hash, reply: oneshot::Sender<Standing> },
     List { limit: usize, reply: oneshot::Sender<Vec<PendingTransaction>> },
     NextNonce { sender: Address, reply: oneshot::Sender<Option<u64>> },
@@ -116,6 +118,7 @@ pub struct Handle {
     metrics: Arc<Metrics>,
     own: PublicKey,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    gossip: GossipHandle,
 }
 
 /// A sealed batch of ours in no final block yet.
@@ -132,6 +135,7 @@ struct Task {
     height: u64,
     counter: u32,
     outstanding: Vec<Outstanding>,
+    forwards: Forwards,
     /// Bytes admitted and ready since the last look; an estimate that decides when to seal.
     ready_bytes: usize,
     /// When the oldest ready transaction must be sealed.
@@ -145,8 +149,8 @@ struct Task {
 pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>) -> Handle {
     let (commands, waiting) = mpsc::channel(COMMANDS);
     let (verifier, rules, metrics) = (parts.verifier.clone(), Arc::new(pool.rules().clone()), parts.metrics.clone());
-    let (own, snapshot) = (parts.key.public(), parts.snapshot.clone());
-    let handle = Handle { commands, verifier, rules, metrics, own, snapshot };
+    let (own, snapshot, gossip) = (parts.key.public(), parts.snapshot.clone(), parts.gossip.clone());
+    let handle = Handle { commands, verifier, rules, metrics, own, snapshot, gossip };
     let height = parts.snapshot.borrow().head.height;
     let task = Task {
         parts,
@@ -154,6 +158,7 @@ pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>)
         height,
         counter: 0,
         outstanding: Vec::new(),
+        forwards: Forwards::new(own, Instant::now().into_std()),
         ready_bytes: 0,
         seal_at: None,
         waiters: HashMap::new(),
@@ -168,9 +173,10 @@ impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut final_blocks: mpsc::Receiver<FinalBlock>) {
         let mut burst = Vec::with_capacity(BURST);
         loop {
-            let seal_at = self.seal_at;
+            let look_at = (!self.forwards.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
+            let wake_at = [self.seal_at, look_at].into_iter().flatten().min();
             let timer = async {
-                match seal_at {
+                match wake_at {
                     Some(at) => tokio::time::sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -198,6 +204,11 @@ impl Task {
             Command::Submit { transactions, reply } => {
                 let _ = reply.send(self.admit_all(transactions));
             }
+            // Neither pending nor lately final.
+            Command::AreNew { ids, reply } => {
+                let is_new = |id: &Hash| self.outcomes.get(id).is_none() && !self.pool.contains(id);
+                let _ = reply.send(ids.iter().map(is_new).collect());
+            }
             Command::Standing { id, reply } => {
                 let _ = reply.send(self.standing(&id));
             }
@@ -205,7 +216,7 @@ impl Task {
                 let list = self.pool.iter().take(limit).map(|(tx, place)| PendingTransaction {
                     id: tx.id,
                     transaction: (*tx.tx).clone(),
-                    state: pending(place),
+                    state: self.pending(&tx.id, place),
                 });
                 let _ = reply.send(list.collect());
             }
@@ -262,6 +273,8 @@ impl Task {
             }
             alive
         });
+        let pool = &self.pool;
+        self.forwards.settle(|id| matches!(pool.get(id), Some((_, Place::InFlight))));
         for (row, result) in block.rows.iter().zip(&block.results) {
             // A nonce gap is no end: the transaction is queued again.
             if result.code.is_final() {
@@ -285,7 +298,7 @@ impl Task {
             return Standing::Final(*outcome);
         }
         match self.pool.get(id) {
-            Some((_, place)) => Standing::Pending(pending(place)),
+            Some((_, place)) => Standing::Pending(self.pending(id, place)),
             None => self.dropped.get(id).map_or(Standing::Unknown, |reason| Standing::Dropped(*reason)),
         }
     }
@@ -312,41 +325,111 @@ impl Task {
         }
     }
 
-    /// Seals at once where no batch of ours is on its way, else when enough is there or has waited long enough. Who is no
-    /// validator of the epoch seals nothing, and says so of all that waits: an epoch may be long, and the next one without it.
+    /// Sends at once where nothing of ours is on its way, else when enough is there or has waited long enough: a sealed batch to
+    /// all, or, where this node is no validator of the epoch, what is ready to one that is.
     async fn seal(&mut self) {
         let now = Instant::now();
-        if self.parts.place().is_none() {
-            let dropped = self.pool.drop_queued();
-            self.forget(&dropped);
-            (self.ready_bytes, self.seal_at) = (0, None);
-            return;
-        }
-        if self.parts.pulse.voting_state().0 != VotingState::Voting {
+        let members = self.members();
+        self.pass_on_again(&members, now);
+        if !self.may_send(&members) {
             self.seal_at = self.pool.has_ready().then(|| now + LOOK_AGAIN);
             return;
         }
-        while self.pool.has_ready() && self.outstanding.len() < MAX_OUTSTANDING {
-            let due = self.seal_at.is_some_and(|at| at <= now);
-            if !(due || self.outstanding.is_empty() || self.ready_bytes >= BATCH_TARGET_BYTES) {
+        while self.pool.has_ready() && self.has_room(now) {
+            let place = self.parts.place();
+            // An epoch may have begun meanwhile: the next turn knows to whom all goes then.
+            let in_vain = place.is_none() && members.is_empty();
+            if in_vain || !self.is_due(now) {
                 break;
             }
-            let Some(place) = self.parts.place() else { break };
-            let txs = self.pool.take(BATCH_TARGET_BYTES, MAX_BATCH_TXS);
+            let most = if place.is_some() { MAX_BATCH_TXS } else { MAX_TRANSACTIONS };
+            let txs = self.pool.take(BATCH_TARGET_BYTES, most);
             if txs.is_empty() {
                 break;
             }
             self.ready_bytes = self.ready_bytes.saturating_sub(txs.iter().map(|tx| tx.bytes).sum());
             self.seal_at = None;
-            self.send_batch(txs, place).await;
+            match place {
+                Some(place) => self.send_batch(txs, place).await,
+                None => self.pass_on(txs, 0, &members, now),
+            }
         }
+        self.set_timer(now);
+    }
+
+    /// Whether what is ready need not wait for more.
+    fn is_due(&self, now: Instant) -> bool {
+        let idle = self.outstanding.is_empty() && self.forwards.is_empty();
+        idle || self.ready_bytes >= BATCH_TARGET_BYTES || self.seal_at.is_some_and(|at| at <= now)
+    }
+
+    fn set_timer(&mut self, now: Instant) {
         if !self.pool.has_ready() {
             (self.ready_bytes, self.seal_at) = (0, None);
-        } else if self.outstanding.len() >= MAX_OUTSTANDING {
-            self.seal_at = None;
+        } else if !self.has_room(now) {
+            // Room comes with a final block; for what is passed on, with time too.
+            self.seal_at = self.parts.place().is_none().then(|| now + LOOK_AGAIN);
         } else if self.seal_at.is_none() {
             self.seal_at = Some(now + SEAL_AFTER);
         }
+    }
+
+    /// Who may take what is passed on, where this node passes anything on.
+    fn members(&self) -> Members {
+        if self.forwards.is_empty() && self.parts.place().is_some() {
+            return Members::new();
+        }
+        let current = self.parts.snapshot.borrow().sets.current.clone();
+        self.parts.gossip.connected_of(&current)
+    }
+
+    /// Whether this node seals batches now, or is connected to one that does.
+    fn may_send(&self, members: &Members) -> bool {
+        match self.parts.place() {
+            Some(_) => self.parts.pulse.voting_state().0 == VotingState::Voting,
+            None => !members.is_empty(),
+        }
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
+        match self.parts.place() {
+            Some(_) => self.outstanding.len() < MAX_OUTSTANDING,
+            None => self.forwards.has_room(now.into_std()),
+        }
+    }
+
+    /// Passes on to the next member what the last one did not bring into a block. Who has become a member itself seals it.
+    fn pass_on_again(&mut self, members: &Members, now: Instant) {
+        let member = self.parts.place().is_some();
+        if members.is_empty() && !member {
+            return;
+        }
+        while self.forwards.has_quota(now.into_std()) {
+            let Some(late) = self.forwards.take_due(members, now.into_std()) else { return };
+            if member || late.is_given_up() {
+                self.pool.requeue(&late.ids);
+                continue;
+            }
+            let left = late.ids.iter().filter_map(|id| self.pool.get(id));
+            let open: Vec<VerifiedTx> = left.map(|(tx, _)| tx.clone()).collect();
+            if !open.is_empty() {
+                self.pass_on(open, late.tries, members, now);
+            }
+        }
+    }
+
+    fn pass_on(&mut self, txs: Vec<VerifiedTx>, tries: u32, members: &Members, now: Instant) {
+        let ids: Vec<Hash> = txs.iter().map(|tx| tx.id).collect();
+        let Some((to, number)) = self.forwards.target(members) else { return self.pool.requeue(&ids) };
+        let transactions: Vec<SignedTransaction> = txs.iter().map(|tx| (*tx.tx).clone()).collect();
+        let cost = forward::cost(&transactions);
+        let time = if tries == 0 { "first" } else { "again" };
+        self.parts.metrics.forwarded.with_label_values(&[time]).inc_by(ids.len() as u64);
+        // Where the member has gone this very moment another one gets it at the next look.
+        if let Err(cause) = self.parts.gossip.send(number, &Message::Transactions { transactions }) {
+            debug!(%cause, "not passed on");
+        }
+        self.forwards.sent(to, ids, tries, cost, now.into_std());
     }
 
     /// `height` is that of the last block, `place` the epoch of the next one with the own index in it.
@@ -368,6 +451,14 @@ impl Task {
         parts.batches.own(VerifiedBatch { batch, digest, ids }).await;
     }
 
+    fn pending(&self, id: &Hash, place: Place) -> Pending {
+        match place {
+            Place::Queued => Pending::Queued,
+            Place::InFlight if self.forwards.contains(id) => Pending::Forwarded,
+            Place::InFlight => Pending::Sealed,
+        }
+    }
+
     fn report(&self) {
         let (counters, metrics) = (self.pool.counters(), &self.parts.metrics);
         metrics.mempool_bytes.set(counters.bytes as i64);
@@ -375,17 +466,11 @@ impl Task {
     }
 }
 
-fn pending(place: Place) -> Pending {
-    match place {
-        Place::Queued => Pending::Queued,
-        Place::InFlight => Pending::Sealed,
-    }
-}
-
 impl Handle {
-    /// Whether this node seals batches.
-    fn validates(&self) -> bool {
-        self.snapshot.borrow().sets.current.index_of(&self.own).is_some()
+    /// Whether this node seals batches, or is connected to one that does.
+    fn has_a_way(&self) -> bool {
+        let current = self.snapshot.borrow().sets.current.clone();
+        current.index_of(&self.own).is_some() || !self.gossip.connected_of(&current).is_empty()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
@@ -406,7 +491,7 @@ impl Handle {
 
     /// Stateless checks first, then all signatures together, then the pool; answers in the order of the question.
     async fn submit_all(&self, transactions: Vec<SignedTransaction>) -> Vec<Result<Hash, SubmitError>> {
-        if !self.validates() {
+        if !self.has_a_way() {
             return transactions.iter().map(|_| Err(SubmitError::NotValidator)).collect();
         }
         let checks: Vec<Result<(), SubmitError>> = transactions.iter().map(|tx| self.check(tx)).collect();
@@ -431,6 +516,23 @@ impl Handle {
             }
         };
         checks.into_iter().map(answer).collect()
+    }
+}
+
+impl Handle {
+    /// What a node of no set passed on, as if its clients had sent it here. What is known costs a lookup, however often it comes.
+    pub async fn take_forwarded(&self, transactions: Vec<SignedTransaction>) {
+        let ids = transactions.iter().map(|tx| tx.id(&self.rules.chain)).collect();
+        let Some(news) = self.ask(|reply| Command::AreNew { ids, reply }).await else { return };
+        let new = transactions.into_iter().zip(news).filter(|(tx, new)| *new && self.check(tx).is_ok());
+        let new: Vec<SignedTransaction> = new.map(|(tx, _)| tx).collect();
+        if new.is_empty() {
+            return;
+        }
+        let verified = self.verifier.verify_forwarded(&self.rules.chain, new).await;
+        let transactions = verified.into_iter().flatten().collect();
+        // What is refused is counted by its code; the node is stopping where nobody answers.
+        let _ = self.ask(|reply| Command::Submit { transactions, reply }).await;
     }
 }
 

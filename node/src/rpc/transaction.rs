@@ -34,6 +34,8 @@ pub enum Place {
     Queued,
     /// In a sealed batch, on its way into a block.
     Sealed,
+    /// Passed on to a validator, as this node is none.
+    Forwarded,
 }
 
 impl From<Pending> for Place {
@@ -41,6 +43,7 @@ impl From<Pending> for Place {
         match pending {
             Pending::Queued => Place::Queued,
             Pending::Sealed => Place::Sealed,
+            Pending::Forwarded => Place::Forwarded,
         }
     }
 }

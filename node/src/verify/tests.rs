@@ -81,6 +81,34 @@ async fn valid_transactions_come_back_with_their_ids_in_order() {
 }
 
 #[tokio::test]
+async fn what_was_passed_on_is_verified_like_what_clients_send() {
+    let mut txs = transfers(0..700);
+    spoil(&mut txs[600], 600);
+    let verified = verifier().verify_forwarded(&chain(), txs).await;
+    let missing: Vec<usize> = (0..700).filter(|n| verified[*n].is_none()).collect();
+    assert_eq!((verified.len(), missing), (700, vec![600]));
+}
+
+#[test]
+fn what_was_passed_on_waits_for_batches_and_for_what_clients_send() {
+    let (mut queue, reply) = (Queue::default(), || oneshot::channel().0);
+    queue.forwarded.extend(jobs_of(&chain(), transfers(0..1)).0);
+    queue.transactions.extend(jobs_of(&chain(), transfers(1..2)).0);
+    (queue.signatures, queue.bytes) = (1, transfers(1..2)[0].encoded_len());
+    let (batch, digest) = sealed(1, transfers(2..3));
+    queue.batches.push_back(BatchJob { chain: chain(), batch, digest, author: author(), reply: reply() });
+    let first = |group: Option<Group>| match group {
+        Some(Group::Transactions(jobs)) => Some(jobs[0].transactions[0].clone()),
+        _ => None,
+    };
+    assert!(matches!(queue.next(), Some(Group::Batches(_))));
+    assert_eq!(first(queue.next()), transfers(1..2).pop());
+    assert_eq!(first(queue.next()), transfers(0..1).pop());
+    assert!(queue.next().is_none());
+    assert_eq!((queue.signatures, queue.bytes), (0, 0), "it takes none of the clients' room");
+}
+
+#[tokio::test]
 async fn exactly_the_transactions_with_bad_signatures_are_missing() {
     let cases: [&[usize]; 6] = [&[0], &[699], &[3, 4, 350], &[0, 100, 200, 300, 400, 500, 600], &[255, 256], &[]];
     let good = transfers(0..700);

@@ -1,20 +1,25 @@
-//! What is refused before it costs the node anything.
+//! What is refused before it costs the node anything; what is passed on, by whom and to whom, and what a member makes of it.
 
 use super::*;
 use crate::batches::BatchPool;
-use crate::gossip::{Gossip, GossipConfig, Peers};
+use crate::gossip::{Gossip, GossipConfig, GossipEvent, Peers};
+use crate::mempool::intake::Intake;
 use crate::tests::chain::{Chain, Stored, chain, secret};
 use crate::view::BlockSummary;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
 use aitbc_core::key::Signature;
-use aitbc_core::ledger::ReceiptRules;
+use aitbc_core::ledger::{ReceiptRules, ResultCode};
 use aitbc_core::mempool::Limits;
 use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
 use aitbc_core::state::State;
 use aitbc_core::terms::{Coordinator, Terms};
 use aitbc_core::transaction::{Action, Payment, Transaction};
 use aitbc_core::validators::{Validator, ValidatorSet};
+use std::net::SocketAddr;
+
+/// Longest a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn key(n: u8) -> SecretKey {
     SecretKey::from_seed([n; 32])
@@ -54,8 +59,64 @@ fn forged(action: Action) -> SignedTransaction {
 }
 
 fn set_of(n: u8) -> Arc<ValidatorSet> {
-    let member = Validator { key: key(n).public(), weight: 1 };
-    Arc::new(ValidatorSet::new(vec![member]).expect("valid"))
+    set_of_all(&[n])
+}
+
+fn set_of_all(keys: &[u8]) -> Arc<ValidatorSet> {
+    let member = |n: &u8| Validator { key: key(*n).public(), weight: 1 };
+    Arc::new(ValidatorSet::new(keys.iter().map(member).collect()).expect("valid"))
+}
+
+/// Gossip of a node by key, which lets keys 1 to 4 connect, and what comes of it as long as the second part lives.
+struct Peer {
+    gossip: GossipHandle,
+    events: mpsc::Receiver<GossipEvent>,
+    stop: watch::Sender<bool>,
+}
+
+fn peer(own: u8, chain: Hash, peers: &[SocketAddr], metrics: &Arc<Metrics>) -> Peer {
+    let (events, gossiped) = mpsc::channel(64);
+    let (stop, stopped) = watch::channel(false);
+    let config = GossipConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        peers: peers.iter().map(ToString::to_string).collect(),
+        chain,
+        allowed: Peers::of_set(&set_of_all(&[1, 2, 3, 4])),
+        key: Arc::new(key(own)),
+        generation: 1,
+        metrics: metrics.clone(),
+    };
+    Peer { gossip: Gossip::start(config, events, stopped).expect("starts"), events: gossiped, stop }
+}
+
+impl Peer {
+    /// A member that none dials.
+    fn member(own: u8, chain: &Chain) -> Peer {
+        peer(own, chain.identity.chain, &[], &Arc::new(Metrics::new().expect("metrics")))
+    }
+
+    /// The transactions that are passed on to it next.
+    async fn passed_on(&mut self) -> Vec<SignedTransaction> {
+        let next = async {
+            loop {
+                match self.events.recv().await.expect("gossip runs") {
+                    GossipEvent::Message(_, Message::Transactions { transactions }) => return transactions,
+                    GossipEvent::Message(_, other) => panic!("{} came", other.name()),
+                    GossipEvent::Connected(..) | GossipEvent::Disconnected(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("it is passed on")
+    }
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < end, "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Before the first block of an epoch with these sets.
@@ -79,12 +140,13 @@ fn handle(own: &SecretKey, metrics: &Arc<Metrics>) -> Handle {
     let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
     let sets = Sets { next: set_of(3), ..Sets::genesis(set_of(1)) };
     let snapshot = watch::channel(snapshot(State::default(), sets)).1;
+    let gossip = peer(4, plain(b"chain"), &[], metrics).gossip;
     let (commands, rules, metrics) = (mpsc::channel(1).0, Arc::new(rules()), metrics.clone());
-    Handle { commands, verifier, rules, metrics, own: own.public(), snapshot }
+    Handle { commands, verifier, rules, metrics, own: own.public(), snapshot, gossip }
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_validate_now_takes_no_transaction_though_it_will_in_the_next_epoch() {
+async fn who_is_no_validator_now_and_connected_to_none_takes_no_transaction_though_it_will_be_one_in_the_next_epoch() {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     for own in [2, 3] {
         let answers = handle(&key(own), &metrics).submit_all(vec![claim(11), claim(12)]).await;
@@ -93,60 +155,220 @@ async fn a_node_that_does_not_validate_now_takes_no_transaction_though_it_will_i
     }
 }
 
-/// A pool of validator 1 that seals nothing yet, with what it needs to live.
-async fn pool_of(chain: &Chain, stored: &Stored, snapshot: watch::Receiver<Arc<Snapshot>>) -> (Handle, impl Sized) {
-    let (id, own) = (chain.identity.chain, Arc::new(key(1)));
-    let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
-    let ((core, inputs), (blocks, final_blocks)) = (mpsc::channel(8), mpsc::channel(8));
-    let ((events, gossiped), (stop, stopped)) = (mpsc::channel(8), watch::channel(false));
-    let config = GossipConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        peers: Vec::new(),
-        chain: id,
-        allowed: Peers::of_set(&set_of(1)),
-        key: own.clone(),
-        generation: 1,
-        metrics: metrics.clone(),
-    };
-    let batch_pool = Arc::new(BatchPool::new(Sets::genesis(set_of(1))));
-    let parts = Parts {
-        chain: id,
-        key: own,
-        epochs: chain.epochs,
-        generation: 1,
-        pulse: Arc::new(Pulse::default()),
-        snapshot,
-        batches: Batches::start(id, batch_pool, verifier.clone(), stored.storage.clone(), core, metrics.clone()),
-        gossip: Gossip::start(config, events, stopped).expect("starts"),
-        verifier,
-        subscriptions: Subscriptions::default(),
-        metrics,
-    };
-    let handle = start(parts, Pool::new(chain.rules.clone(), Limits::default()), final_blocks);
-    (handle, (inputs, blocks, gossiped, stop))
+/// A pool, and what it needs to live.
+struct Node {
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    pulse: Arc<Pulse>,
+    blocks: mpsc::Sender<FinalBlock>,
+    chain: Chain,
+    _parts: (Stored, mpsc::Receiver<aitbc_core::consensus::input::Input>, Peer),
+}
+
+impl Node {
+    /// With key `own` in an epoch of the validators `members`, connected to `peers`; it seals nothing yet.
+    async fn start(own: u8, members: &[u8], peers: &[&Peer]) -> Node {
+        let chain = chain(1);
+        let stored = chain.store(0, 0).await;
+        let (snapshots, snapshot) = watch::channel(snapshot(chain.state(0), Sets::genesis(set_of_all(members))));
+        let (id, metrics) = (chain.identity.chain, Arc::new(Metrics::new().expect("metrics")));
+        let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
+        let ((core, inputs), (blocks, final_blocks)) = (mpsc::channel(8), mpsc::channel(8));
+        let addresses: Vec<SocketAddr> = peers.iter().map(|peer| peer.gossip.local_addr()).collect();
+        let own_peer = peer(own, id, &addresses, &metrics);
+        let batch_pool = Arc::new(BatchPool::new(Sets::genesis(set_of(1))));
+        let pulse = Arc::new(Pulse::default());
+        let parts = Parts {
+            chain: id,
+            key: Arc::new(key(own)),
+            epochs: chain.epochs,
+            generation: 1,
+            pulse: pulse.clone(),
+            snapshot,
+            batches: Batches::start(id, batch_pool, verifier.clone(), stored.storage.clone(), core, metrics.clone()),
+            gossip: own_peer.gossip.clone(),
+            verifier,
+            subscriptions: Subscriptions::default(),
+            metrics: metrics.clone(),
+        };
+        let handle = start(parts, Pool::new(chain.rules.clone(), Limits::default()), final_blocks);
+        let gossip = own_peer.gossip.clone();
+        until("connected", async || gossip.connected().len() == peers.len()).await;
+        Node { handle, metrics, snapshots, pulse, blocks, chain, _parts: (stored, inputs, own_peer) }
+    }
+
+    /// Another epoch begins.
+    fn enter(&self, members: &[u8]) {
+        self.snapshots.send_replace(snapshot(self.chain.state(0), Sets::genesis(set_of_all(members))));
+    }
+
+    fn payment(&self, nonce: u64) -> SignedTransaction {
+        let (action, sender) = (Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }), secret(90));
+        let transaction = Transaction { sender: sender.public(), nonce, fee: 1, expiry_height: 9, action };
+        transaction.sign(&self.chain.identity.chain, &sender)
+    }
+
+    async fn submit(&self, transaction: &SignedTransaction) -> Result<Hash, SubmitError> {
+        self.handle.submit_all(vec![transaction.clone()]).await.remove(0)
+    }
+
+    async fn is(&self, id: Hash, pending: Pending) {
+        until(&format!("{pending:?}"), async || self.handle.standing(id).await == Standing::Pending(pending)).await;
+    }
+
+    /// A block in which these took effect.
+    async fn executes(&self, height: u64, ids: &[Hash]) {
+        let code = ResultCode::Ok;
+        let row = |(index, id): (usize, &Hash)| TransactionRow {
+            id: *id,
+            height,
+            index: index as u32,
+            code: code.number(),
+            sender: secret(90).public().address(),
+            nonce: index as u64,
+            batch: Hash::ZERO,
+        };
+        let block = FinalBlock {
+            height,
+            results: ids.iter().map(|id| TxResult { id: *id, code, fee: 1 }).collect(),
+            changed: Vec::new(),
+            rows: ids.iter().enumerate().map(row).collect(),
+            batches: Vec::new(),
+            min_fee: 1,
+        };
+        self.blocks.send(block).await.expect("the pool runs");
+    }
+
+    fn count(&self, cause: &str) -> u64 {
+        self.metrics.network_dropped.with_label_values(&[cause]).get()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_the_set_says_so_of_all_that_it_has_not_sealed() {
-    let chain = chain(1);
-    let stored = chain.store(0, 0).await;
-    let at = |n: u8| snapshot(chain.state(0), Sets::genesis(set_of(n)));
-    let (snapshots, snapshot) = watch::channel(at(1));
-    let (handle, _parts) = pool_of(&chain, &stored, snapshot).await;
-    let payment = Action::Transfer(Payment { to: Address([9; 20]), amount: 1 });
-    let sender = secret(90);
-    let transaction = Transaction { sender: sender.public(), nonce: 0, fee: 1, expiry_height: 9, action: payment };
-    let transaction = transaction.sign(&chain.identity.chain, &sender);
-    let admitted = handle.submit_all(vec![transaction.clone()]).await.remove(0);
-    let id = admitted.expect("a validator takes it");
-    assert_eq!(handle.standing(id).await, Standing::Pending(Pending::Queued));
-    snapshots.send_replace(at(2));
-    // A question is answered before the pool is looked at.
-    handle.standing(id).await;
-    assert_eq!(handle.standing(id).await, Standing::Dropped(Reason::NotValidator));
-    let refused = handle.submit_all(vec![transaction]).await.remove(0);
+async fn who_is_no_validator_passes_on_what_it_takes_and_tells_when_it_is_final() {
+    let mut member = Peer::member(1, &chain(1));
+    let node = Node::start(2, &[1, 3], &[&member]).await;
+    let transaction = node.payment(0);
+    let id = node.submit(&transaction).await.expect("taken");
+    assert_eq!(member.passed_on().await, [transaction.clone()]);
+    node.is(id, Pending::Forwarded).await;
+    assert_eq!(node.metrics.forwarded.with_label_values(&["first"]).get(), 1);
+    let again = node.submit(&transaction).await;
+    assert!(matches!(again, Err(SubmitError::Rejected(Rejected::Duplicate))), "as a validator says: {again:?}");
+    let mut forged = node.payment(1);
+    forged.signature = Signature([7; 64]);
+    assert!(matches!(node.submit(&forged).await, Err(SubmitError::InvalidSignature)));
+    let (waiting, ()) = tokio::join!(node.handle.outcome(id, PATIENCE), node.executes(1, &[id]));
+    assert_eq!(waiting, Some(Outcome { height: 1, index: 0, code: 0 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_had_that_is_gone_is_passed_on_to_another_one_in_the_order_of_nonces() {
+    let (mut first, mut second) = (Peer::member(1, &chain(1)), Peer::member(3, &chain(1)));
+    let node = Node::start(2, &[1, 3], &[&first, &second]).await;
+    let payments: Vec<SignedTransaction> = (0..20).map(|nonce| node.payment(nonce)).collect();
+    let mut ids = Vec::new();
+    for payment in &payments {
+        ids.push(node.submit(payment).await.expect("taken"));
+    }
+    // The keys decide which of the two comes first.
+    let own = key(2).public();
+    let mut ring = [key(1).public(), key(3).public()];
+    ring.sort_by_key(|key| (*key < own, *key));
+    let (gets, other) = if ring[0] == key(1).public() { (&mut first, &mut second) } else { (&mut second, &mut first) };
+    let mut got = Vec::new();
+    while got.len() < payments.len() {
+        got.extend(gets.passed_on().await);
+    }
+    assert_eq!(got, payments);
+    assert!(other.events.try_recv().is_ok_and(|event| matches!(event, GossipEvent::Connected(..))));
+    assert!(other.events.try_recv().is_err(), "the other one gets nothing");
+    node.executes(1, &ids[..5]).await;
+    until("final", async || matches!(node.handle.standing(ids[4]).await, Standing::Final(_))).await;
+    gets.stop.send_replace(true);
+    let mut again = Vec::new();
+    while again.len() < payments.len() - 5 {
+        again.extend(other.passed_on().await);
+    }
+    assert_eq!(again, payments[5..], "what is final is not sent again");
+    assert_eq!(node.metrics.forwarded.with_label_values(&["again"]).get(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_the_set_passes_on_what_it_has_not_sealed() {
+    let mut member = Peer::member(3, &chain(1));
+    let node = Node::start(1, &[1], &[&member]).await;
+    let transaction = node.payment(0);
+    let id = node.submit(&transaction).await.expect("a validator takes it");
+    assert_eq!(node.handle.standing(id).await, Standing::Pending(Pending::Queued));
+    node.enter(&[3]);
+    assert_eq!(member.passed_on().await, [transaction]);
+    node.is(id, Pending::Forwarded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_keeps_that_is_connected_to_no_member_it_seals_once_it_is_one() {
+    let node = Node::start(1, &[1], &[]).await;
+    let id = node.submit(&node.payment(0)).await.expect("a validator takes it");
+    node.enter(&[2]);
+    let refused = node.submit(&node.payment(1)).await;
     assert!(matches!(refused, Err(SubmitError::NotValidator)), "{refused:?}");
+    assert_eq!(node.handle.standing(id).await, Standing::Pending(Pending::Queued));
+    node.pulse.set_voting_state(VotingState::Voting, None);
+    node.enter(&[1]);
+    node.is(id, Pending::Sealed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_passed_on_to_a_member_is_taken_as_if_sent_there_and_costs_a_lookup_from_then_on() {
+    let node = Node::start(1, &[1], &[]).await;
+    let (good, mut forged) = (node.payment(0), node.payment(1));
+    forged.signature = Signature([7; 64]);
+    node.handle.take_forwarded(vec![good.clone(), forged.clone()]).await;
+    let id = |tx: &SignedTransaction| tx.id(&node.chain.identity.chain);
+    assert_eq!(node.handle.standing(id(&good)).await, Standing::Pending(Pending::Queued));
+    assert_eq!(node.handle.standing(id(&forged)).await, Standing::Unknown);
+    node.handle.take_forwarded(vec![good.clone(); 9]).await;
+    node.executes(1, &[id(&good)]).await;
+    until("final", async || matches!(node.handle.standing(id(&good)).await, Standing::Final(_))).await;
+    node.handle.take_forwarded(vec![good; 9]).await;
+    let refused = node.metrics.mempool_rejected.with_label_values(&["DUPLICATE"]).get();
+    let passed = node.metrics.mempool_rejected.with_label_values(&["NONCE_TOO_LOW"]).get();
+    assert_eq!((refused, passed, node.metrics.verified.get()), (0, 0, 1), "the pool was not asked to take it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_takes_what_is_passed_on_and_who_is_none_drops_it() {
+    let node = Node::start(1, &[1], &[]).await;
+    let intake = Intake::start(key(1).public(), node.handle.clone(), node.metrics.clone());
+    let (payment, stranger) = (node.payment(0), Some(key(4).public()));
+    intake.receive(9, stranger, &set_of(2), vec![payment.clone()]);
+    assert_eq!(node.count("transactions_no_member"), 1);
+    intake.receive(9, stranger, &set_of(1), vec![payment.clone()]);
+    node.is(payment.id(&node.chain.identity.chain), Pending::Queued).await;
+    assert_eq!(node.count("transactions") + node.count("transactions_quota"), 0);
+}
+
+#[tokio::test]
+async fn what_is_passed_on_over_a_quota_or_to_a_full_queue_is_dropped_and_counted() {
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let mut handle = handle(&key(1), &metrics);
+    // A pool that never answers.
+    let (commands, _waiting) = mpsc::channel(1);
+    handle.commands = commands;
+    let intake = Intake::start(key(1).public(), handle, metrics.clone());
+    let dropped = |cause: &str| metrics.network_dropped.with_label_values(&[cause]).get();
+    let payment = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
+    for from in 0..100 {
+        intake.receive(from, None, &set_of(1), vec![payment.clone()]);
+    }
+    // The task may have taken one by now.
+    assert!((35..=36).contains(&dropped("transactions")), "64 wait: {}", dropped("transactions"));
+    assert_eq!(dropped("transactions_quota"), 0);
+    intake.receive(7, None, &set_of(1), vec![payment; 16_384]);
+    intake.receive(7, None, &set_of(1), Vec::new());
+    assert_eq!(dropped("transactions_quota"), 1);
 }
 
 #[tokio::test]

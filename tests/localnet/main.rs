@@ -26,6 +26,8 @@ mod double_signing;
 mod double_start;
 /// Cut, frozen, filled up, set wrong: whatever a cluster does to its nodes.
 mod faults;
+/// Sent to a node of no set, passed on to a validator.
+mod forwarding;
 /// A receipt mints once however it is sent.
 mod receipts;
 /// Validators that come, go, weigh more, are jailed and come back.

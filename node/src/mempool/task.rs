@@ -17,7 +17,7 @@ use aitbc_core::consensus::VotingState;
 use aitbc_core::epoch::Epochs;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::{Address, PublicKey, SecretKey};
-use aitbc_core::ledger::{Rules, TxResult};
+use aitbc_core::ledger::{ResultCode, Rules, TxResult};
 use aitbc_core::mempool::{Dropped, Mempool as Pool, Place, Reason, Rejected, VerifiedTx};
 use aitbc_core::message::{MAX_TRANSACTIONS, Message};
 use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_TXS, MAX_EXPIRY_AHEAD};
@@ -204,9 +204,9 @@ impl Task {
             Command::Submit { transactions, reply } => {
                 let _ = reply.send(self.admit_all(transactions));
             }
-            // Neither pending nor lately final.
+            // Neither pending nor lately final for good.
             Command::AreNew { ids, reply } => {
-                let is_new = |id: &Hash| self.outcomes.get(id).is_none() && !self.pool.contains(id);
+                let is_new = |id: &Hash| !self.outcomes.get(id).is_some_and(is_the_end) && !self.pool.contains(id);
                 let _ = reply.send(ids.iter().map(is_new).collect());
             }
             Command::Standing { id, reply } => {
@@ -273,8 +273,8 @@ impl Task {
             }
             alive
         });
-        let pool = &self.pool;
-        self.forwards.settle(|id| matches!(pool.get(id), Some((_, Place::InFlight))));
+        // Also what came too early: the pool has queued it again.
+        block.results.iter().for_each(|result| self.forwards.settle(&result.id));
         for (row, result) in block.rows.iter().zip(&block.results) {
             // A nonce gap is no end: the transaction is queued again.
             if result.code.is_final() {
@@ -308,6 +308,7 @@ impl Task {
         for Dropped { id, reason } in dropped {
             self.parts.metrics.mempool_rejected.with_label_values(&[reason.name()]).inc();
             self.waiters.remove(id);
+            self.forwards.settle(id);
             self.dropped.insert(*id, *reason);
         }
     }
@@ -316,7 +317,7 @@ impl Task {
     fn remember(&mut self, row: &TransactionRow) {
         let outcome = Outcome { height: row.height, index: row.index, code: row.code };
         match self.outcomes.get_mut(&row.id) {
-            Some(known) if known.code == 0 => return,
+            Some(known) if had_effect(known) => return,
             Some(known) => *known = outcome,
             None => self.outcomes.insert(row.id, outcome),
         }
@@ -330,7 +331,7 @@ impl Task {
     async fn seal(&mut self) {
         let now = Instant::now();
         let members = self.members();
-        self.pass_on_again(&members, now);
+        self.take_back(&members, now);
         if !self.may_send(&members) {
             self.seal_at = self.pool.has_ready().then(|| now + LOOK_AGAIN);
             return;
@@ -351,7 +352,8 @@ impl Task {
             self.seal_at = None;
             match place {
                 Some(place) => self.send_batch(txs, place).await,
-                None => self.pass_on(txs, 0, &members, now),
+                None if !self.pass_on(&txs, &members, now) => break,
+                None => {}
             }
         }
         self.set_timer(now);
@@ -398,38 +400,33 @@ impl Task {
         }
     }
 
-    /// Passes on to the next member what the last one did not bring into a block. Who has become a member itself seals it.
-    fn pass_on_again(&mut self, members: &Members, now: Instant) {
-        let member = self.parts.place().is_some();
-        if members.is_empty() && !member {
+    /// Queues again what the member that has it did not bring into a block: it goes to the next one, or into a batch where this
+    /// node has become a member itself.
+    fn take_back(&mut self, members: &Members, now: Instant) {
+        if members.is_empty() && self.parts.place().is_none() {
             return;
         }
-        while self.forwards.has_quota(now.into_std()) {
-            let Some(late) = self.forwards.take_due(members, now.into_std()) else { return };
-            if member || late.is_given_up() {
-                self.pool.requeue(&late.ids);
-                continue;
-            }
-            let left = late.ids.iter().filter_map(|id| self.pool.get(id));
-            let open: Vec<VerifiedTx> = left.map(|(tx, _)| tx.clone()).collect();
-            if !open.is_empty() {
-                self.pass_on(open, late.tries, members, now);
-            }
-        }
+        let back = self.forwards.take_back(members, self.height, now.into_std());
+        self.pool.requeue(&back);
     }
 
-    fn pass_on(&mut self, txs: Vec<VerifiedTx>, tries: u32, members: &Members, now: Instant) {
-        let ids: Vec<Hash> = txs.iter().map(|tx| tx.id).collect();
-        let Some((to, number)) = self.forwards.target(members) else { return self.pool.requeue(&ids) };
+    /// Whether it went out; else it is queued again.
+    fn pass_on(&mut self, txs: &[VerifiedTx], members: &Members, now: Instant) -> bool {
         let transactions: Vec<SignedTransaction> = txs.iter().map(|tx| (*tx.tx).clone()).collect();
         let cost = forward::cost(&transactions);
-        let time = if tries == 0 { "first" } else { "again" };
-        self.parts.metrics.forwarded.with_label_values(&[time]).inc_by(ids.len() as u64);
-        // Where the member has gone this very moment another one gets it at the next look.
-        if let Err(cause) = self.parts.gossip.send(number, &Message::Transactions { transactions }) {
-            debug!(%cause, "not passed on");
+        let message = Message::Transactions { transactions };
+        let number = self.forwards.target(members);
+        if number.is_none_or(|number| self.parts.gossip.send(number, &message).is_err()) {
+            debug!("the member that all is passed on to has gone this moment");
+            self.pool.requeue(txs.iter().map(|tx| &tx.id));
+            return false;
         }
-        self.forwards.sent(to, ids, tries, cost, now.into_std());
+        let sent = txs.iter().map(|tx| (tx.id, tx.bytes));
+        let again = self.forwards.sent(sent, cost, self.height, now.into_std());
+        let forwarded = &self.parts.metrics.forwarded;
+        forwarded.with_label_values(&["first"]).inc_by((txs.len() - again) as u64);
+        forwarded.with_label_values(&["again"]).inc_by(again as u64);
+        true
     }
 
     /// `height` is that of the last block, `place` the epoch of the next one with the own index in it.
@@ -464,6 +461,16 @@ impl Task {
         metrics.mempool_bytes.set(counters.bytes as i64);
         metrics.mempool_transactions.set(counters.count as i64);
     }
+}
+
+fn had_effect(outcome: &Outcome) -> bool {
+    ResultCode::from_number(outcome.code).is_some_and(ResultCode::had_effect)
+}
+
+/// Whether no block can give this transaction another result: else who signed it may send it again.
+fn is_the_end(outcome: &Outcome) -> bool {
+    let code = ResultCode::from_number(outcome.code);
+    had_effect(outcome) || matches!(code, Some(ResultCode::Expired | ResultCode::NonceTooLow))
 }
 
 impl Handle {

@@ -9,7 +9,7 @@ use crate::view::BlockSummary;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
 use aitbc_core::key::Signature;
-use aitbc_core::ledger::{ReceiptRules, ResultCode};
+use aitbc_core::ledger::ReceiptRules;
 use aitbc_core::mempool::Limits;
 use aitbc_core::receipt::{Attestation, AttestedReceipt, Receipt, Text};
 use aitbc_core::state::State;
@@ -219,7 +219,11 @@ impl Node {
 
     /// A block in which these took effect.
     async fn executes(&self, height: u64, ids: &[Hash]) {
-        let code = ResultCode::Ok;
+        self.ends(height, ids, ResultCode::Ok).await;
+    }
+
+    /// A block in which these had this result.
+    async fn ends(&self, height: u64, ids: &[Hash], code: ResultCode) {
         let row = |(index, id): (usize, &Hash)| TransactionRow {
             id: *id,
             height,
@@ -318,6 +322,58 @@ async fn what_a_node_keeps_that_is_connected_to_no_member_it_seals_once_it_is_on
     node.pulse.set_voting_state(VotingState::Voting, None);
     node.enter(&[1]);
     node.is(id, Pending::Sealed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_becomes_a_member_seals_what_it_had_passed_on_to_one_that_is_none_any_more() {
+    let mut member = Peer::member(3, &chain(1));
+    let node = Node::start(1, &[3], &[&member]).await;
+    let transaction = node.payment(0);
+    let id = node.submit(&transaction).await.expect("taken");
+    assert_eq!(member.passed_on().await, [transaction]);
+    node.is(id, Pending::Forwarded).await;
+    node.pulse.set_voting_state(VotingState::Voting, None);
+    node.enter(&[1]);
+    node.is(id, Pending::Sealed).await;
+    assert_eq!(node.metrics.forwarded.with_label_values(&["again"]).get(), 0, "a member passes nothing on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_too_early_for_its_nonce_is_passed_on_again() {
+    let mut member = Peer::member(1, &chain(1));
+    let node = Node::start(2, &[1], &[&member]).await;
+    let transaction = node.payment(0);
+    let id = node.submit(&transaction).await.expect("taken");
+    assert_eq!(member.passed_on().await, [transaction.clone()]);
+    node.ends(1, &[id], ResultCode::NonceTooHigh).await;
+    assert_eq!(member.passed_on().await, [transaction]);
+    node.is(id, Pending::Forwarded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_in_a_later_block_does_not_change_the_result_that_took_the_fee() {
+    let node = Node::start(1, &[1], &[]).await;
+    let id = plain(b"sealed by two");
+    node.ends(1, &[id], ResultCode::InsufficientBalance).await;
+    node.ends(2, &[id], ResultCode::NonceTooLow).await;
+    let last = plain(b"another");
+    node.executes(3, &[last]).await;
+    until("final", async || matches!(node.handle.standing(last).await, Standing::Final(_))).await;
+    let code = ResultCode::InsufficientBalance.number();
+    assert_eq!(node.handle.standing(id).await, Standing::Final(Outcome { height: 1, index: 0, code }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ended_without_its_nonce_used_is_taken_when_it_is_passed_on_again() {
+    let node = Node::start(1, &[1], &[]).await;
+    let (again, over) = (node.payment(0), node.payment(1));
+    let id = |tx: &SignedTransaction| tx.id(&node.chain.identity.chain);
+    node.ends(1, &[id(&again)], ResultCode::FeeNotCovered).await;
+    node.ends(2, &[id(&over)], ResultCode::Expired).await;
+    until("final", async || matches!(node.handle.standing(id(&over)).await, Standing::Final(_))).await;
+    node.handle.take_forwarded(vec![again.clone(), over]).await;
+    let taken: Vec<Hash> = node.handle.list(9).await.iter().map(|pending| pending.id).collect();
+    assert_eq!(taken, [id(&again)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
 //! Signatures, verified many at a time on threads of their own: batches of peers first, then what clients send, then what other
-//! nodes pass on.
+//! nodes pass on; of this a small group now and then while clients keep the threads busy.
 //!
 //! ```text
 //! verify_batch ────────→ batches ──────┐ a free thread takes                          valid → replies
@@ -38,6 +38,11 @@ pub const QUEUE_BYTES: usize = 32 << 20;
 pub const QUEUE_BATCHES: usize = 64;
 /// Signatures at which a group is full: more save hardly anything, and hold a thread for longer.
 const GROUP: usize = 512;
+/// The same of what was passed on: a batch waits for no more than these, also where all are forged.
+const FORWARDED_GROUP: usize = 64;
+/// Groups of clients' transactions that go before one that was passed on, while there are some: a client whose signatures are all
+/// forged pays nothing, and must not keep out what others pay for.
+const PASSED_OVER: usize = 7;
 /// Signatures at which bisection ends: so few are cheaper one by one.
 const SINGLES: usize = 16;
 /// Failed halves after which a group is verified one by one, so that a flood of bad signatures costs little more.
@@ -72,6 +77,8 @@ struct Queue {
     transactions: VecDeque<TransactionsJob>,
     /// Of one call at a time.
     forwarded: VecDeque<TransactionsJob>,
+    /// Groups of `transactions` taken while something was in `forwarded`, since the last one of these.
+    passed_over: usize,
     /// Signatures in `transactions`, and bytes.
     signatures: usize,
     bytes: usize,
@@ -155,7 +162,7 @@ impl Verifier {
         transactions: Vec<SignedTransaction>,
     ) -> Result<Vec<Option<VerifiedTx>>, Busy> {
         let count = transactions.len();
-        let (jobs, answers) = jobs_of(chain, transactions);
+        let (jobs, answers) = jobs_of(chain, transactions, GROUP);
         let bytes: usize = jobs.iter().map(|job| job.bytes).sum();
         let signatures: usize = jobs.iter().map(|job| job.signatures).sum();
         let taken = self.enter(|queue| {
@@ -174,14 +181,14 @@ impl Verifier {
         Ok(all_answered(answers).await)
     }
 
-    /// As [`Verifier::verify_transactions`], once nothing else waits. Who calls it waits for the answer before it calls again: so
-    /// one message of a peer waits here, and the others with the caller.
+    /// As [`Verifier::verify_transactions`], when nothing else waits or it is their turn. Who calls it waits for the answer before
+    /// it calls again: so what one call brings waits here, and the rest with the caller.
     pub async fn verify_forwarded(
         &self,
         chain: &Hash,
         transactions: Vec<SignedTransaction>,
     ) -> Vec<Option<VerifiedTx>> {
-        let (jobs, answers) = jobs_of(chain, transactions);
+        let (jobs, answers) = jobs_of(chain, transactions, FORWARDED_GROUP);
         self.enter(|queue| queue.forwarded.extend(jobs));
         all_answered(answers).await
     }
@@ -201,14 +208,16 @@ impl Verifier {
     }
 }
 
-/// Jobs of at most [`GROUP`] signatures, so that one large request keeps several threads busy.
+/// Jobs of at most `group` signatures, so that one large request keeps several threads busy.
 fn jobs_of(
     chain: &Hash,
     mut transactions: Vec<SignedTransaction>,
+    group: usize,
 ) -> (Vec<TransactionsJob>, Vec<oneshot::Receiver<Verdicts>>) {
     let mut out = (Vec::new(), Vec::new());
     while !transactions.is_empty() {
-        let rest = transactions.split_off(part_of_a_group(transactions.iter().map(SignedTransaction::signatures)));
+        let sizes = transactions.iter().map(SignedTransaction::signatures);
+        let rest = transactions.split_off(part_of_a_group(sizes, group));
         let bytes = transactions.iter().map(SignedTransaction::encoded_len).sum();
         let signatures = signatures(&transactions);
         let (reply, answer) = oneshot::channel();
@@ -238,38 +247,41 @@ async fn all_answered(answers: Vec<oneshot::Receiver<Verdicts>>) -> Verdicts {
 
 impl Queue {
     /// The next group: peers' batches before clients' transactions, for the chain waits for the former; what was passed on last,
-    /// for who did so can do so again, and elsewhere.
+    /// for who did so can do so again, and elsewhere, but one group after [`PASSED_OVER`] of the clients'.
     fn next(&mut self) -> Option<Group> {
         if !self.batches.is_empty() {
             let sizes = self.batches.iter().map(|job| 1 + signatures(&job.batch.txs));
-            let jobs = self.batches.drain(..part_of_a_group(sizes)).collect();
+            let jobs = self.batches.drain(..part_of_a_group(sizes, GROUP)).collect();
             return Some(Group::Batches(jobs));
         }
-        if !self.transactions.is_empty() {
-            let jobs = group_of(&mut self.transactions);
+        let its_turn = !self.forwarded.is_empty() && self.passed_over >= PASSED_OVER;
+        if !self.transactions.is_empty() && !its_turn {
+            self.passed_over += usize::from(!self.forwarded.is_empty());
+            let jobs = group_of(&mut self.transactions, GROUP);
             self.signatures -= jobs.iter().map(|job| job.signatures).sum::<usize>();
             self.bytes -= jobs.iter().map(|job| job.bytes).sum::<usize>();
             return Some(Group::Transactions(jobs));
         }
-        (!self.forwarded.is_empty()).then(|| Group::Transactions(group_of(&mut self.forwarded)))
+        self.passed_over = 0;
+        (!self.forwarded.is_empty()).then(|| Group::Transactions(group_of(&mut self.forwarded, FORWARDED_GROUP)))
     }
 }
 
-fn group_of(jobs: &mut VecDeque<TransactionsJob>) -> Vec<TransactionsJob> {
-    let group = part_of_a_group(jobs.iter().map(|job| job.signatures));
-    jobs.drain(..group).collect()
+fn group_of(jobs: &mut VecDeque<TransactionsJob>, group: usize) -> Vec<TransactionsJob> {
+    let count = part_of_a_group(jobs.iter().map(|job| job.signatures), group);
+    jobs.drain(..count).collect()
 }
 
 fn signatures(transactions: &[SignedTransaction]) -> usize {
     transactions.iter().map(SignedTransaction::signatures).sum()
 }
 
-/// How many of what has these numbers of signatures make a group: at least one, then up to [`GROUP`] signatures.
-fn part_of_a_group(sizes: impl Iterator<Item = usize>) -> usize {
+/// How many of what has these numbers of signatures make a group: at least one, then up to `group` signatures.
+fn part_of_a_group(sizes: impl Iterator<Item = usize>, group: usize) -> usize {
     let mut sum = 0;
     let within = sizes.take_while(|size| {
         sum += size;
-        sum <= GROUP
+        sum <= group
     });
     within.count().max(1)
 }

@@ -92,8 +92,8 @@ async fn what_was_passed_on_is_verified_like_what_clients_send() {
 #[test]
 fn what_was_passed_on_waits_for_batches_and_for_what_clients_send() {
     let (mut queue, reply) = (Queue::default(), || oneshot::channel().0);
-    queue.forwarded.extend(jobs_of(&chain(), transfers(0..1)).0);
-    queue.transactions.extend(jobs_of(&chain(), transfers(1..2)).0);
+    queue.forwarded.extend(jobs_of(&chain(), transfers(0..1), FORWARDED_GROUP).0);
+    queue.transactions.extend(jobs_of(&chain(), transfers(1..2), GROUP).0);
     (queue.signatures, queue.bytes) = (1, transfers(1..2)[0].encoded_len());
     let (batch, digest) = sealed(1, transfers(2..3));
     queue.batches.push_back(BatchJob { chain: chain(), batch, digest, author: author(), reply: reply() });
@@ -106,6 +106,41 @@ fn what_was_passed_on_waits_for_batches_and_for_what_clients_send() {
     assert_eq!(first(queue.next()), transfers(0..1).pop());
     assert!(queue.next().is_none());
     assert_eq!((queue.signatures, queue.bytes), (0, 0), "it takes none of the clients' room");
+}
+
+#[test]
+fn clients_that_never_stop_leave_every_eighth_group_to_what_was_passed_on() {
+    let mut queue = Queue::default();
+    let turns = |queue: &mut Queue, count: usize| -> Vec<bool> {
+        let turn = |_| {
+            queue.transactions.extend(jobs_of(&chain(), transfers(9..10), GROUP).0);
+            queue.signatures += 1;
+            queue.bytes += transfers(9..10)[0].encoded_len();
+            let Some(Group::Transactions(jobs)) = queue.next() else { panic!("transactions wait") };
+            jobs[0].transactions[0] == transfers(0..1)[0]
+        };
+        (0..count).map(turn).collect()
+    };
+    assert!(turns(&mut queue, 20).iter().all(|forwarded| !forwarded), "nothing was passed on yet");
+    queue.forwarded.extend(jobs_of(&chain(), transfers(0..1), FORWARDED_GROUP).0);
+    let mut expected = vec![false; PASSED_OVER];
+    expected.push(true);
+    assert_eq!(turns(&mut queue, 8), expected);
+    assert!(turns(&mut queue, 20).iter().all(|forwarded| !forwarded), "and it was one");
+}
+
+#[test]
+fn a_batch_waits_for_no_more_than_64_signatures_that_were_passed_on() {
+    let mut queue = Queue::default();
+    queue.forwarded.extend(jobs_of(&chain(), transfers(0..100), FORWARDED_GROUP).0);
+    queue.forwarded.extend(jobs_of(&chain(), transfers(100..110), FORWARDED_GROUP).0);
+    let sizes: Vec<usize> = std::iter::from_fn(|| queue.next())
+        .map(|group| match group {
+            Group::Transactions(jobs) => jobs.iter().map(|job| job.signatures).sum::<usize>(),
+            Group::Batches(_) => panic!("no batch waits"),
+        })
+        .collect();
+    assert_eq!(sizes, [64, 46]);
 }
 
 #[tokio::test]
@@ -236,7 +271,7 @@ async fn a_claim_takes_as_many_places_in_the_queue_as_it_has_signatures() {
     assert_eq!(fits[0].signatures(), 4);
     let too_many = vec![fits[0].clone(); QUEUE_SIGNATURES / 4 + 1];
     assert_eq!(verifier().verify_transactions(&chain(), too_many).await, Err(Busy));
-    let (jobs, _answers) = jobs_of(&chain(), claims(0..300));
+    let (jobs, _answers) = jobs_of(&chain(), claims(0..300), GROUP);
     assert_eq!(jobs.iter().map(|job| job.signatures).collect::<Vec<_>>(), [512, 512, 176]);
 }
 

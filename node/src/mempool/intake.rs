@@ -1,7 +1,9 @@
 //! What nodes of no set pass on to a member: a quota each, a bounded queue, then verified after all else and taken into the pool.
 //!
 //! ```text
-//! gossip → consensus loop → receive: member? quota? ─→ queue ─→ one message at a time: known? verify → pool
+//! gossip → consensus loop → receive: member? quota? ─→ queue ─→ what waits, together: known? verify → pool
+//!                             ↑                                                                │
+//!                             └───────────── forged ones cost their sender more ───────────────┘
 //! ```
 //! Nothing is answered: who passed it on sees it in a block, or tries another member.
 
@@ -10,40 +12,51 @@ use super::task::Handle;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
 use aitbc_core::key::PublicKey;
+use aitbc_core::message::MAX_TRANSACTIONS;
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::{Index, ValidatorSet};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Messages waiting for the pool, of 64 KiB at most.
-const QUEUE: usize = 64;
+const QUEUE: usize = 128;
+/// Of them, those of one peer: a second's share in large ones fits, and whoever sends many small ones leaves room for others.
+const QUEUE_OF_PEER: usize = 16;
 /// Seconds of its rate that may come at once, after a while without any.
 const BURST_SECONDS: u64 = 2;
 /// How many times the rate of one peer all that are no members may send together: a third of a core verifies it.
 const OTHERS: u64 = 4;
+/// How many times its cost a transaction with a forged signature costs beside: finding it takes so much longer, and who is honest
+/// has verified it before.
+const FORGED: u64 = 8;
 /// Peers after which those are forgotten that have sent nothing lately.
 const PEERS: usize = 1_024;
+/// For so long it counts what a peer has sent, where all together send too much.
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// The way of such transactions from the wire to the pool.
 pub struct Intake {
     own: PublicKey,
-    gate: Mutex<Gate>,
-    queue: mpsc::Sender<Vec<SignedTransaction>>,
+    gate: Arc<Mutex<Gate>>,
+    queue: mpsc::Sender<Waiting>,
     metrics: Arc<Metrics>,
+}
+
+/// A message in the queue, and who sent it.
+struct Waiting {
+    from: Index,
+    transactions: Vec<SignedTransaction>,
 }
 
 impl Intake {
     /// Starts the task that puts them into a pool; `own` key.
     pub fn start(own: PublicKey, pool: Handle, metrics: Arc<Metrics>) -> Intake {
-        let (queue, mut waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
-            while let Some(transactions) = waiting.recv().await {
-                pool.take_forwarded(transactions).await;
-            }
-        });
-        Intake { own, gate: Mutex::new(Gate::new(Instant::now())), queue, metrics }
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        let gate = Arc::new(Mutex::new(Gate::new(Instant::now())));
+        tokio::spawn(take(waiting, gate.clone(), pool));
+        Intake { own, gate, queue, metrics }
     }
 
     /// Never waits: the consensus loop calls it. `key` is the sender's, `current` the set of this epoch.
@@ -54,18 +67,22 @@ impl Intake {
         current: &ValidatorSet,
         transactions: Vec<SignedTransaction>,
     ) {
-        // Here nobody seals it, and it must not be passed on twice.
+        if transactions.is_empty() {
+            return self.refuse("transactions_empty");
+        }
+        // Here nobody seals it, and it is not to be passed on from here.
         if current.index_of(&self.own).is_none() {
             return self.refuse("transactions_no_member");
         }
         let member = key.is_some_and(|key| current.index_of(&key).is_some());
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = locked(&self.gate);
         if !gate.admits(from, member, &transactions, Instant::now()) {
             return self.refuse("transactions_quota");
         }
-        if self.queue.try_send(transactions).is_err() {
-            self.refuse("transactions");
+        if !gate.has_place(from) || self.queue.try_send(Waiting { from, transactions }).is_err() {
+            return self.refuse("transactions");
         }
+        gate.waits(from);
     }
 
     fn refuse(&self, cause: &str) {
@@ -73,11 +90,66 @@ impl Intake {
     }
 }
 
+/// Puts what waits into a pool, until nobody sends any more.
+async fn take(mut waiting: mpsc::Receiver<Waiting>, gate: Arc<Mutex<Gate>>, pool: Handle) {
+    while let Some(first) = waiting.recv().await {
+        let (transactions, costs) = gathered(first, &mut waiting, &gate);
+        let forged = pool.take_forwarded(transactions).await;
+        let mut gate = locked(&gate);
+        for (from, cost) in forged.into_iter().filter_map(|at| costs.get(at)) {
+            gate.fine(*from, FORGED * cost, Instant::now());
+        }
+    }
+}
+
+/// The transactions of one message and of those that wait behind it, until there are about as many as one holds at most: many small
+/// messages take no longer than one large one. Beside them, of each, its sender and cost.
+fn gathered(
+    first: Waiting,
+    waiting: &mut mpsc::Receiver<Waiting>,
+    gate: &Mutex<Gate>,
+) -> (Vec<SignedTransaction>, Vec<(Index, u64)>) {
+    let (mut all, mut costs, mut next) = (Vec::new(), Vec::new(), Some(first));
+    while let Some(Waiting { from, transactions }) = next {
+        locked(gate).is_taken(from);
+        costs.extend(transactions.iter().map(|tx| (from, forward::cost_of_one(tx))));
+        all.extend(transactions);
+        next = if all.len() < MAX_TRANSACTIONS { waiting.try_recv().ok() } else { None };
+    }
+    (all, costs)
+}
+
+fn locked(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Who may send how much.
 struct Gate {
-    peers: HashMap<Index, Quota>,
+    peers: HashMap<Index, Peer>,
     /// Of all that are no members: whoever has many keys has one share.
     others: Quota,
+}
+
+/// What one peer has sent.
+struct Peer {
+    quota: Quota,
+    /// Messages in the queue.
+    waiting: usize,
+    /// When it began to count `used`; never, for a member.
+    since: Option<Instant>,
+    /// What came in of it since then.
+    used: u64,
+}
+
+impl Peer {
+    fn new(now: Instant) -> Peer {
+        Peer { quota: Quota::new(RATE, RATE * BURST_SECONDS, now), waiting: 0, since: None, used: 0 }
+    }
+
+    /// Whether it counts what it has sent, being no member, and has begun lately.
+    fn is_active(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) < WINDOW)
+    }
 }
 
 impl Gate {
@@ -85,22 +157,69 @@ impl Gate {
         Gate { peers: HashMap::new(), others: Quota::new(OTHERS * RATE, OTHERS * RATE * BURST_SECONDS, now) }
     }
 
-    /// Whether a message may come in; what it costs is worked out only then. A member has ceased to be one, or is about to be one,
-    /// where this node is in another epoch: it has its own share, and no stranger takes any of it.
+    /// Whether a message may come in; what it costs is worked out only where its sender owes nothing. A member has ceased to be one,
+    /// or is about to be one, where this node is in another epoch: it has its own share, and no stranger takes any of it.
     fn admits(&mut self, from: Index, member: bool, transactions: &[SignedTransaction], now: Instant) -> bool {
         if self.peers.len() >= PEERS && !self.peers.contains_key(&from) {
-            self.peers.retain(|_, quota| !quota.is_full(now));
+            self.peers.retain(|_, peer| peer.waiting > 0 || !peer.quota.is_full(now));
         }
-        let own = self.peers.entry(from).or_insert_with(|| Quota::new(RATE, RATE * BURST_SECONDS, now));
-        if !own.is_level(now) || !(member || self.others.is_level(now)) {
+        if !self.peers.entry(from).or_insert_with(|| Peer::new(now)).quota.is_level(now) {
             return false;
         }
         let cost = forward::cost(transactions);
-        own.pay(cost, now);
-        if !member {
-            self.others.pay(cost, now);
+        if !member && !self.admits_other(from, cost, now) {
+            return false;
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.quota.pay(cost, now);
         }
         true
+    }
+
+    /// The same of one that is no member. Where all together send too much, each that is active may send an equal part: who asks for
+    /// little gets it, however much the others want.
+    fn admits_other(&mut self, from: Index, cost: u64, now: Instant) -> bool {
+        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| !peer.is_active(now)) {
+            (peer.since, peer.used) = (Some(now), 0);
+        }
+        let used = self.peers.get(&from).map_or(0, |peer| peer.used).saturating_add(cost);
+        if !self.others.is_level(now) {
+            let active = self.peers.values().filter(|peer| peer.is_active(now)).count();
+            if used > OTHERS * RATE / active.max(1) as u64 {
+                return false;
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.used = used;
+        }
+        self.others.pay(cost, now);
+        true
+    }
+
+    /// Whether fewer messages of a peer wait than may.
+    fn has_place(&self, from: Index) -> bool {
+        self.peers.get(&from).is_none_or(|peer| peer.waiting < QUEUE_OF_PEER)
+    }
+
+    /// One more waits.
+    fn waits(&mut self, from: Index) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.waiting += 1;
+        }
+    }
+
+    /// One waits no more.
+    fn is_taken(&mut self, from: Index) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.waiting = peer.waiting.saturating_sub(1);
+        }
+    }
+
+    /// A peer pays for what was found out later.
+    fn fine(&mut self, from: Index, cost: u64, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.quota.pay(cost, now);
+        }
     }
 }
 
@@ -109,7 +228,6 @@ mod tests {
     use super::*;
     use aitbc_core::key::{Address, Signature};
     use aitbc_core::transaction::{Action, Payment, Transaction};
-    use std::time::Duration;
 
     /// So many seconds of a peer's share.
     fn message(seconds: u64) -> Vec<SignedTransaction> {
@@ -136,11 +254,86 @@ mod tests {
     fn all_that_are_no_members_have_one_share_and_members_their_own() {
         let now = Instant::now();
         let mut gate = Gate::new(now);
-        let all = OTHERS * BURST_SECONDS + 1;
-        assert!(gate.admits(1, false, &message(all), now));
-        assert!(!gate.admits(2, false, &[], now), "however many keys somebody has");
+        assert!(gate.admits(1, false, &message(OTHERS * BURST_SECONDS + 1), now));
+        assert!(!gate.admits(2, false, &message(OTHERS), now), "however many keys somebody has");
         assert!(gate.admits(3, true, &message(1), now));
-        assert!(gate.admits(2, false, &[], now + Duration::from_secs(1)));
+        assert!(gate.admits(2, false, &message(OTHERS), now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn greedy_peers_do_not_shut_out_a_modest_one() {
+        let start = Instant::now();
+        let (mut gate, mut greedy) = (Gate::new(start), 0);
+        let much = message(1);
+        for tenth in 0..100 {
+            let now = start + Duration::from_millis(100 * tenth);
+            for peer in 1..=8 {
+                greedy += u64::from(gate.admits(peer, false, &much, now)) * RATE;
+            }
+            assert!(gate.admits(9, false, &much[..1], now), "after {tenth} tenths of a second");
+        }
+        // Their part of ten seconds, what was saved up, and the last message, which may owe.
+        assert!(greedy <= OTHERS * RATE * (10 + BURST_SECONDS + 1), "{greedy}");
+    }
+
+    #[test]
+    fn many_peers_do_not_get_more_than_all_may_together_by_sending_little_each() {
+        let start = Instant::now();
+        let (mut gate, mut admitted) = (Gate::new(start), 0);
+        assert!(gate.admits(0, false, &message(OTHERS * (BURST_SECONDS + 2)), start));
+        let message = message(0);
+        let cost = forward::cost(&message);
+        // All at one moment: nothing of what is owed is earned back.
+        for peer in 1..=900 {
+            for _ in 0..9 {
+                admitted += u64::from(gate.admits(peer, false, &message, start)) * cost;
+            }
+        }
+        // The part of the first ones was worked out for few, that of the last for all; without one it were four times the rate.
+        assert!(admitted <= OTHERS * RATE * 3, "{admitted}");
+    }
+
+    #[test]
+    fn who_passes_on_forged_signatures_pays_for_finding_them() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        assert!(gate.admits(7, false, &message(0), now));
+        assert!(gate.admits(8, false, &message(0), now));
+        gate.fine(7, RATE * (BURST_SECONDS + 1), now);
+        assert!(!gate.admits(7, false, &message(0), now) && gate.admits(8, false, &message(0), now));
+        assert!(gate.admits(7, false, &message(0), now + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn one_peer_has_its_part_of_the_queue_and_another_its_own() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        for place in 0..QUEUE_OF_PEER {
+            assert!(gate.admits(7, false, &message(0), now) && gate.has_place(7), "{place}");
+            gate.waits(7);
+        }
+        assert!(!gate.has_place(7) && gate.has_place(8));
+        gate.is_taken(7);
+        assert!(gate.has_place(7));
+    }
+
+    #[tokio::test]
+    async fn many_small_messages_are_taken_together_and_large_ones_one_by_one() {
+        let gate = Mutex::new(Gate::new(Instant::now()));
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let one = message(1).remove(0);
+        let of = |from, count| Waiting { from, transactions: vec![one.clone(); count] };
+        for from in 0..5 {
+            assert!(queue.try_send(of(from, 1)).is_ok());
+        }
+        assert!(queue.try_send(of(5, MAX_TRANSACTIONS)).is_ok());
+        assert!(queue.try_send(of(6, 1)).is_ok());
+        let first = waiting.recv().await.expect("waits");
+        let (all, costs) = gathered(first, &mut waiting, &gate);
+        assert_eq!((all.len(), costs.len()), (5 + MAX_TRANSACTIONS, 5 + MAX_TRANSACTIONS));
+        let cost = forward::cost_of_one(&one);
+        assert_eq!((costs[0], costs[4], costs[5]), ((0, cost), (4, cost), (5, cost)));
+        assert_eq!(waiting.try_recv().map(|last| last.from).ok(), Some(6));
     }
 
     #[test]
@@ -160,7 +353,7 @@ mod tests {
         for peer in 0..PEERS as Index {
             assert!(gate.admits(peer, true, &message(u64::from(peer == 0) * BURST_SECONDS), now));
         }
-        assert!(gate.admits(Index::MAX, true, &[], now));
+        assert!(gate.admits(Index::MAX, true, &[], now + Duration::from_millis(10)));
         assert_eq!(gate.peers.len(), 2, "but not who has used up its share");
         assert!(gate.peers.contains_key(&0));
     }

@@ -527,19 +527,24 @@ impl Handle {
 }
 
 impl Handle {
-    /// What a node of no set passed on, as if its clients had sent it here. What is known costs a lookup, however often it comes.
-    pub async fn take_forwarded(&self, transactions: Vec<SignedTransaction>) {
+    /// What nodes of no set passed on, as if their clients had sent it here. What is known costs a lookup, however often it comes.
+    /// Answers the positions of those with a forged signature.
+    pub async fn take_forwarded(&self, transactions: Vec<SignedTransaction>) -> Vec<usize> {
         let ids = transactions.iter().map(|tx| tx.id(&self.rules.chain)).collect();
-        let Some(news) = self.ask(|reply| Command::AreNew { ids, reply }).await else { return };
-        let new = transactions.into_iter().zip(news).filter(|(tx, new)| *new && self.check(tx).is_ok());
-        let new: Vec<SignedTransaction> = new.map(|(tx, _)| tx).collect();
-        if new.is_empty() {
-            return;
+        let Some(news) = self.ask(|reply| Command::AreNew { ids, reply }).await else { return Vec::new() };
+        let wanted = transactions.into_iter().zip(news).enumerate();
+        let wanted = wanted.filter(|(_, (tx, is_new))| *is_new && self.check(tx).is_ok());
+        let (positions, wanted): (Vec<usize>, Vec<SignedTransaction>) = wanted.map(|(at, (tx, _))| (at, tx)).unzip();
+        if wanted.is_empty() {
+            return Vec::new();
         }
-        let verified = self.verifier.verify_forwarded(&self.rules.chain, new).await;
+        let verified = self.verifier.verify_forwarded(&self.rules.chain, wanted).await;
+        let forged: Vec<usize> =
+            positions.into_iter().zip(&verified).filter(|(_, tx)| tx.is_none()).map(|(at, _)| at).collect();
         let transactions = verified.into_iter().flatten().collect();
         // What is refused is counted by its code; the node is stopping where nobody answers.
         let _ = self.ask(|reply| Command::Submit { transactions, reply }).await;
+        forged
     }
 }
 

@@ -381,7 +381,8 @@ async fn what_is_passed_on_to_a_member_is_taken_as_if_sent_there_and_costs_a_loo
     let node = Node::start(1, &[1], &[]).await;
     let (good, mut forged) = (node.payment(0), node.payment(1));
     forged.signature = Signature([7; 64]);
-    node.handle.take_forwarded(vec![good.clone(), forged.clone()]).await;
+    assert_eq!(node.handle.take_forwarded(vec![good.clone(), forged.clone()]).await, [1]);
+    assert_eq!(node.handle.take_forwarded(vec![good.clone(), forged.clone()]).await, [1], "of all that was sent");
     let id = |tx: &SignedTransaction| tx.id(&node.chain.identity.chain);
     assert_eq!(node.handle.standing(id(&good)).await, Standing::Pending(Pending::Queued));
     assert_eq!(node.handle.standing(id(&forged)).await, Standing::Unknown);
@@ -416,15 +417,55 @@ async fn what_is_passed_on_over_a_quota_or_to_a_full_queue_is_dropped_and_counte
     let intake = Intake::start(key(1).public(), handle, metrics.clone());
     let dropped = |cause: &str| metrics.network_dropped.with_label_values(&[cause]).get();
     let payment = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
-    for from in 0..100 {
+    for from in 0..200 {
         intake.receive(from, None, &set_of(1), vec![payment.clone()]);
     }
-    // The task may have taken one by now.
-    assert!((35..=36).contains(&dropped("transactions")), "64 wait: {}", dropped("transactions"));
-    assert_eq!(dropped("transactions_quota"), 0);
-    intake.receive(7, None, &set_of(1), vec![payment; 16_384]);
-    intake.receive(7, None, &set_of(1), Vec::new());
+    assert_eq!((dropped("transactions"), dropped("transactions_quota")), (72, 0), "128 wait");
+    intake.receive(7, None, &set_of(1), vec![payment.clone(); 16_384]);
+    intake.receive(7, None, &set_of(1), vec![payment]);
     assert_eq!(dropped("transactions_quota"), 1);
+}
+
+#[tokio::test]
+async fn empty_messages_and_too_many_of_one_peer_take_no_places_from_others() {
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let mut handle = handle(&key(1), &metrics);
+    // A pool that never answers.
+    let (commands, _waiting) = mpsc::channel(1);
+    handle.commands = commands;
+    let intake = Intake::start(key(1).public(), handle, metrics.clone());
+    let dropped = |cause: &str| metrics.network_dropped.with_label_values(&[cause]).get();
+    let payment = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
+    for _ in 0..200 {
+        intake.receive(7, None, &set_of(1), Vec::new());
+    }
+    assert_eq!((dropped("transactions_empty"), dropped("transactions")), (200, 0));
+    for _ in 0..200 {
+        intake.receive(7, None, &set_of(1), vec![payment.clone()]);
+    }
+    assert_eq!(dropped("transactions"), 184, "16 of one peer wait");
+    for from in 100..110 {
+        intake.receive(from, None, &set_of(1), vec![payment.clone()]);
+    }
+    assert_eq!((dropped("transactions"), dropped("transactions_quota")), (184, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_passes_on_what_is_forged_is_refused_for_a_while() {
+    let node = Node::start(1, &[1], &[]).await;
+    let intake = Intake::start(key(1).public(), node.handle.clone(), node.metrics.clone());
+    let forged = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
+    // An eighth of the burst, so nothing would be owed if they were good.
+    intake.receive(9, None, &set_of(1), vec![forged; 1_100]);
+    until("refused", async || {
+        intake.receive(9, None, &set_of(1), vec![node.payment(0)]);
+        node.count("transactions_quota") > 0
+    })
+    .await;
+    let dropped = || node.count("transactions_quota") + node.count("transactions");
+    let before = dropped();
+    intake.receive(8, None, &set_of(1), vec![node.payment(1)]);
+    assert_eq!(dropped(), before, "another one is not");
 }
 
 #[tokio::test]

@@ -119,8 +119,8 @@ pub enum Rejected {
         /// How far ahead it may be.
         allowed: u64,
     },
-    /// This nonce is in a sealed batch, which nothing can take back.
-    #[error("nonce {nonce} is already sealed in a batch; wait for its result")]
+    /// This nonce is in a sealed batch, or was passed on to a validator: nothing can take it back.
+    #[error("nonce {nonce} is already sealed in a batch or passed on to a validator; wait for its result")]
     NonceInFlight {
         /// The nonce.
         nonce: u64,
@@ -266,8 +266,6 @@ pub enum Reason {
     Replaced,
     /// One that pays more for each byte took its place.
     Evicted,
-    /// This node ceased to be a validator before it came into a batch.
-    NotValidator,
 }
 
 impl Reason {
@@ -278,7 +276,6 @@ impl Reason {
             Reason::NonceUsed => "NONCE_TOO_LOW",
             Reason::Replaced => "REPLACED",
             Reason::Evicted => "EVICTED",
-            Reason::NotValidator => "NOT_A_VALIDATOR",
         }
     }
 }
@@ -306,7 +303,7 @@ pub struct Admitted {
 pub enum Place {
     /// In the pool.
     Queued,
-    /// In a batch of ours.
+    /// In a batch of ours, or passed on.
     InFlight,
 }
 
@@ -331,8 +328,6 @@ pub struct Counters {
     pub overtaken: u64,
     /// Queued again after they were in flight, since the start.
     pub requeued: u64,
-    /// In no batch when this node ceased to be a validator, since the start.
-    pub left_over: u64,
 }
 
 /// Place in `heads`: highest price first, then whose turn came first.
@@ -644,7 +639,8 @@ impl Mempool {
         dropped
     }
 
-    /// Queues transactions again whose batch will come into no block: it expired, or was never stored.
+    /// Queues transactions again whose batch will come into no block (it expired, or was never stored), or which whoever they were
+    /// passed on to did not bring into one.
     pub fn requeue<'a>(&mut self, ids: impl IntoIterator<Item = &'a Hash>) {
         for id in ids {
             self.requeue_one(id);
@@ -660,15 +656,6 @@ impl Mempool {
             }
             self.drop_with(id, Reason::Expired, &mut dropped);
         }
-        dropped
-    }
-
-    /// Drops all that is in no batch, for this node makes none any more; what is in one may still come into a block.
-    pub fn drop_queued(&mut self) -> Vec<Dropped> {
-        let queued = |id: &Hash| matches!(self.get(id), Some((_, Place::Queued)));
-        let queued: Vec<Hash> = self.expiries.iter().map(|(_, id)| *id).filter(queued).collect();
-        let mut dropped = Vec::with_capacity(queued.len());
-        queued.into_iter().for_each(|id| self.drop_with(id, Reason::NotValidator, &mut dropped));
         dropped
     }
 
@@ -720,7 +707,6 @@ impl Mempool {
             Reason::NonceUsed => self.counters.overtaken += 1,
             Reason::Replaced => self.counters.replaced += 1,
             Reason::Evicted => self.counters.evicted += 1,
-            Reason::NotValidator => self.counters.left_over += 1,
         }
         dropped.push(Dropped { id, reason });
     }
@@ -1245,23 +1231,6 @@ mod tests {
         let gap = Err(Rejected::NonceGap { expected: 7, found: 72, allowed: 64 });
         assert_eq!(pool.admit(HEIGHT, tx(1, 72, 2), newer), gap);
         assert!(pool.admit(HEIGHT, tx(1, 71, 2), newer).is_ok());
-    }
-
-    #[test]
-    fn what_is_in_no_batch_leaves_a_node_that_makes_none_any_more_and_what_is_in_one_stays() {
-        let mut pool = pool();
-        let (sealed, ready, gap) = (tx(1, 0, 5), tx(1, 1, 5), tx(2, 3, 5));
-        admit_all(&mut pool, [sealed.clone()]);
-        take(&mut pool, 1);
-        admit_all(&mut pool, [ready.clone(), gap.clone()]);
-        let mut left: Vec<Hash> = pool.drop_queued().iter().map(|dropped| dropped.id).collect();
-        left.sort_unstable();
-        let mut expected = vec![ready.id, gap.id];
-        expected.sort_unstable();
-        assert_eq!(left, expected);
-        assert!(pool.contains(&sealed.id) && !pool.has_ready());
-        assert_eq!((pool.counters().count, pool.counters().in_flight, pool.counters().left_over), (1, 1, 2));
-        assert_eq!(pool.drop_queued(), []);
     }
 
     #[test]

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_small_messages_are_taken_together_and_large_ones_one_by_one() {
+    async fn small_messages_are_taken_together_up_to_what_a_large_one_holds() {
         let gate = Mutex::new(Gate::new(Instant::now()));
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let one = message(1).remove(0);

@@ -108,7 +108,6 @@ impl TransactionStatus {
             Reason::NonceUsed => "another transaction of the sender used this nonce",
             Reason::Replaced => "the sender replaced it by one with a higher fee",
             Reason::Evicted => "the pool was full and others pay more; send it again with a higher fee",
-            Reason::NotValidator => "this node ceased to be a validator; send it to one that GET /rpc/validators lists",
         };
         TransactionStatus {
             status: Status::Rejected,

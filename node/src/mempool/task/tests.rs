@@ -255,7 +255,7 @@ async fn who_is_no_validator_passes_on_what_it_takes_and_tells_when_it_is_final(
     let node = Node::start(2, &[1, 3], &[&member]).await;
     let transaction = node.payment(0);
     let id = node.submit(&transaction).await.expect("taken");
-    assert_eq!(member.passed_on().await, [transaction.clone()]);
+    assert_eq!(member.passed_on().await, std::slice::from_ref(&transaction));
     node.is(id, Pending::Forwarded).await;
     assert_eq!(node.metrics.forwarded.with_label_values(&["first"]).get(), 1);
     let again = node.submit(&transaction).await;
@@ -263,7 +263,8 @@ async fn who_is_no_validator_passes_on_what_it_takes_and_tells_when_it_is_final(
     let mut forged = node.payment(1);
     forged.signature = Signature([7; 64]);
     assert!(matches!(node.submit(&forged).await, Err(SubmitError::InvalidSignature)));
-    let (waiting, ()) = tokio::join!(node.handle.outcome(id, PATIENCE), node.executes(1, &[id]));
+    let ids = [id];
+    let (waiting, ()) = tokio::join!(node.handle.outcome(id, PATIENCE), node.executes(1, &ids));
     assert_eq!(waiting, Some(Outcome { height: 1, index: 0, code: 0 }));
 }
 
@@ -297,6 +298,22 @@ async fn what_a_member_had_that_is_gone_is_passed_on_to_another_one_in_the_order
     }
     assert_eq!(again, payments[5..], "what is final is not sent again");
     assert_eq!(node.metrics.forwarded.with_label_values(&["again"]).get(), 15);
+}
+
+/// Takes as long as a member has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_does_not_bring_into_a_block_in_time_is_passed_on_to_another_one() {
+    let (mut first, mut second) = (Peer::member(1, &chain(1)), Peer::member(3, &chain(1)));
+    let node = Node::start(2, &[1, 3], &[&first, &second]).await;
+    let transaction = node.payment(0);
+    let id = node.submit(&transaction).await.expect("taken");
+    for height in 1..=forward::AGAIN_BLOCKS {
+        node.executes(height, &[]).await;
+    }
+    let (one, other) = tokio::join!(first.passed_on(), second.passed_on());
+    assert_eq!((one, other), (vec![transaction.clone()], vec![transaction]));
+    node.is(id, Pending::Forwarded).await;
+    assert_eq!(node.metrics.forwarded.with_label_values(&["again"]).get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +361,7 @@ async fn what_came_too_early_for_its_nonce_is_passed_on_again() {
     let node = Node::start(2, &[1], &[&member]).await;
     let transaction = node.payment(0);
     let id = node.submit(&transaction).await.expect("taken");
-    assert_eq!(member.passed_on().await, [transaction.clone()]);
+    assert_eq!(member.passed_on().await, std::slice::from_ref(&transaction));
     node.ends(1, &[id], ResultCode::NonceTooHigh).await;
     assert_eq!(member.passed_on().await, [transaction]);
     node.is(id, Pending::Forwarded).await;

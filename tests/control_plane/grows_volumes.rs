@@ -73,8 +73,9 @@ async fn claims_grow_and_no_pod_is_restarted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_that_cannot_grow_keeps_no_new_image_waiting() {
     let world = World::new("fixed").await;
-    let _kubelet = Kubelet::start(&world, 4).await;
+    let kubelet = Kubelet::start(&world, 4).await;
     runs_on_bound_volumes(&world, FIXED).await;
+    kubelet.set_deciding(&world.public_keys("net").await);
     let mut spec = sized("2Gi", FIXED);
     spec["image"] = json!("new");
     world.apply("net", spec).await.expect("enlarged, which the spec can never take back");

@@ -29,9 +29,10 @@ async fn at_most_one_is_missing(world: &World) -> Result<usize, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_image_rolls_one_validator_at_a_time() {
     let world = World::new("rolls").await;
-    let _kubelet = Kubelet::start(&world, 4).await;
+    let kubelet = Kubelet::start(&world, 4).await;
     world.apply("net", nowhere()).await.expect("created");
     world.condition("net", "Ready", "True", "Ready").await;
+    kubelet.set_deciding(&world.public_keys("net").await);
     world.apply("net", with("image", json!("new"))).await.expect("changed");
     wait::until("all four to have the new image", || async {
         let updated = at_most_one_is_missing(&world).await.expect("never two down");
@@ -48,6 +49,7 @@ async fn the_next_waits_until_the_last_one_signed_also_across_a_restart_of_the_o
     let kubelet = Kubelet::start(&world, 4).await;
     world.apply("net", nowhere()).await.expect("created");
     world.condition("net", "Ready", "True", "Ready").await;
+    kubelet.set_deciding(&world.public_keys("net").await);
     kubelet.newcomers_sign.store(false, Ordering::SeqCst);
     world.apply("net", with("image", json!("new"))).await.expect("changed");
     wait::until("the first successor to be ready without signing", || async {

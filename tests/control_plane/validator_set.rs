@@ -45,8 +45,7 @@ async fn who_comes_into_the_set_and_is_jailed_and_slashed_is_shown_and_told() {
     kubelet.set_weight(4, 0);
     world.apply("net", hybrid()).await.expect("created");
     world.condition("net", "Ready", "True", "Ready").await;
-    let statuses = world.network("net").await.status.unwrap_or_default().validator_statuses;
-    let keys: Vec<String> = statuses.into_iter().filter_map(|validator| validator.public_key).collect();
+    let keys = world.public_keys("net").await;
     assert_eq!(keys.len(), 5);
 
     kubelet.set_validators(&set(3, &keys, 4, &json!({ "stake": 0, "admitted": false })));

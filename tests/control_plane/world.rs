@@ -111,6 +111,12 @@ impl World {
         self.api::<BlockchainNetwork>().get(name).await.expect("the network")
     }
 
+    /// Public keys of its validators, by ordinal, as far as its status tells.
+    pub async fn public_keys(&self, name: &str) -> Vec<String> {
+        let status = self.network(name).await.status.unwrap_or_default();
+        status.validator_statuses.into_iter().filter_map(|validator| validator.public_key).collect()
+    }
+
     /// Deletes the network and waits until it is gone.
     pub async fn delete(&self, name: &str) {
         let networks = self.api::<BlockchainNetwork>();

@@ -8,6 +8,7 @@ use aitbc_core::consensus::input::Input;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::Hash;
 use aitbc_core::key::PublicKey;
+use aitbc_core::message::MAX_REQUEST;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +24,11 @@ const INTAKE: usize = 256;
 pub const QUEUE: usize = 256;
 /// Batches that share a commit.
 const GROUP: usize = 64;
-/// Bytes of one author's batches kept in memory, of all epochs together; more are refused until some are final. An honest one has
-/// 48 of up to 256 KiB that are not, and mostly of 64 KiB.
+/// Bytes of one author's batches kept in memory, of all epochs together; more are refused until some are final, unless a header
+/// names them. An honest one has 48 of up to 256 KiB that are not, and mostly of 64 KiB.
 const MAX_AUTHOR_BYTES: usize = 16 << 20;
+/// Batches that were asked for lately, as headers name them (C14): those of 16 requests under way.
+const WANTED: usize = 16 * MAX_REQUEST;
 /// Heights for which an included batch stays in memory, for slow peers; after that it is read from the ledger.
 const KEEP_HEIGHTS: u64 = 64;
 /// Bytes of included batches that stay: eight full blocks.
@@ -46,6 +49,8 @@ struct Inner {
     /// Batches in final blocks, with their heights and bytes, oldest first.
     included: VecDeque<(u64, Hash, usize)>,
     included_bytes: usize,
+    /// Batches that headers name and that were not here, newest last.
+    wanted: VecDeque<Hash>,
 }
 
 struct Held {
@@ -87,7 +92,23 @@ impl BatchPool {
         self.lock().batches.get(digest).map(|held| held.batch.clone())
     }
 
+    /// Headers name these batches, and peers are asked for them (C14): there is room for each when it comes.
+    pub fn want(&self, digests: &[Hash]) {
+        let wanted = &mut self.lock().wanted;
+        for digest in digests {
+            if !wanted.contains(digest) {
+                wanted.push_back(*digest);
+            }
+        }
+        let more = wanted.len().saturating_sub(WANTED);
+        wanted.drain(..more);
+    }
+
     /// Adds a batch.
+    ///
+    /// One that a header names takes the place of its author's others where there is no room: else an author could send every
+    /// validator other batches, as many as it takes, and no block would be voted for that names any of them. Those others are
+    /// in the ledger, where they are read from.
     ///
     /// # Errors
     /// Says why not: its author has too much here already, or no block may include it any more.
@@ -97,10 +118,14 @@ impl BatchPool {
         if inner.batches.contains_key(&batch.digest) {
             return Ok(());
         }
-        let held = inner.author_bytes.get(&author).copied().unwrap_or_default() + batch.batch.encoded_len();
-        if held > MAX_AUTHOR_BYTES {
-            return Err("author_full");
+        let bytes = batch.batch.encoded_len();
+        if inner.held_of(&author) + bytes > MAX_AUTHOR_BYTES {
+            if !inner.wanted.contains(&batch.digest) {
+                return Err("author_full");
+            }
+            inner.forget_of(&author);
         }
+        let held = inner.held_of(&author) + bytes;
         inner.author_bytes.insert(author, held);
         inner.batches.insert(batch.digest, Held { batch, author, included: false });
         Ok(())
@@ -137,6 +162,18 @@ impl BatchPool {
 }
 
 impl Inner {
+    /// Bytes of an author's batches that are in no final block.
+    fn held_of(&self, author: &PublicKey) -> usize {
+        self.author_bytes.get(author).copied().unwrap_or_default()
+    }
+
+    /// Forgets an author's batches that are in no final block.
+    fn forget_of(&mut self, author: &PublicKey) {
+        let of = self.batches.values().filter(|held| !held.included && held.author == *author);
+        let of: Vec<Hash> = of.map(|held| held.batch.digest).collect();
+        of.iter().for_each(|digest| self.forget(digest));
+    }
+
     /// Forgets batches of epochs before this one that are in no final block.
     fn forget_older(&mut self, epoch: u64) {
         let old = self.batches.values().filter(|held| !held.included && held.batch.batch.epoch < epoch);
@@ -317,7 +354,7 @@ async fn store(
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchPool, Batches, KEEP_BYTES, KEEP_HEIGHTS, MAX_AUTHOR_BYTES};
+    use super::{BatchPool, Batches, KEEP_BYTES, KEEP_HEIGHTS, MAX_AUTHOR_BYTES, WANTED};
     use crate::metrics::Metrics;
     use crate::storage::{self, Owner};
     use crate::verify::Verifier;
@@ -383,6 +420,33 @@ mod tests {
         pool.included(1, [held[0].digest].into_iter());
         assert_eq!(pool.insert(large(1, 0, fit)), Ok(()));
         assert_eq!(pool.insert(large(1, 0, fit + 1)), Err("author_full"));
+    }
+
+    #[test]
+    fn h3_a_batch_that_a_header_names_gets_room_however_many_others_of_its_author_are_here() {
+        let pool = BatchPool::new(Sets::genesis(set(&[1, 2])));
+        let fit = (MAX_AUTHOR_BYTES / large(0, 0, 0).batch.encoded_len()) as u64;
+        let (of_the_other, named, unnamed) = (large(0, 1, fit), large(0, 0, fit + 1), large(0, 0, fit + 2));
+        for one in (0..fit).map(|seq| large(0, 0, seq)).chain([of_the_other.clone()]) {
+            assert_eq!(pool.insert(one), Ok(()));
+        }
+        pool.want(&[named.digest]);
+        assert_eq!(pool.insert(unnamed), Err("author_full"));
+        assert_eq!(pool.insert(named.clone()), Ok(()));
+        assert!(pool.get(&named.digest).is_some() && pool.get(&of_the_other.digest).is_some());
+        let held = pool.lock().author_bytes.get(&set(&[1]).members()[0].key).copied();
+        assert_eq!(held, Some(named.batch.encoded_len()), "the others have made room");
+    }
+
+    #[test]
+    fn c14_the_newest_batches_that_were_asked_for_are_remembered_and_no_more_than_fit_into_16_requests() {
+        let pool = BatchPool::new(sets());
+        let name = |number: usize| plain(&number.to_le_bytes());
+        for number in 0..WANTED + 10 {
+            pool.want(&[name(number), name(number)]);
+        }
+        let wanted = pool.lock().wanted.clone();
+        assert!(wanted.into_iter().eq((10..WANTED + 10).map(name)));
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl Consensus {
             self.pulse.last_turn_ms.store(turn.mono_ms, Ordering::Relaxed);
             lapses.turn(turn).iter().for_each(tell);
             for input in burst.drain(..) {
+                self.forget_spent(&input);
                 let now = self.pulse.now();
                 self.core.step(now, input, &mut outputs);
             }
@@ -205,6 +206,15 @@ impl Consensus {
             return self.metrics.network_dropped.with_label_values(&["old_version"]).inc();
         }
         self.batches.receive(batch);
+    }
+
+    /// A batch that came too late, or again, must not count against its author: who sends old ones would keep out new ones.
+    fn forget_spent(&self, input: &Input) {
+        if let Input::BatchDurable { reference, expiry_height, .. } = input
+            && self.core.is_spent(&reference.digest, *expiry_height)
+        {
+            self.pool.remove(&reference.digest);
+        }
     }
 
     fn tell_sync(&self, event: SyncEvent) {
@@ -400,6 +410,9 @@ impl Consensus {
     }
 
     fn send(&self, to: Index, message: &Message) {
+        if let Message::BatchReq { digests } = message {
+            self.pool.want(digests);
+        }
         // A peer that left gets what it missed when it is back (C17, C18).
         if let Err(cause) = self.gossip.send(to, message) {
             debug!(%cause, kind = message.name(), "not sent");

@@ -432,8 +432,9 @@ impl Sync {
         let alone = fetching.alone(&sets.current, &told);
         let deleted = fetching.deleted(&sets.current, |peer| self.index_in(&sets.current, peer), alone);
         let heights = if alone { self.heights_of_connected() } else { Vec::new() };
-        // Where the next block is deleted others may wait for it too: they say nothing of which snapshot is too old.
-        let of_use = |height: &u64| deleted.is_some() && *height > own;
+        // Where the next block is deleted others may wait for it too: they say nothing of which snapshot is too old, nor while one
+        // is fetched and whoever serves it is away for a moment.
+        let of_use = |height: &u64| (deleted.is_some() || attempts.active()) && *height > own;
         let ahead: Vec<u64> = heights.iter().copied().filter(of_use).collect();
         let height = credible_height(&sets.current, told).max(middle(heights));
         best.send_replace(height.max(middle(ahead)));

@@ -546,6 +546,11 @@ impl Core {
         self.tip.height
     }
 
+    /// Whether no block to come may include this batch: it is in a final one, or has expired (V6).
+    pub fn is_spent(&self, batch: &Hash, expiry_height: u64) -> bool {
+        self.batches.is_included(batch) || expiry_height <= self.tip.height
+    }
+
     /// Height of a candidate or recent block.
     pub fn height_of(&self, digest: &Hash) -> Option<u64> {
         self.facts(digest).map(|facts| facts.height)

@@ -66,6 +66,23 @@ fn c14_a_candidate_that_is_only_voted_for_is_fetched_when_the_proposal_does_not_
 }
 
 #[test]
+fn v6_a_batch_is_spent_once_it_is_in_a_final_block_or_its_last_height_is_reached() {
+    let mut rig = Rig::new(4, 3);
+    let header = Header { batches: vec![batch(0, 8)], ..rig.header(1, &genesis()) };
+    rig.durable_batch(0, 1, 8);
+    let digest = rig.propose(header);
+    assert!(!rig.core.is_spent(&Hash([8; 32]), 100));
+    rig.serve();
+    rig.cert(Kind::Notar, 1, digest);
+    rig.serve();
+    rig.cert(Kind::Final, 1, digest);
+    assert_eq!(rig.core.height(), 1);
+    assert!(rig.core.is_spent(&Hash([8; 32]), 100), "it is in block 1");
+    let another = Hash([9; 32]);
+    assert!(rig.core.is_spent(&another, 1) && !rig.core.is_spent(&another, 2));
+}
+
+#[test]
 fn c14_missing_batches_are_fetched_from_the_leader_then_from_others() {
     let mut rig = Rig::new(4, 3);
     let header = Header { batches: vec![batch(0, 8), batch(1, 9)], ..rig.header(1, &genesis()) };

@@ -166,7 +166,7 @@ pub enum Message {
     },
     /// The answer to it.
     Snapshot(Box<Snapshot>),
-    /// From a node of no set to a member, which seals them as its own, passes them on to nobody and answers nothing.
+    /// From a node of no set to a member, which seals them as its own and answers nothing.
     Transactions {
         /// Those of one sender by nonce; at most [`MAX_TRANSACTIONS`].
         #[borsh(deserialize_with = "codec::capped::<_, _, MAX_TRANSACTIONS>")]

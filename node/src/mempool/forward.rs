@@ -25,6 +25,8 @@ const OPEN_BYTES: usize = 16 << 20;
 pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// And not before the chain has moved by so many blocks since: one that stands still or is slow brings nothing in elsewhere.
 pub const AGAIN_BLOCKS: u64 = 4;
+/// But once for each height that lasts so long: what was dropped may be all that there is to make a block of.
+const STILL: Duration = Duration::from_secs(15);
 /// How often the wait doubles at most: 40 s.
 const DOUBLINGS: u32 = 3;
 /// Once nothing came back late for so long the wait is the shortest again.
@@ -80,8 +82,8 @@ pub struct Forwards {
     /// What came back and has not gone out again: some of what the pool holds.
     back: HashSet<Hash>,
     doublings: u32,
-    /// When something came back late.
-    late_at: Option<Instant>,
+    /// When something came back late, and at which height.
+    late: Option<(Instant, u64)>,
     quota: Quota,
 }
 
@@ -96,7 +98,7 @@ impl Forwards {
             bytes: 0,
             back: HashSet::new(),
             doublings: 0,
-            late_at: None,
+            late: None,
             quota: Quota::new(RATE, RATE, now),
         }
     }
@@ -174,7 +176,7 @@ impl Forwards {
         }
         if connected {
             self.doublings = (self.doublings_at(now) + 1).min(DOUBLINGS);
-            self.late_at = Some(now);
+            self.late = Some((now, height));
         }
         self.to = next_after(&self.to, members).unwrap_or(self.to);
         self.messages.clear();
@@ -190,11 +192,14 @@ impl Forwards {
         let Some((_, oldest)) = self.messages.first_key_value() else { return false };
         let doublings = if self.is_full() { 0 } else { self.doublings_at(now) };
         let wait = AGAIN_AFTER * 2u32.saturating_pow(doublings);
-        now.saturating_duration_since(oldest.at) >= wait && height >= oldest.height.saturating_add(AGAIN_BLOCKS)
+        let waited = now.saturating_duration_since(oldest.at);
+        let moved = height >= oldest.height.saturating_add(AGAIN_BLOCKS);
+        let lasts = waited >= STILL && self.late.is_none_or(|(_, at)| at != height);
+        waited >= wait && (moved || lasts)
     }
 
     fn doublings_at(&self, now: Instant) -> u32 {
-        let calm = self.late_at.is_none_or(|at| now.saturating_duration_since(at) >= CALM);
+        let calm = self.late.is_none_or(|(at, _)| now.saturating_duration_since(at) >= CALM);
         if calm { 0 } else { self.doublings }
     }
 }
@@ -264,14 +269,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_late_on_a_chain_that_has_not_moved_since() {
+    fn on_a_chain_that_has_not_moved_since_all_comes_back_once_a_height() {
         let (now, all) = (Instant::now(), members(&[1, 2]));
         let mut forwards = Forwards::new(key(0), now);
-        forwards.sent([(id(0), 100)], 1, 7, now);
-        assert_eq!(forwards.target(&all), Some(1));
+        let send = |forwards: &mut Forwards, now: Instant| {
+            let to = forwards.target(&all);
+            forwards.sent([(id(0), 100)], 1, 7, now);
+            to
+        };
+        assert_eq!(send(&mut forwards, now), Some(1));
+        assert!(forwards.take_back(&all, 7, now + STILL - Duration::from_millis(1)).is_empty());
+        assert_eq!(
+            forwards.take_back(&all, 7, now + STILL),
+            [id(0)],
+            "a member that drops it may be why there is no block"
+        );
+        assert_eq!(send(&mut forwards, now + STILL), Some(2));
         let hours = now + Duration::from_secs(7_200);
-        assert!(forwards.take_back(&all, 7 + AGAIN_BLOCKS - 1, hours).is_empty());
-        assert_eq!(forwards.take_back(&all, 7 + AGAIN_BLOCKS, hours), [id(0)]);
+        assert!(forwards.take_back(&all, 7, hours).is_empty(), "the chain halts");
+        assert_eq!(forwards.take_back(&all, 8, hours), [id(0)]);
     }
 
     #[test]

@@ -22,8 +22,6 @@ use tokio::sync::mpsc;
 
 /// Messages waiting for the pool, of 64 KiB at most.
 const QUEUE: usize = 128;
-/// Of them, those of one peer: a second's share in large ones fits, and whoever sends many small ones leaves room for others.
-const QUEUE_OF_PEER: usize = 16;
 /// Seconds of its rate that may come at once, after a while without any.
 const BURST_SECONDS: u64 = 2;
 /// How many times the rate of one peer all that are no members may send together: a third of a core verifies it.
@@ -70,7 +68,7 @@ impl Intake {
         if transactions.is_empty() {
             return self.refuse("transactions_empty");
         }
-        // Here nobody seals it, and it is not to be passed on from here.
+        // Here nobody seals it, and it has been passed on already.
         if current.index_of(&self.own).is_none() {
             return self.refuse("transactions_no_member");
         }
@@ -79,7 +77,8 @@ impl Intake {
         if !gate.admits(from, member, &transactions, Instant::now()) {
             return self.refuse("transactions_quota");
         }
-        if !gate.has_place(from) || self.queue.try_send(Waiting { from, transactions }).is_err() {
+        if !gate.has_place(from, self.queue.capacity()) || self.queue.try_send(Waiting { from, transactions }).is_err()
+        {
             return self.refuse("transactions");
         }
         gate.waits(from);
@@ -166,14 +165,12 @@ impl Gate {
         if !self.peers.entry(from).or_insert_with(|| Peer::new(now)).quota.is_level(now) {
             return false;
         }
+        // Also for what is refused: who passes it on has counted it too, and must not have it worked out again at once.
         let cost = forward::cost(transactions);
-        if !member && !self.admits_other(from, cost, now) {
-            return false;
-        }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.quota.pay(cost, now);
         }
-        true
+        member || self.admits_other(from, cost, now)
     }
 
     /// The same of one that is no member. Where all together send too much, each that is active may send an equal part: who asks for
@@ -196,9 +193,10 @@ impl Gate {
         true
     }
 
-    /// Whether fewer messages of a peer wait than may.
-    fn has_place(&self, from: Index) -> bool {
-        self.peers.get(&from).is_none_or(|peer| peer.waiting < QUEUE_OF_PEER)
+    /// Whether fewer messages of a peer wait than places are free: alone it may have half of them, and however many there are, some
+    /// are left for another one.
+    fn has_place(&self, from: Index, free: usize) -> bool {
+        self.peers.get(&from).is_none_or(|peer| peer.waiting < free)
     }
 
     /// One more waits.
@@ -257,7 +255,8 @@ mod tests {
         assert!(gate.admits(1, false, &message(OTHERS * BURST_SECONDS + 1), now));
         assert!(!gate.admits(2, false, &message(OTHERS), now), "however many keys somebody has");
         assert!(gate.admits(3, true, &message(1), now));
-        assert!(gate.admits(2, false, &message(OTHERS), now + Duration::from_secs(1)));
+        assert!(!gate.admits(2, false, &message(0), now + Duration::from_secs(1)), "it has paid for what was refused");
+        assert!(gate.admits(2, false, &message(OTHERS), now + Duration::from_secs(3)));
     }
 
     #[test]
@@ -304,17 +303,29 @@ mod tests {
         assert!(gate.admits(7, false, &message(0), now + Duration::from_secs(2)));
     }
 
-    #[test]
-    fn one_peer_has_its_part_of_the_queue_and_another_its_own() {
-        let now = Instant::now();
-        let mut gate = Gate::new(now);
-        for place in 0..QUEUE_OF_PEER {
-            assert!(gate.admits(7, false, &message(0), now) && gate.has_place(7), "{place}");
-            gate.waits(7);
+    /// As many messages of a peer as get a place.
+    fn fill(gate: &mut Gate, peer: Index, free: &mut usize) -> usize {
+        let before = *free;
+        assert!(gate.admits(peer, false, &message(0), Instant::now()));
+        while gate.has_place(peer, *free) {
+            gate.waits(peer);
+            *free -= 1;
         }
-        assert!(!gate.has_place(7) && gate.has_place(8));
-        gate.is_taken(7);
-        assert!(gate.has_place(7));
+        before - *free
+    }
+
+    #[test]
+    fn a_peer_has_no_more_places_of_the_queue_than_are_free_so_that_who_comes_late_gets_those_that_become_so() {
+        let (mut gate, mut free) = (Gate::new(Instant::now()), QUEUE);
+        let places: Vec<usize> = (1..=6).map(|peer| fill(&mut gate, peer, &mut free)).collect();
+        assert_eq!(places, [64, 32, 16, 8, 4, 2]);
+        // The oldest are taken first.
+        for _ in 0..20 {
+            gate.is_taken(1);
+            free += 1;
+        }
+        assert_eq!(fill(&mut gate, 1, &mut free), 0, "it has more than are free still");
+        assert_eq!((fill(&mut gate, 7, &mut free), fill(&mut gate, 8, &mut free)), (11, 6));
     }
 
     #[tokio::test]

@@ -332,15 +332,15 @@ impl Task {
         let now = Instant::now();
         let members = self.members();
         self.take_back(&members, now);
-        if !self.may_send(&members) {
+        if !self.may_send(self.parts.place().is_some(), &members) {
             self.seal_at = self.pool.has_ready().then(|| now + LOOK_AGAIN);
             return;
         }
         while self.pool.has_ready() && self.has_room(now) {
             let place = self.parts.place();
-            // An epoch may have begun meanwhile: the next turn knows to whom all goes then.
-            let in_vain = place.is_none() && members.is_empty();
-            if in_vain || !self.is_due(now) {
+            // An epoch may have begun meanwhile, with this node in the set or without it: the next turn knows to whom all goes then,
+            // and who casts no vote seals nothing (A3).
+            if !self.may_send(place.is_some(), &members) || !self.is_due(now) {
                 break;
             }
             let most = if place.is_some() { MAX_BATCH_TXS } else { MAX_TRANSACTIONS };
@@ -385,12 +385,9 @@ impl Task {
         self.parts.gossip.connected_of(&current)
     }
 
-    /// Whether this node seals batches now, or is connected to one that does.
-    fn may_send(&self, members: &Members) -> bool {
-        match self.parts.place() {
-            Some(_) => self.parts.pulse.voting_state().0 == VotingState::Voting,
-            None => !members.is_empty(),
-        }
+    /// Whether this node may seal batches, where it is one that does; else whether it is connected to one.
+    fn may_send(&self, seals: bool, members: &Members) -> bool {
+        if seals { self.parts.pulse.voting_state().0 == VotingState::Voting } else { !members.is_empty() }
     }
 
     fn has_room(&mut self, now: Instant) -> bool {

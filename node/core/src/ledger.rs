@@ -339,7 +339,7 @@ impl Block<'_> {
         if tx.nonce > account.nonce {
             return ResultCode::NonceTooHigh;
         }
-        if tx.fee < tx.action.fee_units().saturating_mul(self.terms.min_fee) {
+        if tx.fee < tx.action.least_fee(self.terms.min_fee) {
             return ResultCode::FeeTooLow;
         }
         let Some(after_fee) = account.balance.checked_sub(tx.fee) else { return ResultCode::FeeNotCovered };

@@ -140,7 +140,7 @@ pub enum Rejected {
     FeeTooLow {
         /// The transaction's.
         found: u64,
-        /// The chain's, times [`Action::fee_units`].
+        /// See [`Action::least_fee`].
         min: u64,
     },
     /// A pending transaction has this nonce, and this one pays too little to replace it.
@@ -503,7 +503,7 @@ impl Mempool {
         if found > max {
             return Err(Rejected::ExpiryTooFar { found, max });
         }
-        let min = tx.tx.transaction.action.fee_units().saturating_mul(self.rules.min_fee);
+        let min = tx.tx.transaction.action.least_fee(self.rules.min_fee);
         if tx.fee() < min {
             return Err(Rejected::FeeTooLow { found: tx.fee(), min });
         }

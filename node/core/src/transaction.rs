@@ -240,6 +240,11 @@ impl Action {
         let pieces = borsh::object_length(self).map_or(u64::MAX, |bytes| bytes.div_ceil(FEE_UNIT_BYTES) as u64);
         pieces.saturating_add(self.receipt().map_or(0, |receipt| receipt.signatures() as u64)).saturating_add(record)
     }
+
+    /// Smallest units it has to pay where the chain's least fee is `min_fee`.
+    pub fn least_fee(&self, min_fee: u64) -> u64 {
+        self.fee_units().saturating_mul(min_fee)
+    }
 }
 
 impl Transaction {
@@ -404,6 +409,7 @@ mod tests {
         assert_eq!(units(Action::Activate { owner: to }), 1 + 16);
         assert_eq!(units(Action::LockEscrow(lock)), 1 + 16);
         assert_eq!(units(Action::RefundEscrow { job_id: Name::new("j").expect("a name") }), 1);
+        assert_eq!([0, 3, u64::MAX].map(|min_fee| many(9).least_fee(min_fee)), [0, 27, u64::MAX]);
     }
 
     #[test]

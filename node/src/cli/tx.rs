@@ -346,10 +346,10 @@ async fn prepare(
         Some(nonce) => nonce,
         None => client.get_balance(&key.public().address(), false).await?.next_nonce,
     };
-    let fee = match (common.fee, action.fee_units()) {
-        (Some(fee), _) => fee,
-        (None, 0) => 0,
-        (None, units) => units.saturating_mul(client.validators().await?.terms.min_fee),
+    let fee = match common.fee {
+        Some(fee) => fee,
+        None if action.fee_units() == 0 => 0,
+        None => action.least_fee(client.validators().await?.terms.min_fee),
     };
     let expiry_height = height + common.expires_in;
     Ok((chain, Transaction { sender: key.public(), nonce, fee, expiry_height, action }))

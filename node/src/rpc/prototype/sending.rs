@@ -136,12 +136,13 @@ pub(in super::super) async fn estimate_fee(
         other => return Err(wrong("payload", other, "an object expected")),
     };
     let rules = Rules::of(&api.view.identity.genesis);
-    let units = match json::action_of(&value) {
-        Ok(action) => action.fee_units(),
-        Err(cause) => units_of_part(&name, &payload, &rules).ok_or(ApiError::Transaction(cause))?,
-    };
     let least = api.view.snapshot().state.terms(&rules).min_fee;
-    let (base_fee, estimated_fee) = (if units == 0 { 0 } else { least }, units.saturating_mul(least));
+    let estimated_fee = match json::action_of(&value) {
+        Ok(action) => action.least_fee(least),
+        Err(cause) => units_of_part(&name, &payload, &rules).ok_or(ApiError::Transaction(cause))?.saturating_mul(least),
+    };
+    // Of what needs no fee both are 0.
+    let base_fee = least.min(estimated_fee);
     let payload_bytes = payload.to_string().len() as u64;
     Ok(Json(FeeEstimate { r#type: name, base_fee, payload_bytes, estimated_fee }))
 }

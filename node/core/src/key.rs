@@ -180,8 +180,7 @@ impl fmt::Display for Signature {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hrp = bech32::Hrp::parse_unchecked(ADDRESS_HRP);
-        let text = bech32::encode::<bech32::Bech32>(hrp, &self.0).map_err(|_| fmt::Error)?;
-        f.write_str(&text)
+        bech32::encode_to_fmt::<bech32::Bech32, _>(f, hrp, &self.0).map_err(|_| fmt::Error)
     }
 }
 

@@ -29,6 +29,8 @@ use std::fmt;
 const PREFIX: [u8; 16] = hash::sign_prefix("aitbc/attest/v1");
 /// The one version of receipts that there is.
 pub const VERSION: &str = "1.0";
+/// Bytes that most canonical forms fit in: a larger one only takes room again.
+const CANONICAL_BYTES: usize = 640;
 
 /// A text of at most `MAX` bytes, of characters that JSON writes in one way: printable ASCII without `"` and `\`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, BorshSerialize)]
@@ -83,28 +85,21 @@ pub(crate) fn is_metadata_name(name: &Name) -> bool {
 
 /// A field of a receipt, before it is written.
 enum Field<'a> {
-    Text(String),
+    Text(&'a str),
+    Address(Address),
     Number(u64),
     Entries(&'a [(Name, Extra)]),
 }
 
-impl Field<'_> {
-    fn text(text: &impl fmt::Display) -> Self {
-        Field::Text(text.to_string())
-    }
-
-    /// As JSON. A text has no character that JSON would escape.
-    fn written(&self) -> String {
-        match self {
-            Field::Text(text) => format!("\"{text}\""),
-            Field::Number(number) => number.to_string(),
-            Field::Entries(entries) => object(entries.iter().map(|(name, extra)| (name, Field::from(extra)))),
-        }
+impl<'a> Field<'a> {
+    fn text<const MAX: usize>(text: &'a Text<MAX>) -> Self {
+        Field::Text(text.as_str())
     }
 
     fn value(self) -> Value {
         match self {
             Field::Text(text) => text.into(),
+            Field::Address(address) => address.to_string().into(),
             Field::Number(number) => number.into(),
             Field::Entries(entries) => {
                 let entry = |(name, extra): &(Name, Extra)| (name.to_string(), Field::from(extra).value());
@@ -114,8 +109,20 @@ impl Field<'_> {
     }
 }
 
-impl From<&Extra> for Field<'_> {
-    fn from(extra: &Extra) -> Self {
+/// As JSON. A text has no character that JSON would escape.
+impl fmt::Display for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Field::Text(text) => write!(f, "\"{text}\""),
+            Field::Address(address) => write!(f, "\"{address}\""),
+            Field::Number(number) => write!(f, "{number}"),
+            Field::Entries(entries) => write_object(f, entries.iter().map(|(name, extra)| (name, Field::from(extra)))),
+        }
+    }
+}
+
+impl<'a> From<&'a Extra> for Field<'a> {
+    fn from(extra: &'a Extra) -> Self {
         match extra {
             Extra::Text(text) => Field::text(text),
             Extra::Number(number) => Field::Number(*number),
@@ -290,35 +297,36 @@ impl Receipt {
 
     /// The fields that are there, by ascending name.
     fn fields(&self) -> impl Iterator<Item = (&'static str, Field<'_>)> {
-        let name = |name: &Option<Name>| name.as_ref().map(Field::text);
-        let label = |label: &Option<Label>| label.as_ref().map(Field::text);
-        let number = |number: Option<u64>| number.map(Field::Number);
         let fields = [
-            ("artifact_hash", label(&self.artifact_hash)),
+            ("artifact_hash", self.artifact_hash.as_ref().map(Field::text)),
             ("chain_id", self.chain_id.as_ref().map(Field::text)),
-            ("client", Some(Field::text(&self.client))),
-            ("completed_at", number(Some(self.completed_at))),
-            ("coordinator_id", name(&self.coordinator_id)),
-            ("duration_ms", number(self.duration_ms)),
+            ("client", Some(Field::Address(self.client))),
+            ("completed_at", Some(Field::Number(self.completed_at))),
+            ("coordinator_id", self.coordinator_id.as_ref().map(Field::text)),
+            ("duration_ms", self.duration_ms.map(Field::Number)),
             ("job_id", Some(Field::text(&self.job_id))),
             ("metadata", self.metadata.as_deref().map(Field::Entries)),
-            ("model", label(&self.model)),
-            ("nonce", name(&self.nonce)),
-            ("price", number(self.price)),
-            ("prompt_hash", label(&self.prompt_hash)),
-            ("provider", Some(Field::text(&self.provider.address()))),
+            ("model", self.model.as_ref().map(Field::text)),
+            ("nonce", self.nonce.as_ref().map(Field::text)),
+            ("price", self.price.map(Field::Number)),
+            ("prompt_hash", self.prompt_hash.as_ref().map(Field::text)),
+            ("provider", Some(Field::Address(self.provider.address()))),
             ("receipt_id", Some(Field::text(&self.receipt_id))),
-            ("started_at", number(Some(self.started_at))),
+            ("started_at", Some(Field::Number(self.started_at))),
             ("unit_type", Some(Field::text(&self.unit_type))),
-            ("units", number(Some(self.units))),
-            ("version", Some(Field::text(&VERSION))),
+            ("units", Some(Field::Number(self.units))),
+            ("version", Some(Field::Text(VERSION))),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 
     /// The bytes that the provider signs. Written by hand: what all must agree on depends on no library's idea of JSON.
     pub fn canonical(&self) -> Vec<u8> {
-        object(self.fields()).into_bytes()
+        let mut out = String::with_capacity(CANONICAL_BYTES);
+        match write_object(&mut out, self.fields()) {
+            Ok(()) => out.into_bytes(),
+            Err(fmt::Error) => unreachable!("a String takes what is written, and an address has always its text"),
+        }
     }
 
     /// The JSON object that is signed, without `signature`, for people and clients.
@@ -414,10 +422,18 @@ fn attest_bytes(chain: &Hash, digest: &Hash) -> [u8; 80] {
     out
 }
 
-/// A JSON object. A name has no character that JSON would escape.
-fn object<'a, N: fmt::Display>(fields: impl Iterator<Item = (N, Field<'a>)>) -> String {
-    let fields: Vec<String> = fields.map(|(name, field)| format!("\"{name}\":{}", field.written())).collect();
-    format!("{{{}}}", fields.join(","))
+/// Writes a JSON object. A name has no character that JSON would escape.
+fn write_object<'a, N: fmt::Display>(
+    out: &mut impl fmt::Write,
+    fields: impl Iterator<Item = (N, Field<'a>)>,
+) -> fmt::Result {
+    out.write_char('{')?;
+    let mut comma = "";
+    for (name, field) in fields {
+        write!(out, "{comma}\"{name}\":{field}")?;
+        comma = ",";
+    }
+    out.write_char('}')
 }
 
 impl AttestedReceipt {

@@ -60,6 +60,17 @@ fn canonical_form_digest_and_signatures_are_those_of_the_other_implementation() 
 }
 
 #[test]
+fn what_is_shown_is_what_is_signed_and_metadata_without_entries_is_an_empty_object() {
+    let empty = Receipt { metadata: Some(Vec::new()), ..receipt() };
+    for receipt in [receipt(), empty.clone()] {
+        let signed: Value = serde_json::from_slice(&receipt.canonical()).expect("JSON");
+        assert_eq!(signed, Value::Object(receipt.to_json()));
+    }
+    let text = String::from_utf8(empty.canonical()).expect("ASCII");
+    assert!(text.contains(r#","metadata":{},"model":"#), "{text}");
+}
+
+#[test]
 fn a_receipt_has_the_same_bytes_however_its_json_was_written() {
     let (first, vector) = vectors().swap_remove(1);
     let mut fields: Vec<(String, Value)> = vector["receipt"].as_object().expect("object").clone().into_iter().collect();

@@ -268,18 +268,34 @@ impl Node {
         }
     }
 
-    /// Puts new items for those of `changes`, sorted by key, that the trie holds below this node. Each branch on the way
-    /// is copied and walked once. What is not here, or has to go, is left over.
-    fn update(&mut self, changes: &[Change], left_over: &mut Vec<Change>) {
+    /// Puts an item where its key belongs: in place of the one that is there, or as a new leaf. Says how many leaves that
+    /// adds; `None`, and nothing is done, where the key leaves the path by bit `above`, by which this node's parent divides.
+    fn put(&mut self, above: Option<u8>, (key, item): &Change) -> Option<usize> {
+        let near = &self.find(key).item;
+        if near.is_of(item) {
+            if near != item {
+                self.replace(key, item.clone());
+            }
+            return Some(0);
+        }
+        // Two addresses with one key would be a collision of the hash: the second is not put anywhere.
+        let at = first_difference(key, &near.key()).filter(|at| Some(*at) > above)?;
+        self.insert(key, at, Node::leaf(item.clone()));
+        Some(1)
+    }
+
+    /// Puts those of `changes`, sorted by key, that replace a leaf below this node or stand beside one, and says how many leaves
+    /// that adds. Each branch on the way is copied and walked once. What is elsewhere, or has to go, is left over.
+    fn update(&mut self, above: Option<u8>, changes: &[Change], left_over: &mut Vec<Change>) -> usize {
+        let mut added = 0;
         match self {
-            Node::Leaf(leaf) => {
+            // It becomes a branch with the first new one.
+            Node::Leaf(_) => {
                 for change in changes {
-                    if change.1.is_of(&leaf.item) && !change.1.is_nothing() {
-                        let leaf = Arc::make_mut(leaf);
-                        leaf.item = change.1.clone();
-                        leaf.hash = OnceLock::new();
-                    } else {
-                        left_over.push(change.clone());
+                    let put = if change.1.is_nothing() { None } else { self.put(above, change) };
+                    match put {
+                        Some(more) => added += more,
+                        None => left_over.push(change.clone()),
                     }
                 }
             }
@@ -289,13 +305,15 @@ impl Node {
                 let middle = changes.partition_point(|(key, _)| !bit(key, branch.bit));
                 let branch = Arc::make_mut(branch);
                 branch.hash = OnceLock::new();
+                let above = Some(branch.bit);
                 for (child, part) in [(&mut branch.left, &changes[..middle]), (&mut branch.right, &changes[middle..])] {
                     if !part.is_empty() {
-                        child.update(part, left_over);
+                        added += child.update(above, part, left_over);
                     }
                 }
             }
         }
+        added
     }
 
     /// Adds a leaf whose key differs from all below this node first at bit `at`, or below a branch that stands before `at`.
@@ -410,40 +428,25 @@ impl State {
 
     /// Sets an account; an empty one is removed, so that the root says only what is there.
     pub fn set(&mut self, address: Address, account: Account) {
-        self.put(&key_of(&address), Item::Account(address, account));
+        self.put(&(key_of(&address), Item::Account(address, account)));
     }
 
     /// Sets a record, or removes it.
     pub fn set_record(&mut self, key: RecordKey, record: Option<Record>) {
-        self.put(&record_key_of(&key), Item::record(key, record));
+        self.put(&(record_key_of(&key), Item::record(key, record)));
     }
 
-    fn put(&mut self, key: &Hash, item: Item) {
-        let Some(top) = &mut self.top else {
-            if !item.is_nothing() {
-                (self.top, self.len) = (Some(Node::leaf(item)), 1);
-            }
-            return;
-        };
-        let near = &top.find(key).item;
-        let present = near.is_of(&item);
-        match (present, item.is_nothing()) {
-            (true, false) if *near == item => {}
-            (true, false) => top.replace(key, item),
-            (false, true) => {}
-            (false, false) => {
-                // Two addresses with one key would be a collision of the hash.
-                let Some(at) = first_difference(key, &near.key()) else { return };
-                top.insert(key, at, Node::leaf(item));
-                self.len += 1;
-            }
-            (true, true) => {
+    fn put(&mut self, change: &Change) {
+        let (key, item) = change;
+        match &mut self.top {
+            None if item.is_nothing() => {}
+            None => (self.top, self.len) = (Some(Node::leaf(item.clone())), 1),
+            Some(top) if !item.is_nothing() => self.len += top.put(None, change).unwrap_or_default(),
+            Some(top) if !top.find(key).item.is_of(item) => {}
+            Some(_) if self.len == 1 => (self.top, self.len) = (None, 0),
+            Some(top) => {
+                top.remove(key);
                 self.len -= 1;
-                if self.len == 0 {
-                    self.top = None;
-                } else {
-                    top.remove(key);
-                }
             }
         }
     }
@@ -463,11 +466,11 @@ impl State {
         changes.sort_unstable_by_key(|change| change.0);
         let mut left_over = Vec::new();
         match &mut self.top {
-            Some(top) if !changes.is_empty() => top.update(&changes, &mut left_over),
+            Some(top) if !changes.is_empty() => self.len += top.update(None, &changes, &mut left_over),
             _ => left_over = changes,
         }
-        for (key, item) in left_over {
-            self.put(&key, item);
+        for change in &left_over {
+            self.put(change);
         }
     }
 

@@ -419,7 +419,7 @@ pub fn transaction_rows(height: u64, batches: &[VerifiedBatch], results: &[TxRes
     txs.zip(results).enumerate().map(row).collect()
 }
 
-/// Rows of the receipts that a block minted: its claims that took effect, with what the state says of them.
+/// Rows of the receipts that a block minted: its claims that took effect, with what the records say that it changed.
 pub fn receipt_rows(header: &Header, batches: &[VerifiedBatch], executed: &Executed) -> Vec<ReceiptRow> {
     let txs = batches.iter().flat_map(|b| &b.batch.txs);
     let row = |(index, (result, tx)): (u32, (&TxResult, &SignedTransaction))| {
@@ -428,9 +428,10 @@ pub fn receipt_rows(header: &Header, batches: &[VerifiedBatch], executed: &Execu
             return None;
         }
         let key = RecordKey::Receipt { nullifier: attested.receipt.nullifier() };
-        let Some(Record::Receipt { minted, .. }) = executed.state.record(&key) else { return None };
+        let at = executed.changed_records.binary_search_by(|(changed, _)| changed.cmp(&key)).ok()?;
+        let Some(Record::Receipt { minted, .. }) = executed.changed_records[at].1 else { return None };
         let (height, time_ms, attested) = (header.height, header.time_ms, (**attested).clone());
-        Some(ReceiptRow { height, index, time_ms, minted: *minted, attested })
+        Some(ReceiptRow { height, index, time_ms, minted, attested })
     };
     (0..).zip(executed.results.iter().zip(txs)).filter_map(row).collect()
 }

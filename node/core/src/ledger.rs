@@ -37,7 +37,7 @@ use crate::params::MAX_SUPPLY;
 use crate::record::{Record, RecordChange, RecordKey};
 pub use crate::result_code::ResultCode;
 use crate::staking::{self, MAX_COUNTED_SKIPS, motion::Terms};
-use crate::state::{Account, State};
+use crate::state::{Account, State, key_of};
 use crate::supply::Supply;
 use crate::transaction::{Action, Payment, Transaction};
 use crate::validators::{Validator, ValidatorSet};
@@ -235,10 +235,7 @@ pub fn execute<'a>(
         block.credit(context.proposer, fees);
     }
     block.reward();
-    let (changed, changed_records) = block.accounts.into_changed();
-    let mut state = parent.clone();
-    state.set_many(&changed);
-    state.set_records(&changed_records);
+    let (state, changed, changed_records) = block.accounts.into_state();
     let (state_root, results_root) = (state.root(), results_root(&results));
     Executed { state, results, state_root, results_root, changed, changed_records, fees }
 }
@@ -256,8 +253,17 @@ fn sum(a: u64, b: u64) -> u64 {
 struct Touched<'a> {
     parent: &'a State,
     slots: HashMap<Address, usize>,
-    accounts: Vec<(Address, Account, Account)>,
+    accounts: Vec<Touch>,
     records: BTreeMap<RecordKey, Option<Record>>,
+}
+
+/// An account before the block, and as the block so far leaves it.
+struct Touch {
+    /// Its place in the state, hashed once for both states.
+    key: Hash,
+    address: Address,
+    before: Account,
+    after: Account,
 }
 
 impl<'a> Touched<'a> {
@@ -269,15 +275,16 @@ impl<'a> Touched<'a> {
         match self.slots.entry(address) {
             Entry::Occupied(slot) => *slot.get(),
             Entry::Vacant(slot) => {
-                let before = self.parent.account(&address);
-                self.accounts.push((address, before, before));
+                let key = key_of(&address);
+                let before = self.parent.get_at(&key, &address).unwrap_or_default();
+                self.accounts.push(Touch { key, address, before, after: before });
                 *slot.insert(self.accounts.len() - 1)
             }
         }
     }
 
     fn get(&mut self, slot: usize) -> &mut Account {
-        &mut self.accounts[slot].2
+        &mut self.accounts[slot].after
     }
 
     fn credit(&mut self, slot: usize, amount: u64) {
@@ -297,13 +304,18 @@ impl<'a> Touched<'a> {
         self.records.insert(key, record);
     }
 
-    fn into_changed(self) -> (Vec<(Address, Account)>, Vec<RecordChange>) {
-        let differs = |(address, before, after)| (before != after).then_some((address, after));
-        let mut changed: Vec<_> = self.accounts.into_iter().filter_map(differs).collect();
-        changed.sort_unstable_by_key(|(address, _)| *address);
+    /// The state after the block, and what of it differs from before: accounts by address, records by key.
+    fn into_state(self) -> (State, Vec<(Address, Account)>, Vec<RecordChange>) {
         let parent = self.parent;
         let differs = |(key, record): &RecordChange| parent.record(key) != record.as_ref();
-        (changed, self.records.into_iter().filter(differs).collect())
+        let records: Vec<RecordChange> = self.records.into_iter().filter(differs).collect();
+        let changed = || self.accounts.iter().filter(|touch| touch.before != touch.after);
+        let mut state = parent.clone();
+        state.set_many_at(changed().map(|touch| (touch.key, touch.address, touch.after)));
+        state.set_records(&records);
+        let mut accounts: Vec<_> = changed().map(|touch| (touch.address, touch.after)).collect();
+        accounts.sort_unstable_by_key(|(address, _)| *address);
+        (state, accounts, records)
     }
 }
 

@@ -62,7 +62,7 @@ impl Account {
 }
 
 /// Place of an address in the trie.
-fn key_of(address: &Address) -> Hash {
+pub(crate) fn key_of(address: &Address) -> Hash {
     hash(Domain::StateKey, &[&address.0])
 }
 
@@ -407,7 +407,12 @@ impl State {
 
     /// The account of an address; `None` if it was never used or is empty.
     pub fn get(&self, address: &Address) -> Option<Account> {
-        match self.top.as_ref()?.find(&key_of(address)).item {
+        self.get_at(&key_of(address), address)
+    }
+
+    /// As [`Self::get`], for who knows the [`key_of`] the address.
+    pub(crate) fn get_at(&self, key: &Hash, address: &Address) -> Option<Account> {
+        match self.top.as_ref()?.find(key).item {
             Item::Account(found, account) if found == *address => Some(account),
             _ => None,
         }
@@ -453,7 +458,12 @@ impl State {
 
     /// Sets many accounts, each address once, in less time than one by one.
     pub fn set_many(&mut self, accounts: &[(Address, Account)]) {
-        self.put_many(accounts.iter().map(|(a, account)| (key_of(a), Item::Account(*a, *account))).collect());
+        self.set_many_at(accounts.iter().map(|(a, account)| (key_of(a), *a, *account)));
+    }
+
+    /// As [`Self::set_many`], for who knows the [`key_of`] each address.
+    pub(crate) fn set_many_at(&mut self, accounts: impl Iterator<Item = (Hash, Address, Account)>) {
+        self.put_many(accounts.map(|(key, a, account)| (key, Item::Account(a, account))).collect());
     }
 
     /// Sets or removes many records, each key once, in less time than one by one.

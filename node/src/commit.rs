@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
 /// Final blocks waiting for the ledger.
@@ -22,11 +23,11 @@ const GROUP: usize = 32;
 /// Fetched blocks that share a commit. The Final certificates of live slots wait behind it, and what votes a node casts that
 /// is behind; nobody waits for either.
 const FETCHED_GROUP: usize = 256;
-/// Transactions whose state is applied by one write; more wait for the next one.
-const FOLDED_TRANSACTIONS: usize = 60_000;
+/// Rows of state of blocks that one write applies; more wait for the next one.
+const FOLDED_ROWS: usize = 120_000;
 /// Rows of state of blocks in the ledger that are not applied, above which the leader proposes empty blocks (C7) and block
-/// sync waits: about those of one write and of the next one.
-pub const MAX_LAG_ROWS: usize = 4 * FOLDED_TRANSACTIONS;
+/// sync waits: those of one write and of the next one.
+pub const MAX_LAG_ROWS: usize = 2 * FOLDED_ROWS;
 /// Blocks in the ledger waiting for their state; once there is no room the ledger waits too, and then execution.
 const STATE_QUEUE: usize = 8 * QUEUE;
 /// The same, above which the leader proposes empty blocks however few rows they have (C7).
@@ -35,6 +36,10 @@ const MAX_LAG_BLOCKS: usize = STATE_QUEUE / 2;
 const PRUNE_EVERY: u64 = 128;
 /// The same while blocks are fetched: such a node writes a certificate a live slot, and a deletion costs as much as a commit of blocks.
 const FETCHED_PRUNE_EVERY: u64 = 4_096;
+/// How long the state rests after each write, in times that write took, and at most. The more blocks a write folds, the fewer rows it
+/// has for each: accounts change in most blocks. What is read of a row waits that much longer, and a restart executes as much again.
+const REST: u32 = 3;
+const MAX_REST: Duration = Duration::from_secs(1);
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -254,7 +259,7 @@ async fn tell_lag(
     }
 }
 
-/// Applies folded state, as many blocks at once as came during the last write.
+/// Applies folded state, as many blocks at once as came during the last write and the rest after it.
 struct StateWriter {
     storage: Arc<dyn Storage>,
     unapplied: watch::Sender<usize>,
@@ -263,18 +268,19 @@ struct StateWriter {
 
 impl StateWriter {
     async fn run(self, mut waiting: mpsc::Receiver<CommitJob>) {
+        let mut rest_until = Instant::now();
         while let Some(first) = waiting.recv().await {
             let (mut rows, mut folded) = (first.rows(), Folded::default());
             folded.add(first.into_state());
-            while let Ok(job) = waiting.try_recv() {
+            while rows < FOLDED_ROWS {
+                // What is there is taken also where the rest is over; none comes any more where the node stops.
+                let Ok(Some(job)) = timeout_at(rest_until, waiting.recv()).await else { break };
                 rows += job.rows();
                 folded.add(job.into_state());
-                if folded.transactions.len() >= FOLDED_TRANSACTIONS {
-                    break;
-                }
             }
-            let height = folded.height;
+            let (height, begun) = (folded.height, Instant::now());
             self.write(folded.into_write()).await;
+            rest_until = Instant::now() + (begun.elapsed() * REST).min(MAX_REST);
             self.unapplied.send_modify(|unapplied| *unapplied = unapplied.saturating_sub(rows));
             self.metrics.state_height.set(height as i64);
         }
@@ -365,6 +371,7 @@ mod tests {
         rows: watch::Receiver<usize>,
         inputs: mpsc::Receiver<Input>,
         state: SqliteConnection,
+        metrics: Arc<Metrics>,
         _dir: tempfile::TempDir,
     }
 
@@ -379,8 +386,10 @@ mod tests {
             let ((core, inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
             let ((stored, ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
             let (jobs, waiting) = mpsc::channel(QUEUE);
-            let commit = Commit { storage, epochs: Epochs::new(1_000), core, stored, unapplied, metrics, failed };
-            Stuck { jobs, commit: tokio::spawn(commit.run(waiting)), ledger, rows, inputs, state, _dir: dir }
+            let (epochs, kept) = (Epochs::new(1_000), metrics.clone());
+            let commit = Commit { storage, epochs, core, stored, unapplied, metrics, failed };
+            let commit = tokio::spawn(commit.run(waiting));
+            Stuck { jobs, commit, ledger, rows, inputs, state, metrics: kept, _dir: dir }
         }
 
         async fn commit(&mut self, job: CommitJob) {
@@ -396,6 +405,11 @@ mod tests {
                 assert!(self.jobs.send(job(height, Vec::new(), Vec::new())).await.is_ok());
             }
             self.ledger.wait_for(|stored| *stored >= to).await.expect("commits");
+        }
+
+        /// Writes of the state that began and ended, in vain or not.
+        fn state_writes(&self) -> u64 {
+            self.metrics.database_seconds.with_label_values(&["state"]).get_sample_count()
         }
 
         async fn unlock(&mut self) {
@@ -419,6 +433,29 @@ mod tests {
         drop(stuck.jobs);
         stuck.commit.await.expect("ends");
         assert_eq!(*stuck.rows.borrow(), 0);
+    }
+
+    #[tokio::test]
+    async fn after_a_long_write_the_state_rests_and_folds_what_comes_meanwhile_but_not_where_the_node_stops() {
+        let mut stuck = Stuck::start().await;
+        let pays = |height| job(height, vec![(Address([1; 20]), height, 0)], Vec::new());
+        stuck.commit(pays(1)).await;
+        // A write that took this long earns the longest rest.
+        tokio::time::sleep(MAX_REST / REST).await;
+        let begun = Instant::now();
+        stuck.unlock().await;
+        stuck.rows.wait_for(|rows| *rows == 0).await.expect("applies");
+        let writes = stuck.state_writes();
+        let mut height = 1;
+        while begun.elapsed() < MAX_REST / 4 {
+            height += 1;
+            stuck.commit(pays(height)).await;
+        }
+        assert!(stuck.state_writes() == writes || begun.elapsed() >= MAX_REST, "a write within the rest");
+        let rows = stuck.rows.clone();
+        drop(stuck.jobs);
+        stuck.commit.await.expect("ends");
+        assert_eq!(*rows.borrow(), 0, "of {height} blocks");
     }
 
     #[tokio::test]

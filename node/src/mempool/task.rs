@@ -36,8 +36,10 @@ use tracing::{debug, error};
 const COMMANDS: usize = 1_024;
 /// Final blocks waiting for the pool's task.
 pub const FINAL_QUEUE: usize = 256;
-/// Longest time a transaction waits for others to share its batch, while another batch of ours is on its way.
+/// Longest time a transaction waits for others to share its batch, while another batch of ours is on its way; half as long again for
+/// each further one, up to the most: a batch costs every validator the same however few it holds, and behind others it is not missed.
 const SEAL_AFTER: Duration = Duration::from_millis(3);
+const MAX_SEAL_AFTER: Duration = Duration::from_millis(24);
 /// Pause between two looks whether this validator may author batches again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Batches of ours in no final block yet; beyond, transactions wait in the pool.
@@ -372,7 +374,7 @@ impl Task {
             // Room comes with a final block; for what is passed on, with time too.
             self.seal_at = self.parts.place().is_none().then(|| now + LOOK_AGAIN);
         } else if self.seal_at.is_none() {
-            self.seal_at = Some(now + SEAL_AFTER);
+            self.seal_at = Some(now + seal_after(self.outstanding.len()));
         }
     }
 
@@ -458,6 +460,11 @@ impl Task {
         metrics.mempool_bytes.set(counters.bytes as i64);
         metrics.mempool_transactions.set(counters.count as i64);
     }
+}
+
+/// How long a transaction waits for others, by the number of batches of ours that are on their way.
+fn seal_after(outstanding: usize) -> Duration {
+    (SEAL_AFTER + SEAL_AFTER / 2 * outstanding.saturating_sub(1) as u32).min(MAX_SEAL_AFTER)
 }
 
 fn had_effect(outcome: &Outcome) -> bool {

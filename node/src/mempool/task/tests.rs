@@ -502,3 +502,9 @@ async fn what_every_block_would_refuse_is_refused_before_its_signatures_are_veri
     assert!(matches!(payment, Err(SubmitError::InvalidSignature)), "{payment:?}");
     assert_eq!(metrics.mempool_rejected.with_label_values(&["UNKNOWN_COORDINATOR"]).get(), 1);
 }
+
+#[test]
+fn a_transaction_waits_longer_for_others_the_more_batches_are_on_their_way_and_at_most_24_ms() {
+    let waits = [0, 1, 2, 3, 15, 16, MAX_OUTSTANDING].map(|outstanding| seal_after(outstanding).as_micros());
+    assert_eq!(waits, [3_000, 3_000, 4_500, 6_000, 24_000, 24_000, 24_000]);
+}

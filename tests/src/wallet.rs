@@ -10,7 +10,7 @@ pub const FEE: u64 = 1;
 
 /// A funded account.
 pub struct Wallet {
-    key: SecretKey,
+    pub(crate) key: SecretKey,
     /// Of the next transaction.
     pub nonce: u64,
     /// What it signs where a load asks it.

@@ -13,6 +13,7 @@ use aitbc_core::terms::{Coordinator, Terms};
 use aitbc_core::transaction::{Action, SignedTransaction, Stake};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,8 @@ const MINT_PER_UNIT: u64 = 10;
 pub const BOND: u64 = 1;
 /// At stake of each validator of genesis: far more than anybody bonds, so that no other gets into the set.
 const STAKE: u64 = 10_000_000;
+/// Receipts that each sender that claims has before the load begins: more than it claims in half a minute.
+const ATTESTED: usize = 256;
 /// Senders that are made ready to bond at a time.
 const ACTIVATED_AT_ONCE: usize = 64;
 
@@ -35,10 +38,45 @@ pub enum Duty {
     /// A transfer of one unit.
     #[default]
     Transfers,
-    /// A new receipt of its own work, attested by the coordinator, which it claims itself: three signatures.
-    Claims(Arc<SecretKey>),
+    /// A receipt of its own work, attested by the coordinator, which it claims itself.
+    Claims(Claims),
     /// One unit more at stake of its own key.
     Bonds,
+}
+
+/// Receipts of one provider. Its signature and the coordinator's are of machines that are not measured, so they are made before a load
+/// begins; once those are used up, when they are asked for.
+#[derive(Clone)]
+pub struct Claims {
+    coordinator: Arc<SecretKey>,
+    attested: VecDeque<Box<AttestedReceipt>>,
+    made: u64,
+}
+
+impl Claims {
+    /// None yet.
+    pub fn new(coordinator: Arc<SecretKey>) -> Claims {
+        Claims { coordinator, attested: VecDeque::new(), made: 0 }
+    }
+
+    /// Makes some ahead.
+    ///
+    /// # Errors
+    /// As [`receipt`].
+    pub fn attest(&mut self, chain: &Hash, provider: &SecretKey, count: usize) -> Result<()> {
+        for _ in 0..count {
+            self.made += 1;
+            self.attested.push_back(receipt(chain, provider, &self.coordinator, &self.made.to_string())?);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, chain: &Hash, provider: &SecretKey) -> Result<Box<AttestedReceipt>> {
+        if self.attested.is_empty() {
+            self.attest(chain, provider, 1)?;
+        }
+        self.attested.pop_front().context("a receipt was made")
+    }
 }
 
 /// The key that attests all receipts of a chain.
@@ -89,28 +127,29 @@ impl Wallet {
     /// # Errors
     /// Where the clock of this machine is before 1970.
     pub fn work(&mut self, chain: &Hash, to: Address, expiry_height: u64) -> Result<SignedTransaction> {
-        let action = match &self.duty {
+        let action = match &mut self.duty {
             Duty::Transfers => return Ok(self.transfer(chain, to, 1, expiry_height)),
-            // A nonce takes effect once, so the receipt is new.
-            Duty::Claims(coordinator) => {
-                Action::ClaimReceipt(receipt(chain, self.key(), coordinator, &self.nonce.to_string())?)
-            }
-            Duty::Bonds => Action::Bond(Stake { validator: self.key().public(), amount: BOND }),
+            Duty::Claims(claims) => Action::ClaimReceipt(claims.next(chain, &self.key)?),
+            Duty::Bonds => Action::Bond(Stake { validator: self.key.public(), amount: BOND }),
         };
         Ok(self.sign(chain, action, expiry_height))
     }
 }
 
 /// Of every hundred senders the first `percent` claim and bond, half of them each, so that of a load to which all contribute alike
-/// as many transactions do. Those that bond are made ready to: their keys are activated.
+/// as many transactions do. Those that claim have receipts, those that bond are made ready to: their keys are activated.
 ///
 /// # Errors
-/// Where that does not become final, or there are more of them than the chain keeps candidates.
+/// Where the clock is before 1970, that does not become final, or there are more of them than the chain keeps candidates.
 pub async fn assign(net: &Localnet, senders: &mut [Wallet], percent: usize) -> Result<()> {
     let coordinator = Arc::new(coordinator(net.seed()));
     for (number, sender) in senders.iter_mut().enumerate() {
         sender.duty = match number % 100 {
-            place if place < percent / 2 => Duty::Claims(coordinator.clone()),
+            place if place < percent / 2 => {
+                let mut claims = Claims::new(coordinator.clone());
+                claims.attest(&net.chain, sender.key(), ATTESTED)?;
+                Duty::Claims(claims)
+            }
             place if place < percent => Duty::Bonds,
             _ => Duty::Transfers,
         };
@@ -139,7 +178,9 @@ mod tests {
     #[test]
     fn each_transaction_of_a_duty_is_another_one() {
         let (chain, seed) = (aitbc_core::hash::plain(b"chain"), Seed(1));
-        for duty in [Duty::Transfers, Duty::Claims(Arc::new(coordinator(seed))), Duty::Bonds] {
+        let mut claims = Claims::new(Arc::new(coordinator(seed)));
+        claims.attest(&chain, &seed.key("account", 0), 2).expect("attested");
+        for duty in [Duty::Transfers, Duty::Claims(claims), Duty::Bonds] {
             let mut wallet = Wallet::new(seed.key("account", 0));
             wallet.duty = duty;
             let ids = [0; 3].map(|_| wallet.work(&chain, Address([1; 20]), 9).expect("signed").id(&chain));

@@ -37,7 +37,7 @@ pub const QUEUE_BYTES: usize = 32 << 20;
 /// Batches that may be queued or verified at once; the next one's caller waits, which slows its sender.
 pub const QUEUE_BATCHES: usize = 64;
 /// Signatures at which a group is full: more save hardly anything, and hold a thread for longer.
-const GROUP: usize = 512;
+const GROUP: usize = 1_024;
 /// The same of what was passed on: a batch waits for no more than these, also where all are forged.
 const FORWARDED_GROUP: usize = 64;
 /// Groups of clients' transactions that go before one that was passed on, while there are some: a client whose signatures are all

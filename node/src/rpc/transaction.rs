@@ -107,7 +107,9 @@ impl TransactionStatus {
             Reason::Expired => "no block up to its expiry_height took it; sign it again with a later one",
             Reason::NonceUsed => "another transaction of the sender used this nonce",
             Reason::Replaced => "the sender replaced it by one with a higher fee",
-            Reason::Evicted => "the pool was full and others pay more; sign it again with the same nonce and a higher fee",
+            Reason::Evicted => {
+                "the pool was full and others pay more; sign it again with the same nonce and a higher fee"
+            }
         };
         TransactionStatus {
             status: Status::Rejected,

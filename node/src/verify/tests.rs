@@ -271,8 +271,8 @@ async fn a_claim_takes_as_many_places_in_the_queue_as_it_has_signatures() {
     assert_eq!(fits[0].signatures(), 4);
     let too_many = vec![fits[0].clone(); QUEUE_SIGNATURES / 4 + 1];
     assert_eq!(verifier().verify_transactions(&chain(), too_many).await, Err(Busy));
-    let (jobs, _answers) = jobs_of(&chain(), claims(0..300), GROUP);
-    assert_eq!(jobs.iter().map(|job| job.signatures).collect::<Vec<_>>(), [512, 512, 176]);
+    let (jobs, _answers) = jobs_of(&chain(), claims(0..600), GROUP);
+    assert_eq!(jobs.iter().map(|job| job.signatures).collect::<Vec<_>>(), [1_024, 1_024, 352]);
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn a_full_queue_says_busy_and_counts_it() {
 }
 
 #[test]
-fn batches_go_before_transactions_and_groups_end_at_512_signatures() {
+fn batches_go_before_transactions_and_groups_end_at_1024_signatures() {
     let mut queue = Queue::default();
     let push_transactions = |queue: &mut Queue, n| {
         let reply = oneshot::channel().0;
@@ -300,14 +300,14 @@ fn batches_go_before_transactions_and_groups_end_at_512_signatures() {
             reply,
         });
     };
-    for n in [200, 300, 100, 600, 1] {
+    for n in [400, 600, 200, 1_200, 1] {
         push_transactions(&mut queue, n);
     }
     let (batch, digest) = sealed(1, transfers(0..2));
     let reply = oneshot::channel().0;
     queue.batches.push_back(BatchJob { chain: chain(), batch, digest, author: author(), reply });
     assert!(matches!(queue.next(), Some(Group::Batches(jobs)) if jobs.len() == 1));
-    for expected in [&[200, 300][..], &[100], &[600], &[1]] {
+    for expected in [&[400, 600][..], &[200], &[1_200], &[1]] {
         let Some(Group::Transactions(jobs)) = queue.next() else { panic!("transactions wait") };
         assert_eq!(jobs.iter().map(|job| job.transactions.len()).collect::<Vec<_>>(), expected);
     }

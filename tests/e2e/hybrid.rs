@@ -32,6 +32,9 @@ const STAKE: u64 = 10_000;
 const SLASHED: u64 = 9_500;
 /// Shorter than in the sample, so that two of them pass in a minute of an idle chain.
 const EPOCH_BLOCKS: u64 = 20;
+/// Slots above the frontier of which the second process speaks: votes of the next 64 are heard, and no epoch here gets so far. The
+/// validator's own Final of that slot would be a second offence, which costs it again.
+const BEYOND_THE_EPOCH: u64 = 50;
 /// From apply to Ready: images are there, databases are made.
 const READY_LIMIT: Duration = Duration::from_secs(180);
 /// Two epochs of an idle chain, one that has begun, and the operator's next look.
@@ -185,7 +188,7 @@ impl Hybrid {
         wait::until_ok(LOOK, "the double signing stands in a final block", CONVICTED, async || {
             let (set, epoch) = self.set(rpc).await?;
             let slot = rpc.get("/rpc/consensus/doctor").await?.ok()?["frontier"]["slot"].as_u64();
-            let slot = slot.context("a frontier")? + 8;
+            let slot = slot.context("a frontier")? + BEYOND_THE_EPOCH;
             let signer = set.index_of(&key.public()).context("it decides no more")?;
             let peer = set.index_of(&self.keys[0].public()).context("nobody dialed")?;
             let digests = [plain(b"one"), plain(b"other")];

@@ -12,8 +12,8 @@ use aitbc_core::vote::Cert;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
 /// Final blocks waiting for the ledger.
@@ -36,12 +36,24 @@ const MAX_LAG_BLOCKS: usize = STATE_QUEUE / 2;
 const PRUNE_EVERY: u64 = 128;
 /// The same while blocks are fetched: such a node writes a certificate a live slot, and a deletion costs as much as a commit of blocks.
 const FETCHED_PRUNE_EVERY: u64 = 4_096;
-/// How long the state rests after each write, in times that write took, and at most. The more blocks a write folds, the fewer rows it
-/// has for each: accounts change in most blocks. What is read of a row waits that much longer, and a restart executes as much again.
-const REST: u32 = 3;
-const MAX_REST: Duration = Duration::from_secs(1);
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How long the state rests after each write. The more blocks a write folds, the fewer rows it has for each: accounts change in most
+/// blocks. Rows are there that much later, unless somebody asks for them, and a restart executes as much again.
+#[derive(Clone, Copy)]
+pub struct Rest {
+    /// So many times what the write took.
+    pub times: u32,
+    /// And no longer than this.
+    pub at_most: Duration,
+}
+
+impl Default for Rest {
+    fn default() -> Rest {
+        Rest { times: 3, at_most: Duration::from_secs(1) }
+    }
+}
 
 /// A final block with what it changes.
 pub struct CommitJob {
@@ -134,6 +146,10 @@ pub struct Commit {
     pub stored: watch::Sender<u64>,
     /// Rows of state of blocks in the ledger that are not applied; raised before `stored` is.
     pub unapplied: watch::Sender<usize>,
+    /// Of the state after a write.
+    pub rest: Rest,
+    /// Notified by who wants rows of the last blocks: the rest is over then.
+    pub wanted: Arc<Notify>,
     /// Commit times and heights.
     pub metrics: Arc<Metrics>,
     /// Told when the ledger refuses a block for good: another process has the lease, or holds another block.
@@ -150,6 +166,8 @@ impl Commit {
         let state = StateWriter {
             storage: self.storage.clone(),
             unapplied: self.unapplied.clone(),
+            rest: self.rest,
+            wanted: self.wanted.clone(),
             metrics: self.metrics.clone(),
         };
         let state = tokio::spawn(state.run(state_waiting));
@@ -263,6 +281,8 @@ async fn tell_lag(
 struct StateWriter {
     storage: Arc<dyn Storage>,
     unapplied: watch::Sender<usize>,
+    rest: Rest,
+    wanted: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -273,14 +293,21 @@ impl StateWriter {
             let (mut rows, mut folded) = (first.rows(), Folded::default());
             folded.add(first.into_state());
             while rows < FOLDED_ROWS {
-                // What is there is taken also where the rest is over; none comes any more where the node stops.
-                let Ok(Some(job)) = timeout_at(rest_until, waiting.recv()).await else { break };
+                // What is there is taken also where the rest is over.
+                let job = tokio::select! {
+                    biased;
+                    job = waiting.recv() => job,
+                    () = self.wanted.notified() => None,
+                    () = sleep_until(rest_until) => None,
+                };
+                // Also where none comes any more: the node stops.
+                let Some(job) = job else { break };
                 rows += job.rows();
                 folded.add(job.into_state());
             }
             let (height, begun) = (folded.height, Instant::now());
             self.write(folded.into_write()).await;
-            rest_until = Instant::now() + (begun.elapsed() * REST).min(MAX_REST);
+            rest_until = Instant::now() + (begun.elapsed() * self.rest.times).min(self.rest.at_most);
             self.unapplied.send_modify(|unapplied| *unapplied = unapplied.saturating_sub(rows));
             self.metrics.state_height.set(height as i64);
         }
@@ -371,12 +398,17 @@ mod tests {
         rows: watch::Receiver<usize>,
         inputs: mpsc::Receiver<Input>,
         state: SqliteConnection,
+        wanted: Arc<Notify>,
         metrics: Arc<Metrics>,
         _dir: tempfile::TempDir,
     }
 
     impl Stuck {
         async fn start() -> Stuck {
+            Stuck::start_with(Rest::default()).await
+        }
+
+        async fn start_with(rest: Rest) -> Stuck {
             let dir = tempfile::tempdir().expect("folder");
             let metrics = Arc::new(Metrics::new().expect("metrics"));
             let storage = database(dir.path(), &metrics).await;
@@ -386,10 +418,11 @@ mod tests {
             let ((core, inputs), (failed, _)) = (mpsc::channel(8), watch::channel(None));
             let ((stored, ledger), (unapplied, rows)) = (watch::channel(0), watch::channel(0));
             let (jobs, waiting) = mpsc::channel(QUEUE);
-            let (epochs, kept) = (Epochs::new(1_000), metrics.clone());
-            let commit = Commit { storage, epochs, core, stored, unapplied, metrics, failed };
+            let (epochs, wanted, kept) = (Epochs::new(1_000), Arc::new(Notify::new()), metrics.clone());
+            let of_readers = wanted.clone();
+            let commit = Commit { storage, epochs, core, stored, unapplied, rest, wanted, metrics, failed };
             let commit = tokio::spawn(commit.run(waiting));
-            Stuck { jobs, commit, ledger, rows, inputs, state, metrics: kept, _dir: dir }
+            Stuck { jobs, commit, ledger, rows, inputs, state, wanted: of_readers, metrics: kept, _dir: dir }
         }
 
         async fn commit(&mut self, job: CommitJob) {
@@ -436,26 +469,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_long_write_the_state_rests_and_folds_what_comes_meanwhile_but_not_where_the_node_stops() {
-        let mut stuck = Stuck::start().await;
+    async fn the_state_rests_after_a_write_and_folds_what_comes_until_somebody_wants_it_or_the_node_stops() {
+        // An hour, however short the write.
+        let mut stuck = Stuck::start_with(Rest { times: u32::MAX, at_most: Duration::from_secs(3_600) }).await;
         let pays = |height| job(height, vec![(Address([1; 20]), height, 0)], Vec::new());
         stuck.commit(pays(1)).await;
-        // A write that took this long earns the longest rest.
-        tokio::time::sleep(MAX_REST / REST).await;
-        let begun = Instant::now();
         stuck.unlock().await;
         stuck.rows.wait_for(|rows| *rows == 0).await.expect("applies");
         let writes = stuck.state_writes();
-        let mut height = 1;
-        while begun.elapsed() < MAX_REST / 4 {
-            height += 1;
+        for height in 2..=50 {
             stuck.commit(pays(height)).await;
         }
-        assert!(stuck.state_writes() == writes || begun.elapsed() >= MAX_REST, "a write within the rest");
+        assert_eq!((stuck.state_writes(), *stuck.rows.borrow()), (writes, 49));
+        // As a reader does: the last block is in the ledger a moment before it is told to who applies the state.
+        while *stuck.rows.borrow() > 0 {
+            stuck.wanted.notify_one();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(stuck.state_writes() <= writes + 2, "49 blocks, or 48 and then the last");
+        stuck.commit(pays(51)).await;
         let rows = stuck.rows.clone();
         drop(stuck.jobs);
         stuck.commit.await.expect("ends");
-        assert_eq!(*rows.borrow(), 0, "of {height} blocks");
+        assert_eq!(*rows.borrow(), 0);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::batches::{BatchPool, Batches};
-use crate::commit::{self, Commit};
+use crate::commit::{self, Commit, Rest};
 use crate::config::Config;
 use crate::consensus::{self, Consensus, Outbox};
 use crate::doctor::Doctor;
@@ -47,7 +47,7 @@ use aitbc_core::mempool::{Limits, Mempool as Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -433,12 +433,15 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         failed: failed.clone(),
     };
     let signing = tokio::spawn(signer.run(writes, inputs_sender.clone()));
+    let state_wanted = Arc::new(Notify::new());
     let commit = Commit {
         storage: storage.clone(),
         epochs: Epochs::by(&identity.genesis.parameters),
         core: inputs_sender.clone(),
         stored: stored_sender,
         unapplied: unapplied_sender,
+        rest: Rest::default(),
+        wanted: state_wanted.clone(),
         metrics: metrics.clone(),
         failed,
     };
@@ -558,7 +561,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
         .run(status_sender, shutdown.clone()),
     );
 
-    let view = View { identity, chain, status, doctor: examined, storage: storage.clone(), pulse };
+    let view = View { identity, chain, status, doctor: examined, storage: storage.clone(), state_wanted, pulse };
     let servers = rpc::start(config, view, Arc::new(mempool), subscriptions, metrics, shutdown.clone()).await.map_err(
         |cause| NodeError::Start {
             what: "listen for clients (RPC_HOST, RPC_PORT, WS_PORT, METRICS_PORT)",

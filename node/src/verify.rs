@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! verify_batch ────────→ batches ──────┐ a free thread takes                          valid → replies
-//!                                      ├ what is there, up to 512 ─→ one equation ──┤
+//!                                      ├ up to 1,024 at once ──────→ one equation ──┤
 //! verify_transactions ─→ transactions ─┤                                              else bisect → culprits, replies
 //! verify_forwarded ────→ forwarded ────┘
 //! ```
@@ -29,6 +29,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
+#[cfg(target_os = "linux")]
+use tracing::debug;
 
 /// Signatures of client transactions that may wait: a third of a second of one core.
 pub const QUEUE_SIGNATURES: usize = 16_384;
@@ -38,11 +40,14 @@ pub const QUEUE_BYTES: usize = 32 << 20;
 pub const QUEUE_BATCHES: usize = 64;
 /// Signatures at which a group is full: more save hardly anything, and hold a thread for longer.
 const GROUP: usize = 1_024;
+/// How much verification yields to other threads: about a third of the share.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 /// The same of what was passed on: a batch waits for no more than these, also where all are forged.
 const FORWARDED_GROUP: usize = 64;
 /// Groups of clients' transactions that go before one that was passed on, while there are some: a client whose signatures are all
 /// forged pays nothing, and must not keep out what others pay for.
-const PASSED_OVER: usize = 7;
+const PASSED_OVER: usize = 3;
 /// Signatures at which bisection ends: so few are cheaper one by one.
 const SINGLES: usize = 16;
 /// Failed halves after which a group is verified one by one, so that a flood of bad signatures costs little more.
@@ -111,6 +116,15 @@ enum Group {
     Transactions(Vec<TransactionsJob>),
 }
 
+/// Where processors are short votes, execution and the database go first, as blocks wait for them; what is verified later is of a later
+/// block. Linux has a niceness for each thread.
+fn let_others_go_first() {
+    #[cfg(target_os = "linux")]
+    if let Err(cause) = rustix::process::setpriority_process(None, NICE) {
+        debug!(%cause, "verification has the priority of all else");
+    }
+}
+
 impl Verifier {
     /// A verifier with its own threads; `None`: one a core.
     ///
@@ -120,7 +134,8 @@ impl Verifier {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(cores).max(1);
         let name = |index| format!("verify-{index}");
-        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
+        let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(name);
+        let pool = builder.start_handler(|_| let_others_go_first()).build()?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             known: Mutex::default(),

@@ -16,7 +16,7 @@ use aitbc_core::state_sync::Progress;
 use aitbc_core::validators::ValidatorSet;
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A final block in a few words.
 #[derive(Clone, Debug, Serialize)]
@@ -166,6 +166,8 @@ pub struct View {
     pub doctor: watch::Receiver<Arc<Examined>>,
     /// For older blocks and transactions.
     pub storage: Arc<dyn Storage>,
+    /// Notified where rows of the last blocks are wanted that are not in the database yet.
+    pub state_wanted: Arc<Notify>,
     /// The consensus loop's heartbeat.
     pub pulse: Arc<Pulse>,
 }
@@ -179,6 +181,14 @@ impl View {
     /// Who can be named in old blocks.
     pub fn known_sets(&self) -> KnownSets {
         KnownSets { sets: self.snapshot().sets.clone(), genesis: self.identity.genesis_set.clone() }
+    }
+
+    /// What was found in the database of the last blocks; where it is nothing it is wanted soon.
+    pub fn or_wanted<T>(&self, found: Option<T>) -> Option<T> {
+        if found.is_none() {
+            self.state_wanted.notify_one();
+        }
+        found
     }
 
     /// The node's condition now.

@@ -212,13 +212,18 @@ impl Market {
             let (provider, coordinator) = (self.provider.public().address(), self.coordinator.public().address());
             let earned = node.rpc.balance(provider).await?.0 + node.rpc.balance(coordinator).await?.0;
             ensure!(earned == minted, "validator {}: {earned} earned, {minted} minted", node.index);
-            let listed = node.rpc.get(&format!("/rpc/receipts?provider={provider}&limit=100")).await?.ok()?;
-            let ids = listed["receipts"].as_array().context("a list")?.iter().map(|one| one["receipt_id"].as_str());
-            let mut ids: Vec<&str> = ids.map(Option::unwrap_or_default).collect();
-            ids.sort_unstable();
             let mut expected: Vec<&str> = self.minted.iter().map(|one| one.receipt.receipt_id.as_str()).collect();
             expected.sort_unstable();
-            ensure!(ids == expected, "validator {}: {ids:?}", node.index);
+            // Rows are there a moment after the block is final.
+            wait::until_ok(Duration::from_millis(50), "the list of receipts", LIMIT, || async {
+                let listed = node.rpc.get(&format!("/rpc/receipts?provider={provider}&limit=100")).await?.ok()?;
+                let ids = listed["receipts"].as_array().context("a list")?.iter().map(|one| one["receipt_id"].as_str());
+                let mut ids: Vec<&str> = ids.map(Option::unwrap_or_default).collect();
+                ids.sort_unstable();
+                ensure!(ids == expected, "validator {}: {ids:?}", node.index);
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ pub(super) async fn evidence(State(api): State<Api>, uri: Uri) -> Result<Respons
     let head = api.view.snapshot().head.height;
     let found = within(WRITE_WAIT, || async {
         let found = api.view.storage.evidence().await?;
-        Ok(Some(found).filter(|(height, _)| *height >= head))
+        Ok(api.view.or_wanted(Some(found).filter(|(height, _)| *height >= head)))
     });
     let found = found.await?;
     let (height, records) = found.ok_or(ApiError::Busy("the state of the last block is not in the database yet"))?;

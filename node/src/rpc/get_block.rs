@@ -194,7 +194,7 @@ pub(super) async fn results(api: &Api, height: u64, tx_count: u64) -> Result<Has
     }
     let found = within(WRITE_WAIT, || async {
         let rows = api.view.storage.block_transactions(height).await?;
-        Ok(Some(rows).filter(|rows| !rows.is_empty()))
+        Ok(api.view.or_wanted(Some(rows).filter(|rows| !rows.is_empty())))
     });
     Ok(found.await?.unwrap_or_default().into_iter().map(|row| (row.id, row)).collect())
 }

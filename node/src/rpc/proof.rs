@@ -89,7 +89,7 @@ pub(super) async fn account(
 pub(super) async fn transaction(State(api): State<Api>, Segment(id): Segment, uri: Uri) -> Result<Response, ApiError> {
     Parameters::read(&uri, &[])?;
     let id = query::transaction_id(&id)?;
-    let Some(row) = api.view.storage.transaction(id).await? else {
+    let Some(row) = api.view.or_wanted(api.view.storage.transaction(id).await?) else {
         let hint =
             "only one of a final block can be proven, as soon as /rpc/transaction says so and it is in the database";
         return Err(ApiError::NotFound { what: format!("transaction {id}"), hint: hint.into() });

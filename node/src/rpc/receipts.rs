@@ -147,13 +147,13 @@ pub(super) async fn one(
 ) -> Result<Json<RecordedReceipt>, ApiError> {
     Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let missing = || {
-        let hint =
-            "it has not minted, or its block was deleted by pruning; /rpc/receipt/{provider}?receipt_id= knows it then";
+        let hint = "it has not minted, did so a moment ago, or its block was deleted by pruning; /rpc/receipt/{provider}?receipt_id= \
+             knows it in both cases";
         ApiError::NotFound { what: format!("receipt {}", query::shown(&id)), hint: hint.into() }
     };
     let name = Name::new(&id).ok_or_else(missing)?;
     let (rows, _) = api.view.storage.receipts(ReceiptsOf::Receipt(name), 1, 0).await?;
-    rows.first().map(|row| Json(RecordedReceipt::of(row))).ok_or_else(missing)
+    api.view.or_wanted(rows.first()).map(|row| Json(RecordedReceipt::of(row))).ok_or_else(missing)
 }
 
 pub(super) async fn receipt(

@@ -153,7 +153,7 @@ pub(super) async fn transaction(
 
 /// What a transaction of a block says; `None` as long as the database lags behind.
 async fn content(api: &Api, id: Hash) -> Result<Option<Content>, ApiError> {
-    let Some(row) = api.view.storage.transaction(id).await? else { return Ok(None) };
+    let Some(row) = api.view.or_wanted(api.view.storage.transaction(id).await?) else { return Ok(None) };
     let found = bodies(api, vec![row]).await?;
     let content = tokio::task::spawn_blocking(move || found.content());
     content.await.map_err(|cause| ApiError::Internal(format!("transaction: {cause}")))

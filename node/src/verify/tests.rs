@@ -109,7 +109,7 @@ fn what_was_passed_on_waits_for_batches_and_for_what_clients_send() {
 }
 
 #[test]
-fn clients_that_never_stop_leave_every_eighth_group_to_what_was_passed_on() {
+fn clients_that_never_stop_leave_every_fourth_group_to_what_was_passed_on() {
     let mut queue = Queue::default();
     let turns = |queue: &mut Queue, count: usize| -> Vec<bool> {
         let turn = |_| {
@@ -125,7 +125,7 @@ fn clients_that_never_stop_leave_every_eighth_group_to_what_was_passed_on() {
     queue.forwarded.extend(jobs_of(&chain(), transfers(0..1), FORWARDED_GROUP).0);
     let mut expected = vec![false; PASSED_OVER];
     expected.push(true);
-    assert_eq!(turns(&mut queue, 8), expected);
+    assert_eq!(turns(&mut queue, PASSED_OVER + 1), expected);
     assert!(turns(&mut queue, 20).iter().all(|forwarded| !forwarded), "and it was one");
 }
 

@@ -146,10 +146,12 @@ pub(in super::super) async fn transaction(
 ) -> Result<Response, ApiError> {
     Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let id = query::transaction_id(&id)?;
-    let found = api.view.storage.transaction(id).await?;
+    let found = api.view.or_wanted(api.view.storage.transaction(id).await?);
     let found = bodies(&api, found.into_iter().collect()).await?;
     let missing = move || {
-        let hint = "it is there once it is final; /rpc/transaction/{id} tells of pending ones too".into();
+        let hint =
+            "it is there a moment after it is final; /rpc/transaction/{id} tells at once, and of pending ones too"
+                .into();
         ApiError::NotFound { what: format!("transaction {id}"), hint }
     };
     written("tx", move || found.list(Payload::Whole).pop().ok_or_else(missing)).await

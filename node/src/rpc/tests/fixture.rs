@@ -150,6 +150,7 @@ impl Chain {
             status: condition,
             doctor: examined,
             storage: storage.clone(),
+            state_wanted: Arc::default(),
             pulse: Arc::new(Pulse::default()),
         };
         let servers = start(&config, view, pool.clone(), subscriptions.clone(), metrics.clone(), shutdown).await;

@@ -425,14 +425,17 @@ async fn a_member_takes_what_is_passed_on_and_who_is_none_drops_it() {
     assert_eq!(node.count("transactions") + node.count("transactions_quota"), 0);
 }
 
+/// The intake of validator 1; its pool says nothing as long as what it is asked is kept.
+fn before_a_pool_that_never_answers(metrics: &Arc<Metrics>) -> (Intake, mpsc::Receiver<Command>) {
+    let (commands, waiting) = mpsc::channel(1);
+    let handle = Handle { commands, ..handle(&key(1), metrics) };
+    (Intake::start(key(1).public(), handle, metrics.clone()), waiting)
+}
+
 #[tokio::test]
 async fn what_is_passed_on_over_a_quota_or_to_a_full_queue_is_dropped_and_counted() {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let mut handle = handle(&key(1), &metrics);
-    // A pool that never answers.
-    let (commands, _waiting) = mpsc::channel(1);
-    handle.commands = commands;
-    let intake = Intake::start(key(1).public(), handle, metrics.clone());
+    let (intake, _waiting) = before_a_pool_that_never_answers(&metrics);
     let dropped = |cause: &str| metrics.network_dropped.with_label_values(&[cause]).get();
     let payment = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
     for from in 0..200 {
@@ -447,11 +450,7 @@ async fn what_is_passed_on_over_a_quota_or_to_a_full_queue_is_dropped_and_counte
 #[tokio::test]
 async fn empty_messages_and_too_many_of_one_peer_take_no_places_from_others() {
     let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let mut handle = handle(&key(1), &metrics);
-    // A pool that never answers.
-    let (commands, _waiting) = mpsc::channel(1);
-    handle.commands = commands;
-    let intake = Intake::start(key(1).public(), handle, metrics.clone());
+    let (intake, _waiting) = before_a_pool_that_never_answers(&metrics);
     let dropped = |cause: &str| metrics.network_dropped.with_label_values(&[cause]).get();
     let payment = forged(Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }));
     for _ in 0..200 {

@@ -1,11 +1,11 @@
 //! Pending transactions: bounded, ordered by fee, each sender's by nonce. Pure: heights come in, no clock.
 //!
 //! A transaction is *queued*, then *in flight* once [`Mempool::take`] gave it out to be sealed in a batch, and leaves the
-//! pool by a final result, by expiry, by a nonce that passed it, by a replacement or by eviction. One in flight whose
-//! batch was lost, or came before a missing nonce, is queued again. Of a sender's queued transactions only those are
-//! *ready* before which no nonce is missing.
+//! pool by a final result, by expiry, by a nonce that passed it, by a replacement or by eviction; one that was passed on also
+//! where no pool would admit it any more. One in flight whose batch was lost, or came before a missing nonce, is queued again.
+//! Of a sender's queued transactions only those are *ready* before which no nonce is missing.
 //!
-//! Every call costs O(log n) for each transaction it names. What is where:
+//! Every call costs O(log n) for each transaction it names, or drops, or has to look at. What is where:
 //!
 //! ```text
 //! by_id      id → sender, nonce           duplicates, results
@@ -266,6 +266,8 @@ pub enum Reason {
     Replaced,
     /// One that pays more for each byte took its place.
     Evicted,
+    /// The pool would not admit it any more, see [`Mempool::drop_no_longer_valid`].
+    NoLongerValid,
 }
 
 impl Reason {
@@ -276,6 +278,7 @@ impl Reason {
             Reason::NonceUsed => "NONCE_TOO_LOW",
             Reason::Replaced => "REPLACED",
             Reason::Evicted => "EVICTED",
+            Reason::NoLongerValid => "NO_LONGER_VALID",
         }
     }
 }
@@ -326,6 +329,8 @@ pub struct Counters {
     pub expired: u64,
     /// Overtaken by another transaction with their nonce since the start.
     pub overtaken: u64,
+    /// Dropped as no longer valid since the start.
+    pub invalid: u64,
     /// Queued again after they were in flight, since the start.
     pub requeued: u64,
 }
@@ -640,11 +645,54 @@ impl Mempool {
     }
 
     /// Queues transactions again whose batch will come into no block (it expired, or was never stored), or which whoever they were
-    /// passed on to did not bring into one.
-    pub fn requeue<'a>(&mut self, ids: impl IntoIterator<Item = &'a Hash>) {
+    /// passed on to did not bring into one. Answers their bytes.
+    pub fn requeue<'a>(&mut self, ids: impl IntoIterator<Item = &'a Hash>) -> usize {
+        ids.into_iter().map(|id| self.requeue_one(id)).sum()
+    }
+
+    /// Drops what [`Self::admit`] would refuse by now, queued or in flight: of these, whose fee is under the least one or whose lock's
+    /// timeout has come too near; of all that their senders have pending, the last ones, until the account covers the rest.
+    ///
+    /// Who seals such a transaction gets a result for it. Who passes it on gets none: each pool that it reaches refuses it.
+    pub fn drop_no_longer_valid<'a>(&mut self, height: u64, ids: impl IntoIterator<Item = &'a Hash>) -> Vec<Dropped> {
+        let (mut senders, mut outdated, mut dropped) = (BTreeSet::new(), Vec::new(), Vec::new());
         for id in ids {
-            self.requeue_one(id);
+            let Some((tx, _)) = self.get(id) else { continue };
+            senders.insert(tx.sender);
+            if self.is_outdated(height, tx) {
+                outdated.push(*id);
+            }
         }
+        for id in outdated {
+            self.drop_with(id, Reason::NoLongerValid, &mut dropped);
+        }
+        for sender in senders {
+            for id in self.uncovered(&sender) {
+                self.drop_with(id, Reason::NoLongerValid, &mut dropped);
+            }
+        }
+        dropped
+    }
+
+    /// Whether its fee is under the least one by now, or the timeout of its lock too near.
+    fn is_outdated(&self, height: u64, tx: &VerifiedTx) -> bool {
+        let action = &tx.tx.transaction.action;
+        tx.fee() < action.least_fee(self.rules.min_fee) || check_timeout(height, action).is_err()
+    }
+
+    /// A sender's last ones, which its account does not cover beside those before them.
+    fn uncovered(&self, sender: &Address) -> Vec<Hash> {
+        let over = |queue: &&Queue| queue.cost > queue.account.balance;
+        let Some(queue) = self.queues.get(sender).filter(over) else { return Vec::new() };
+        let mut all: Vec<(&u64, &Pending)> = queue.queued.iter().chain(&queue.in_flight).collect();
+        all.sort_unstable_by_key(|(nonce, _)| Reverse(**nonce));
+        let mut cost = queue.cost;
+        let last = all.into_iter().take_while(|(_, pending)| {
+            let goes = cost > queue.account.balance;
+            cost = cost.saturating_sub(pending.tx.cost());
+            goes
+        });
+        last.map(|(_, pending)| pending.tx.id).collect()
     }
 
     /// Drops what no block over `height` can hold.
@@ -659,14 +707,17 @@ impl Mempool {
         dropped
     }
 
-    fn requeue_one(&mut self, id: &Hash) {
-        let Some((sender, nonce)) = self.by_id.get(id).copied() else { return };
-        let Some(queue) = self.queues.get_mut(&sender) else { return };
-        let Some(pending) = queue.in_flight.remove(&nonce) else { return };
+    /// Answers its bytes; 0 where it is not in flight.
+    fn requeue_one(&mut self, id: &Hash) -> usize {
+        let Some((sender, nonce)) = self.by_id.get(id).copied() else { return 0 };
+        let Some(queue) = self.queues.get_mut(&sender) else { return 0 };
+        let Some(pending) = queue.in_flight.remove(&nonce) else { return 0 };
+        let bytes = pending.tx.bytes;
         queue.queued.insert(nonce, pending);
         self.counters.in_flight -= 1;
         self.counters.requeued += 1;
         self.reindex(sender);
+        bytes
     }
 
     /// The nonce of a transaction is used, so that those after it stay ready when it goes.
@@ -707,6 +758,7 @@ impl Mempool {
             Reason::NonceUsed => self.counters.overtaken += 1,
             Reason::Replaced => self.counters.replaced += 1,
             Reason::Evicted => self.counters.evicted += 1,
+            Reason::NoLongerValid => self.counters.invalid += 1,
         }
         dropped.push(Dropped { id, reason });
     }
@@ -886,8 +938,8 @@ mod tests {
         Box::new(receipt.attest(&rules().chain, &key(7), &keys.iter().collect::<Vec<_>>()))
     }
 
-    #[test]
-    fn a_receipt_that_every_block_would_refuse_is_refused_before_it_costs_a_fee() {
+    /// Rules with receipts and locks.
+    fn with_terms() -> Rules {
         let coordinators = [11, 12].map(|n| Coordinator { public_key: SecretKey::from_seed([n; 32]).public() });
         let terms = Terms {
             mint_per_unit: 1,
@@ -899,7 +951,19 @@ mod tests {
             expiry_seconds: 1,
         };
         let receipts = ReceiptRules { chain_id: "devnet".into(), terms };
-        let with_terms = Rules { receipts: Some(receipts), ..rules() };
+        Rules { receipts: Some(receipts), ..rules() }
+    }
+
+    fn lock(sender: u8, timeout_height: u64) -> VerifiedTx {
+        let job_id = Text::new("j").expect("text");
+        let action = Action::LockEscrow(Lock { job_id, provider: None, amount: 1, timeout_height });
+        let fee = 3 * action.fee_units();
+        verified(Transaction { action, ..transfer(sender, 0, fee) })
+    }
+
+    #[test]
+    fn a_receipt_that_every_block_would_refuse_is_refused_before_it_costs_a_fee() {
+        let with_terms = with_terms();
         let code = |rules: &Rules, action: Action| {
             let mut pool = Mempool::new(rules.clone(), Limits::default());
             let fee = rules.min_fee * action.fee_units();
@@ -1261,9 +1325,48 @@ mod tests {
         let mut pool = pool();
         admit_all(&mut pool, (0..3).map(|nonce| tx(1, nonce, 5)));
         let lost: Vec<Hash> = pool.take(usize::MAX, 2).iter().map(|tx| tx.id).collect();
-        pool.requeue(&lost);
-        pool.requeue(&[plain(b"unknown")]);
+        assert_eq!(pool.requeue(&lost), tx(1, 0, 5).bytes + tx(1, 1, 5).bytes);
+        assert_eq!(pool.requeue(&lost), 0, "they are queued already");
+        assert_eq!(pool.requeue(&[plain(b"unknown")]), 0);
         assert_eq!(take(&mut pool, 9), [(1, 0), (1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn what_an_account_does_not_cover_any_more_goes_from_its_last_one_on_wherever_it_is() {
+        let mut pool = pool();
+        let of_one = [tx(1, 0, 5), tx(1, 1, 5), tx(1, 2, 5), tx(1, 3, 5)];
+        let other = tx(2, 0, 5);
+        admit_all(&mut pool, of_one.clone());
+        admit_all(&mut pool, [other.clone()]);
+        assert_eq!(take(&mut pool, 3), [(1, 0), (2, 0), (1, 1)]);
+        let first = [of_one[0].id];
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &first), [], "all is covered");
+        let now_has = |tx: &VerifiedTx, balance| (tx.sender, Account { balance, nonce: 0 });
+        // Each takes 105.
+        pool.on_executed(HEIGHT, &[], &[now_has(&of_one[0], 315), now_has(&other, 0)]);
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &first), [dropped(&of_one[3], Reason::NoLongerValid)]);
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &first), [], "315 cover three");
+        pool.on_executed(HEIGHT, &[], &[now_has(&of_one[0], 209)]);
+        let left = pool.drop_no_longer_valid(HEIGHT, &first);
+        assert_eq!(left, [&of_one[2], &of_one[1]].map(|tx| dropped(tx, Reason::NoLongerValid)), "queued or in flight");
+        assert!(pool.contains(&of_one[0].id) && pool.contains(&other.id), "of the other one nothing was named");
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &[other.id]), [dropped(&other, Reason::NoLongerValid)]);
+        assert_eq!((pool.counters().count, pool.counters().in_flight, pool.counters().invalid), (1, 1, 4));
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &[other.id, plain(b"unknown")]), []);
+    }
+
+    #[test]
+    fn what_pays_too_little_by_now_goes_and_a_lock_whose_timeout_has_come_too_near() {
+        let mut pool = Mempool::new(with_terms(), Limits::default());
+        let all = [lock(1, HEIGHT + 2), lock(2, HEIGHT + 3), tx(3, 0, 2), tx(4, 0, 3)];
+        let ids = all.clone().map(|tx| tx.id);
+        admit_all(&mut pool, all.clone());
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT, &ids), [], "all would be admitted");
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT + 1, &ids[1..]), [], "the first one was not named");
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT + 1, &ids), [dropped(&all[0], Reason::NoLongerValid)]);
+        pool.set_min_fee(3);
+        assert_eq!(pool.drop_no_longer_valid(HEIGHT + 1, &ids), [dropped(&all[2], Reason::NoLongerValid)]);
+        assert!(pool.contains(&all[1].id) && pool.contains(&all[3].id));
     }
 
     #[test]

@@ -153,6 +153,34 @@ impl Model {
         }
     }
 
+    /// Of these what would be refused by now, and of their senders the last until the account covers the rest.
+    fn drop_no_longer_valid(&mut self, height: u64, ids: &[Hash]) -> Drops {
+        let named: Vec<Entry> = ids.iter().filter_map(|id| self.find(id).cloned()).collect();
+        let outdated = |entry: &&Entry| {
+            let refused = self.check_terms(height, entry.inner());
+            matches!(refused, Err("FEE_TOO_LOW" | "ESCROW_TIMEOUT_OUT_OF_RANGE"))
+        };
+        let mut gone: Vec<Hash> = named.iter().filter(outdated).map(|entry| entry.tx.id).collect();
+        for id in &gone {
+            self.remove(id);
+        }
+        for entry in &named {
+            while let Some(id) = self.uncovered(&entry.tx.sender) {
+                self.remove(&id);
+                gone.push(id);
+            }
+        }
+        gone.into_iter().map(|id| (id, "NO_LONGER_VALID")).collect()
+    }
+
+    /// The sender's last one, where its account does not cover all.
+    fn uncovered(&self, sender: &Address) -> Option<Hash> {
+        let balance = self.known.get(sender)?.balance;
+        let needed: u128 = self.of(sender).map(Entry::cost).sum();
+        let last = self.of(sender).max_by_key(|entry| entry.inner().nonce)?;
+        (needed > balance.into()).then_some(last.tx.id)
+    }
+
     fn requeue(&mut self, id: &Hash) {
         self.entries.iter_mut().filter(|entry| entry.tx.id == *id).for_each(|entry| entry.in_flight = false);
     }
@@ -389,12 +417,13 @@ impl World {
     }
 
     fn step(&mut self, rng: &mut StdRng) {
-        match rng.random_range(0..20) {
+        match rng.random_range(0..21) {
             0..11 => self.admit(rng),
             11..14 => self.take(rng),
             14..15 => self.requeue(rng),
             15..18 => self.block(rng),
             18 => self.expire(rng),
+            19 => self.drop_no_longer_valid(rng),
             _ => self.nonsense(rng),
         }
         self.compare();
@@ -495,6 +524,13 @@ impl World {
         ids.iter().for_each(|id| self.model.requeue(id));
     }
 
+    fn drop_no_longer_valid(&mut self, rng: &mut StdRng) {
+        let ids = self.some_ids(rng, false);
+        let expected = self.model.drop_no_longer_valid(self.height, &ids);
+        assert_eq!(reported(&self.pool.drop_no_longer_valid(self.height, &ids)), expected);
+        self.note(expected);
+    }
+
     fn expire(&mut self, rng: &mut StdRng) {
         self.height += rng.random_range(0..3);
         let mut expected = Drops::new();
@@ -582,7 +618,7 @@ fn random_use_of_the_pool_ends_as_in_a_plain_list_and_nothing_leaves_it_unsaid()
     if count >= 100 {
         // Every answer but none came up, so that none went unchecked.
         assert_eq!(seen.len(), 22, "{seen:?}");
-        let all = [Reason::Expired, Reason::NonceUsed, Reason::Replaced, Reason::Evicted];
+        let all = [Reason::Expired, Reason::NonceUsed, Reason::Replaced, Reason::Evicted, Reason::NoLongerValid];
         assert_eq!(reasons, all.iter().map(|reason| reason.name()).collect());
     }
 }

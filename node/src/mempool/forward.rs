@@ -1,7 +1,7 @@
 //! What a node of no set has passed on to a member, and when it comes back to go to another one. Pure.
 //!
 //! ```text
-//! pool ─→ passed on to a member ─→ final, expired, its nonce used: gone
+//! pool ─→ passed on to a member ─→ final, expired, its nonce used, late and no longer valid: gone
 //!   ↑          │ the member is gone, or the oldest is not final in time
 //!   └─── all ──┘ and the next member is whom all goes to from then on
 //! ```
@@ -79,7 +79,7 @@ pub struct Forwards {
     open: HashMap<Hash, Open>,
     /// Of all that is open.
     bytes: usize,
-    /// What came back and has not gone out again: some of what the pool holds.
+    /// What came back, or into a block too early, and has not gone out again: some of what the pool holds.
     back: HashSet<Hash>,
     doublings: u32,
     /// When something came back late, and at which height.
@@ -111,6 +111,11 @@ impl Forwards {
     /// Whether a transaction is passed on and not final.
     pub fn contains(&self, id: &Hash) -> bool {
         self.open.contains_key(id)
+    }
+
+    /// All that is passed on and not final.
+    pub fn ids(&self) -> impl Iterator<Item = &Hash> {
+        self.open.keys()
     }
 
     /// Whether a message may go out now.
@@ -167,6 +172,14 @@ impl Forwards {
         }
     }
 
+    /// A block had a transaction before its nonce was next: the pool has queued it again.
+    pub fn came_early(&mut self, id: &Hash) {
+        if self.contains(id) {
+            self.settle(id);
+            self.back.insert(*id);
+        }
+    }
+
     /// Takes out all, where the member that has it is gone or has had its time; then the next one is the target. `height` is that
     /// of the last final block.
     pub fn take_back(&mut self, members: &Members, height: u64, now: Instant) -> Vec<Hash> {
@@ -188,7 +201,7 @@ impl Forwards {
 
     /// Whether the oldest is not final in time. Where no more fits it is not given longer than at first: what pays more must
     /// come past what no block takes.
-    fn is_late(&self, height: u64, now: Instant) -> bool {
+    pub fn is_late(&self, height: u64, now: Instant) -> bool {
         let Some((_, oldest)) = self.messages.first_key_value() else { return false };
         let doublings = if self.is_full() { 0 } else { self.doublings_at(now) };
         let wait = AGAIN_AFTER * 2u32.saturating_pow(doublings);
@@ -341,6 +354,36 @@ mod tests {
         (0..4).for_each(|n| forwards.settle(&id(n)));
         assert!(forwards.is_empty() && forwards.back.is_empty() && forwards.messages.is_empty());
         assert_eq!(forwards.bytes, 0);
+    }
+
+    #[test]
+    fn what_came_into_a_block_too_early_is_no_first_one_when_it_goes_out_again() {
+        let now = Instant::now();
+        let mut forwards = Forwards::new(key(0), now);
+        forwards.sent([(id(0), 1), (id(1), 1)], 1, 0, now);
+        forwards.came_early(&id(0));
+        assert_eq!((forwards.ids().collect::<Vec<_>>(), forwards.bytes), (vec![&id(1)], 1));
+        forwards.came_early(&id(2));
+        assert_eq!(forwards.sent([(id(0), 1), (id(2), 1)], 1, 0, now), 1, "the other one came by another way");
+        forwards.came_early(&id(1));
+        (0..3).for_each(|n| forwards.settle(&id(n)));
+        assert!(forwards.is_empty() && forwards.back.is_empty() && forwards.messages.is_empty());
+    }
+
+    #[test]
+    fn where_only_what_has_left_the_pool_was_late_nothing_comes_back_and_nobody_is_given_longer() {
+        let (now, all) = (Instant::now(), members(&[1, 2]));
+        let mut forwards = Forwards::new(key(0), now);
+        sent(&mut forwards, &all, 0, now);
+        sent(&mut forwards, &all, 1, now + AGAIN_AFTER / 2);
+        let late = now + AGAIN_AFTER;
+        assert!(
+            !forwards.is_late(AGAIN_BLOCKS, late - Duration::from_millis(1)) && forwards.is_late(AGAIN_BLOCKS, late)
+        );
+        forwards.settle(&id(0));
+        assert!(!forwards.is_late(AGAIN_BLOCKS, late) && forwards.take_back(&all, AGAIN_BLOCKS, late).is_empty());
+        assert_eq!((forwards.target(&all), forwards.doublings_at(late)), (Some(1), 0));
+        assert_eq!(forwards.take_back(&all, AGAIN_BLOCKS, late + AGAIN_AFTER / 2), [id(1)], "it has its own time");
     }
 
     #[test]

@@ -138,7 +138,7 @@ struct Task {
     counter: u32,
     outstanding: Vec<Outstanding>,
     forwards: Forwards,
-    /// Bytes admitted and ready since the last look; an estimate that decides when to seal.
+    /// Bytes admitted and ready since the last look, or queued again; an estimate that decides when to seal.
     ready_bytes: usize,
     /// When the oldest ready transaction must be sealed.
     seal_at: Option<Instant>,
@@ -153,25 +153,28 @@ pub fn start(parts: Parts, pool: Pool, final_blocks: mpsc::Receiver<FinalBlock>)
     let (verifier, rules, metrics) = (parts.verifier.clone(), Arc::new(pool.rules().clone()), parts.metrics.clone());
     let (own, snapshot, gossip) = (parts.key.public(), parts.snapshot.clone(), parts.gossip.clone());
     let handle = Handle { commands, verifier, rules, metrics, own, snapshot, gossip };
-    let height = parts.snapshot.borrow().head.height;
-    let task = Task {
-        parts,
-        pool,
-        height,
-        counter: 0,
-        outstanding: Vec::new(),
-        forwards: Forwards::new(own, Instant::now().into_std()),
-        ready_bytes: 0,
-        seal_at: None,
-        waiters: HashMap::new(),
-        outcomes: Recent::new(REMEMBERED),
-        dropped: Recent::new(REMEMBERED_DROPS),
-    };
-    tokio::spawn(task.run(waiting, final_blocks));
+    tokio::spawn(Task::new(parts, pool).run(waiting, final_blocks));
     handle
 }
 
 impl Task {
+    fn new(parts: Parts, pool: Pool) -> Task {
+        let (own, height) = (parts.key.public(), parts.snapshot.borrow().head.height);
+        Task {
+            parts,
+            pool,
+            height,
+            counter: 0,
+            outstanding: Vec::new(),
+            forwards: Forwards::new(own, Instant::now().into_std()),
+            ready_bytes: 0,
+            seal_at: None,
+            waiters: HashMap::new(),
+            outcomes: Recent::new(REMEMBERED),
+            dropped: Recent::new(REMEMBERED_DROPS),
+        }
+    }
+
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut final_blocks: mpsc::Receiver<FinalBlock>) {
         let mut burst = Vec::with_capacity(BURST);
         loop {
@@ -266,17 +269,18 @@ impl Task {
         self.outstanding.retain(|own| !block.batches.contains(&own.digest));
         let dropped = self.pool.on_executed(block.height, &block.results, &block.changed);
         self.forget(&dropped);
-        let (pool, height) = (&mut self.pool, self.height);
+        let (pool, ready_bytes, height) = (&mut self.pool, &mut self.ready_bytes, self.height);
         self.outstanding.retain(|own| {
             let alive = own.expiry_height >= height;
             if !alive {
                 // No block can hold it any more: its transactions go into another batch.
-                pool.requeue(own.ids.iter());
+                *ready_bytes += pool.requeue(own.ids.iter());
             }
             alive
         });
-        // Also what came too early: the pool has queued it again.
-        block.results.iter().for_each(|result| self.forwards.settle(&result.id));
+        for TxResult { id, code, .. } in &block.results {
+            if code.is_final() { self.forwards.settle(id) } else { self.forwards.came_early(id) }
+        }
         for (row, result) in block.rows.iter().zip(&block.results) {
             // A nonce gap is no end: the transaction is queued again.
             if result.code.is_final() {
@@ -372,7 +376,7 @@ impl Task {
             (self.ready_bytes, self.seal_at) = (0, None);
         } else if !self.has_room(now) {
             // Room comes with a final block; for what is passed on, with time too.
-            self.seal_at = self.parts.place().is_none().then(|| now + LOOK_AGAIN);
+            self.seal_at = self.parts.place().is_none().then(|| room_at(self.seal_at, now));
         } else if self.seal_at.is_none() {
             self.seal_at = Some(now + seal_after(self.outstanding.len()));
         }
@@ -400,13 +404,18 @@ impl Task {
     }
 
     /// Queues again what the member that has it did not bring into a block: it goes to the next one, or into a batch where this
-    /// node has become a member itself.
+    /// node has become a member itself. What nobody may bring into one does not make a member late.
     fn take_back(&mut self, members: &Members, now: Instant) {
         if members.is_empty() && self.parts.place().is_none() {
             return;
         }
-        let back = self.forwards.take_back(members, self.height, now.into_std());
-        self.pool.requeue(&back);
+        let at = now.into_std();
+        if self.forwards.is_late(self.height, at) {
+            let dropped = self.pool.drop_no_longer_valid(self.height, self.forwards.ids());
+            self.forget(&dropped);
+        }
+        let back = self.forwards.take_back(members, self.height, at);
+        self.ready_bytes += self.pool.requeue(&back);
     }
 
     /// Whether it went out; else it is queued again.
@@ -417,7 +426,7 @@ impl Task {
         let number = self.forwards.target(members);
         if number.is_none_or(|number| self.parts.gossip.send(number, &message).is_err()) {
             debug!("the member that all is passed on to has gone this moment");
-            self.pool.requeue(txs.iter().map(|tx| &tx.id));
+            self.ready_bytes += self.pool.requeue(txs.iter().map(|tx| &tx.id));
             return false;
         }
         let sent = txs.iter().map(|tx| (tx.id, tx.bytes));
@@ -465,6 +474,11 @@ impl Task {
 /// How long a transaction waits for others, by the number of batches of ours that are on their way.
 fn seal_after(outstanding: usize) -> Duration {
     (SEAL_AFTER + SEAL_AFTER / 2 * outstanding.saturating_sub(1) as u32).min(MAX_SEAL_AFTER)
+}
+
+/// When to look again whether there is room: no later than was said before, however often somebody asks meanwhile.
+fn room_at(before: Option<Instant>, now: Instant) -> Instant {
+    before.filter(|at| *at > now).unwrap_or(now + LOOK_AGAIN)
 }
 
 fn had_effect(outcome: &Outcome) -> bool {

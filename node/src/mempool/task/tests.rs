@@ -155,6 +155,58 @@ async fn who_is_no_validator_now_and_connected_to_none_takes_no_transaction_thou
     }
 }
 
+fn payment(chain: &Chain, nonce: u64) -> SignedTransaction {
+    let (action, sender) = (Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }), secret(90));
+    let transaction = Transaction { sender: sender.public(), nonce, fee: 1, expiry_height: 9, action };
+    transaction.sign(&chain.identity.chain, &sender)
+}
+
+/// What a task works with that does not run yet, and what that needs to live.
+struct Setup {
+    parts: Parts,
+    pool: Pool,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    chain: Chain,
+    alive: (Stored, mpsc::Receiver<aitbc_core::consensus::input::Input>, Peer),
+}
+
+impl Setup {
+    /// With key `own` in an epoch of the validators `members`, connected to `peers`; it seals nothing yet.
+    async fn of(own: u8, members: &[u8], peers: &[&Peer]) -> Setup {
+        let chain = chain(1);
+        let stored = chain.store(0, 0).await;
+        let (snapshots, snapshot) = watch::channel(snapshot(chain.state(0), Sets::genesis(set_of_all(members))));
+        let (id, metrics) = (chain.identity.chain, Arc::new(Metrics::new().expect("metrics")));
+        let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
+        let (core, inputs) = mpsc::channel(8);
+        let addresses: Vec<SocketAddr> = peers.iter().map(|peer| peer.gossip.local_addr()).collect();
+        let own_peer = peer(own, id, &addresses, &metrics);
+        let gossip = own_peer.gossip.clone();
+        until("connected", async || gossip.connected().len() == peers.len()).await;
+        let batch_pool = Arc::new(BatchPool::new(Sets::genesis(set_of(1))));
+        let parts = Parts {
+            chain: id,
+            key: Arc::new(key(own)),
+            epochs: chain.epochs,
+            generation: 1,
+            pulse: Arc::new(Pulse::default()),
+            snapshot,
+            batches: Batches::start(id, batch_pool, verifier.clone(), stored.storage.clone(), core, metrics.clone()),
+            gossip,
+            verifier,
+            subscriptions: Subscriptions::default(),
+            metrics,
+        };
+        let pool = Pool::new(chain.rules.clone(), Limits::default());
+        Setup { parts, pool, snapshots, chain, alive: (stored, inputs, own_peer) }
+    }
+
+    /// Those payments as the verifier hands them on.
+    fn payments(&self, nonces: std::ops::Range<u64>) -> Vec<VerifiedTx> {
+        nonces.map(|nonce| VerifiedTx::trusted(payment(&self.chain, nonce), &self.chain.identity.chain)).collect()
+    }
+}
+
 /// A pool, and what it needs to live.
 struct Node {
     handle: Handle,
@@ -169,33 +221,11 @@ struct Node {
 impl Node {
     /// With key `own` in an epoch of the validators `members`, connected to `peers`; it seals nothing yet.
     async fn start(own: u8, members: &[u8], peers: &[&Peer]) -> Node {
-        let chain = chain(1);
-        let stored = chain.store(0, 0).await;
-        let (snapshots, snapshot) = watch::channel(snapshot(chain.state(0), Sets::genesis(set_of_all(members))));
-        let (id, metrics) = (chain.identity.chain, Arc::new(Metrics::new().expect("metrics")));
-        let verifier = Arc::new(Verifier::new(Some(1), metrics.clone()).expect("threads"));
-        let ((core, inputs), (blocks, final_blocks)) = (mpsc::channel(8), mpsc::channel(8));
-        let addresses: Vec<SocketAddr> = peers.iter().map(|peer| peer.gossip.local_addr()).collect();
-        let own_peer = peer(own, id, &addresses, &metrics);
-        let batch_pool = Arc::new(BatchPool::new(Sets::genesis(set_of(1))));
-        let pulse = Arc::new(Pulse::default());
-        let parts = Parts {
-            chain: id,
-            key: Arc::new(key(own)),
-            epochs: chain.epochs,
-            generation: 1,
-            pulse: pulse.clone(),
-            snapshot,
-            batches: Batches::start(id, batch_pool, verifier.clone(), stored.storage.clone(), core, metrics.clone()),
-            gossip: own_peer.gossip.clone(),
-            verifier,
-            subscriptions: Subscriptions::default(),
-            metrics: metrics.clone(),
-        };
-        let handle = start(parts, Pool::new(chain.rules.clone(), Limits::default()), final_blocks);
-        let gossip = own_peer.gossip.clone();
-        until("connected", async || gossip.connected().len() == peers.len()).await;
-        Node { handle, metrics, snapshots, pulse, blocks, chain, _parts: (stored, inputs, own_peer) }
+        let Setup { parts, pool, snapshots, chain, alive } = Setup::of(own, members, peers).await;
+        let (metrics, pulse) = (parts.metrics.clone(), parts.pulse.clone());
+        let (blocks, final_blocks) = mpsc::channel(8);
+        let handle = start(parts, pool, final_blocks);
+        Node { handle, metrics, snapshots, pulse, blocks, chain, _parts: alive }
     }
 
     /// Another epoch begins.
@@ -204,9 +234,7 @@ impl Node {
     }
 
     fn payment(&self, nonce: u64) -> SignedTransaction {
-        let (action, sender) = (Action::Transfer(Payment { to: Address([9; 20]), amount: 1 }), secret(90));
-        let transaction = Transaction { sender: sender.public(), nonce, fee: 1, expiry_height: 9, action };
-        transaction.sign(&self.chain.identity.chain, &sender)
+        payment(&self.chain, nonce)
     }
 
     async fn submit(&self, transaction: &SignedTransaction) -> Result<Hash, SubmitError> {
@@ -366,6 +394,63 @@ async fn what_came_too_early_for_its_nonce_is_passed_on_again() {
     node.ends(1, &[id], ResultCode::NonceTooHigh).await;
     assert_eq!(member.passed_on().await, [transaction]);
     node.is(id, Pending::Forwarded).await;
+    let passed_on = ["first", "again"].map(|time| node.metrics.forwarded.with_label_values(&[time]).get());
+    assert_eq!(passed_on, [1, 1]);
+}
+
+/// A block without transactions, after which whoever sends the payments has so much.
+fn block_that_leaves(balance: u64, height: u64) -> FinalBlock {
+    let changed = vec![(secret(90).public().address(), Account { balance, nonce: 0 })];
+    FinalBlock { height, results: Vec::new(), changed, rows: Vec::new().into(), batches: Vec::new(), min_fee: 1 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_member_may_take_any_more_leaves_the_pool_when_it_is_late_and_makes_no_member_late() {
+    let (first, second) = (Peer::member(1, &chain(1)), Peer::member(3, &chain(1)));
+    let setup = Setup::of(2, &[1, 3], &[&first, &second]).await;
+    let payments = setup.payments(0..3);
+    let (ids, bytes) = ([0, 1, 2].map(|n: usize| payments[n].id), payments[0].bytes);
+    let Setup { parts, pool, snapshots: _snapshots, chain: _chain, alive: _alive } = setup;
+    let mut task = Task::new(parts, pool);
+    assert!(task.admit_all(payments).iter().all(Result::is_ok));
+    let before = Instant::now();
+    task.seal().await;
+    let members = task.members();
+    let one = task.forwards.target(&members);
+    // Each takes 2.
+    task.on_final(block_that_leaves(4, forward::AGAIN_BLOCKS));
+    task.take_back(&members, before + forward::AGAIN_AFTER - Duration::from_millis(1));
+    assert_eq!(ids.map(|id| task.standing(&id)), [Standing::Pending(Pending::Forwarded); 3], "not late yet");
+    task.take_back(&members, Instant::now() + forward::AGAIN_AFTER);
+    let [dropped, queued] = [Standing::Dropped(Reason::NoLongerValid), Standing::Pending(Pending::Queued)];
+    assert_eq!(ids.map(|id| task.standing(&id)), [queued, queued, dropped]);
+    assert_eq!(task.ready_bytes, 2 * bytes, "what came back waits for no more");
+    let other = task.forwards.target(&members);
+    assert_ne!(one, other, "what it could have taken it was late with");
+
+    task.seal().await;
+    task.on_final(block_that_leaves(0, 2 * forward::AGAIN_BLOCKS));
+    task.take_back(&members, Instant::now() + 2 * forward::AGAIN_AFTER);
+    assert_eq!(ids.map(|id| task.standing(&id)), [dropped; 3]);
+    assert!(task.forwards.is_empty() && !task.pool.has_ready());
+    assert_eq!(task.forwards.target(&members), other);
+    assert_eq!(task.parts.metrics.mempool_rejected.with_label_values(&["NO_LONGER_VALID"]).get(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_for_room_is_not_put_off_by_what_happens_meanwhile() {
+    let setup = Setup::of(2, &[1], &[]).await;
+    let payments = setup.payments(0..1);
+    let Setup { parts, pool, snapshots: _snapshots, chain: _chain, alive: _alive } = setup;
+    let mut task = Task::new(parts, pool);
+    assert!(task.admit_all(payments).iter().all(Result::is_ok));
+    let now = Instant::now();
+    task.forwards.sent([], 3 * forward::RATE, 0, now.into_std());
+    let look = now + LOOK_AGAIN;
+    for (at, next) in [(now, look), (now + LOOK_AGAIN / 2, look), (look, look + LOOK_AGAIN)] {
+        task.set_timer(at);
+        assert_eq!(task.seal_at, Some(next), "what was passed on leaves no room for seconds");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

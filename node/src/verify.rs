@@ -74,6 +74,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     waiting_batches: IntGauge,
     waiting_transactions: IntGauge,
+    waiting_forwarded: IntGauge,
 }
 
 #[derive(Default)]
@@ -141,6 +142,7 @@ impl Verifier {
             known: Mutex::default(),
             waiting_batches: metrics.queue_depth.with_label_values(&["verify_batches"]),
             waiting_transactions: metrics.queue_depth.with_label_values(&["verify_transactions"]),
+            waiting_forwarded: metrics.queue_depth.with_label_values(&["verify_forwarded"]),
             metrics,
         });
         Ok(Verifier { pool, threads, places: Semaphore::new(QUEUE_BATCHES), shared })
@@ -313,6 +315,9 @@ impl Shared {
     fn show(&self, queue: &Queue) {
         self.waiting_batches.set(queue.batches.len() as i64);
         self.waiting_transactions.set(queue.signatures as i64);
+        // Of one call at a time: a few dozen jobs at most.
+        let forwarded: usize = queue.forwarded.iter().map(|job| job.signatures).sum();
+        self.waiting_forwarded.set(forwarded as i64);
     }
 
     /// One thread, until nothing waits.

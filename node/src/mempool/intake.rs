@@ -15,6 +15,7 @@ use aitbc_core::key::PublicKey;
 use aitbc_core::message::MAX_TRANSACTIONS;
 use aitbc_core::transaction::SignedTransaction;
 use aitbc_core::validators::{Index, ValidatorSet};
+use prometheus::IntGauge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub struct Intake {
     own: PublicKey,
     gate: Arc<Mutex<Gate>>,
     queue: mpsc::Sender<Waiting>,
+    /// Messages in the queue.
+    depth: IntGauge,
     metrics: Arc<Metrics>,
 }
 
@@ -53,8 +56,9 @@ impl Intake {
     pub fn start(own: PublicKey, pool: Handle, metrics: Arc<Metrics>) -> Intake {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let gate = Arc::new(Mutex::new(Gate::new(Instant::now())));
-        tokio::spawn(take(waiting, gate.clone(), pool));
-        Intake { own, gate, queue, metrics }
+        let depth = metrics.queue_depth.with_label_values(&["mempool_intake"]);
+        tokio::spawn(take(waiting, gate.clone(), pool, depth.clone()));
+        Intake { own, gate, queue, depth, metrics }
     }
 
     /// Never waits: the consensus loop calls it. `key` is the sender's, `current` the set of this epoch.
@@ -82,6 +86,8 @@ impl Intake {
             return self.refuse("transactions");
         }
         gate.waits(from);
+        // Under the gate's lock: who takes it out counts it after this.
+        self.depth.inc();
     }
 
     fn refuse(&self, cause: &str) {
@@ -90,9 +96,9 @@ impl Intake {
 }
 
 /// Puts what waits into a pool, until nobody sends any more.
-async fn take(mut waiting: mpsc::Receiver<Waiting>, gate: Arc<Mutex<Gate>>, pool: Handle) {
+async fn take(mut waiting: mpsc::Receiver<Waiting>, gate: Arc<Mutex<Gate>>, pool: Handle, depth: IntGauge) {
     while let Some(first) = waiting.recv().await {
-        let (transactions, costs) = gathered(first, &mut waiting, &gate);
+        let (transactions, costs) = gathered(first, &mut waiting, &gate, &depth);
         let forged = pool.take_forwarded(transactions).await;
         let mut gate = locked(&gate);
         for (from, cost) in forged.into_iter().filter_map(|at| costs.get(at)) {
@@ -107,10 +113,12 @@ fn gathered(
     first: Waiting,
     waiting: &mut mpsc::Receiver<Waiting>,
     gate: &Mutex<Gate>,
+    depth: &IntGauge,
 ) -> (Vec<SignedTransaction>, Vec<(Index, u64)>) {
     let (mut all, mut costs, mut next) = (Vec::new(), Vec::new(), Some(first));
     while let Some(Waiting { from, transactions }) = next {
         locked(gate).is_taken(from);
+        depth.dec();
         costs.extend(transactions.iter().map(|tx| (from, forward::cost_of_one(tx))));
         all.extend(transactions);
         next = if all.len() < MAX_TRANSACTIONS { waiting.try_recv().ok() } else { None };
@@ -332,6 +340,8 @@ mod tests {
     async fn small_messages_are_taken_together_up_to_what_a_large_one_holds() {
         let gate = Mutex::new(Gate::new(Instant::now()));
         let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let depth = IntGauge::new("depth", "messages that wait").expect("gauge");
+        depth.set(7);
         let one = message(1).remove(0);
         let of = |from, count| Waiting { from, transactions: vec![one.clone(); count] };
         for from in 0..5 {
@@ -340,11 +350,11 @@ mod tests {
         assert!(queue.try_send(of(5, MAX_TRANSACTIONS)).is_ok());
         assert!(queue.try_send(of(6, 1)).is_ok());
         let first = waiting.recv().await.expect("waits");
-        let (all, costs) = gathered(first, &mut waiting, &gate);
+        let (all, costs) = gathered(first, &mut waiting, &gate, &depth);
         assert_eq!((all.len(), costs.len()), (5 + MAX_TRANSACTIONS, 5 + MAX_TRANSACTIONS));
         let cost = forward::cost_of_one(&one);
         assert_eq!((costs[0], costs[4], costs[5]), ((0, cost), (4, cost), (5, cost)));
-        assert_eq!(waiting.try_recv().map(|last| last.from).ok(), Some(6));
+        assert_eq!((waiting.try_recv().map(|last| last.from).ok(), depth.get()), (Some(6), 1));
     }
 
     #[test]

@@ -143,6 +143,21 @@ fn a_batch_waits_for_no_more_than_64_signatures_that_were_passed_on() {
     assert_eq!(sizes, [64, 46]);
 }
 
+#[test]
+fn signatures_that_were_passed_on_and_those_that_clients_sent_have_a_depth_each() {
+    let (verifier, mut queue) = (verifier(), Queue::default());
+    let depths = |queue: &Queue| {
+        verifier.shared.show(queue);
+        let depth = |queue| verifier.shared.metrics.queue_depth.with_label_values(&[queue]).get();
+        (depth("verify_forwarded"), depth("verify_transactions"))
+    };
+    assert_eq!(depths(&queue), (0, 0));
+    queue.forwarded.extend(jobs_of(&chain(), transfers(0..100), FORWARDED_GROUP).0);
+    assert_eq!(depths(&queue), (100, 0));
+    assert!(queue.next().is_some());
+    assert_eq!(depths(&queue), (36, 0), "a group of 64 is at work");
+}
+
 #[tokio::test]
 async fn exactly_the_transactions_with_bad_signatures_are_missing() {
     let cases: [&[usize]; 6] = [&[0], &[699], &[3, 4, 350], &[0, 100, 200, 300, 400, 500, 600], &[255, 256], &[]];

@@ -526,7 +526,8 @@ async fn what_is_passed_on_over_a_quota_or_to_a_full_queue_is_dropped_and_counte
     for from in 0..200 {
         intake.receive(from, None, &set_of(1), vec![payment.clone()]);
     }
-    assert_eq!((dropped("transactions"), dropped("transactions_quota")), (72, 0), "128 wait");
+    assert_eq!((dropped("transactions"), dropped("transactions_quota")), (72, 0));
+    assert_eq!(metrics.queue_depth.with_label_values(&["mempool_intake"]).get(), 128, "the others wait");
     intake.receive(7, None, &set_of(1), vec![payment.clone(); 16_384]);
     intake.receive(7, None, &set_of(1), vec![payment]);
     assert_eq!(dropped("transactions_quota"), 1);

@@ -110,6 +110,10 @@ impl TransactionStatus {
             Reason::Evicted => {
                 "the pool was full and others pay more; sign it again with the same nonce and a higher fee"
             }
+            Reason::NoLongerValid => {
+                "validators refuse it by now: the account does not cover it, the least fee has risen, or its lock's timeout is too \
+                 near; mend that and sign it again with the same nonce"
+            }
         };
         TransactionStatus {
             status: Status::Rejected,

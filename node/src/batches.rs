@@ -149,15 +149,7 @@ impl BatchPool {
 
     /// Forgets batches that no block may include any more.
     pub fn expire(&self, height: u64) {
-        let mut inner = self.lock();
-        let expired: Vec<Hash> = inner
-            .batches
-            .values()
-            .map(|held| &held.batch)
-            .filter(|b| b.batch.expiry_height < height)
-            .map(|b| b.digest)
-            .collect();
-        expired.iter().for_each(|digest| inner.forget(digest));
+        self.lock().forget_where(|held| held.batch.batch.expiry_height < height);
     }
 }
 
@@ -169,16 +161,17 @@ impl Inner {
 
     /// Forgets an author's batches that are in no final block.
     fn forget_of(&mut self, author: &PublicKey) {
-        let of = self.batches.values().filter(|held| !held.included && held.author == *author);
-        let of: Vec<Hash> = of.map(|held| held.batch.digest).collect();
-        of.iter().for_each(|digest| self.forget(digest));
+        self.forget_where(|held| !held.included && held.author == *author);
     }
 
     /// Forgets batches of epochs before this one that are in no final block.
     fn forget_older(&mut self, epoch: u64) {
-        let old = self.batches.values().filter(|held| !held.included && held.batch.batch.epoch < epoch);
-        let old: Vec<Hash> = old.map(|held| held.batch.digest).collect();
-        old.iter().for_each(|digest| self.forget(digest));
+        self.forget_where(|held| !held.included && held.batch.batch.epoch < epoch);
+    }
+
+    fn forget_where(&mut self, goes: impl Fn(&Held) -> bool) {
+        let gone: Vec<Hash> = self.batches.values().filter(|held| goes(held)).map(|held| held.batch.digest).collect();
+        gone.iter().for_each(|digest| self.forget(digest));
     }
 
     fn forget(&mut self, digest: &Hash) {

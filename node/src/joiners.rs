@@ -57,9 +57,9 @@ impl Joiners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::{Gossip, GossipConfig, GossipEvent, Peers};
+    use crate::gossip::{Gossip, GossipConfig, GossipEvent};
     use crate::metrics::Metrics;
-    use crate::tests::chain::{chain, secret, set_of, sets_of};
+    use crate::tests::chain::{chain, gossip_config, secret, set_of, sets_of};
     use crate::view::BlockSummary;
     use aitbc_core::hash::Hash;
     use aitbc_core::record::{Record, RecordKey};
@@ -88,15 +88,8 @@ mod tests {
     type Taken = mpsc::Receiver<GossipEvent>;
 
     fn gossip(key: u8, peers: Vec<String>, stop: &watch::Receiver<bool>) -> (GossipHandle, Taken) {
-        let config = GossipConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            peers,
-            chain: Hash::ZERO,
-            allowed: Peers::of_set(&set_of(0)),
-            key: Arc::new(secret(key)),
-            generation: 1,
-            metrics: Arc::new(Metrics::new().expect("unique names")),
-        };
+        let metrics = Arc::new(Metrics::new().expect("unique names"));
+        let config = GossipConfig { peers, ..gossip_config(key, Hash::ZERO, &set_of(0), &metrics) };
         let (events, taken) = mpsc::channel(64);
         (Gossip::start(config, events, stop.clone()).expect("a port"), taken)
     }

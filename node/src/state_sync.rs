@@ -511,9 +511,9 @@ mod tests {
 
     #[tokio::test]
     async fn s3_a_snapshot_that_is_too_old_once_it_is_proven_is_not_stored() {
-        use crate::gossip::{Gossip, GossipConfig, Peers};
+        use crate::gossip::Gossip;
         use crate::metrics::Metrics;
-        use crate::tests::chain::{BLOCKS, Made, chain, secret, set_of, sets_of};
+        use crate::tests::chain::{BLOCKS, Made, chain, gossip_config, set_of, sets_of};
         let (height, metrics) = (2 * BLOCKS, Arc::new(Metrics::new().expect("unique names")));
         let chain = chain(height);
         let (stored, state) = (chain.store(0, 0).await, chain.state(height));
@@ -527,15 +527,7 @@ mod tests {
             results_root: Hash::ZERO,
             leaves: state.leaves().collect(),
         };
-        let config = GossipConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            peers: Vec::new(),
-            chain: chain.identity.chain,
-            allowed: Peers::of_set(&set_of(0)),
-            key: Arc::new(secret(1)),
-            generation: 1,
-            metrics,
-        };
+        let config = gossip_config(1, chain.identity.chain, &set_of(0), &metrics);
         let (_stop, stop) = watch::channel(false);
         let (best, told) = watch::channel(height + 1_251);
         let fetch = StateFetch {

@@ -242,9 +242,9 @@ fn tell(upgrade: Option<Upgrade>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gossip::{Gossip, GossipConfig, Peers};
+    use crate::gossip::Gossip;
     use crate::recovery::{Lease, recover};
-    use crate::tests::chain::{Chain, Stored, chain, secret, set_of};
+    use crate::tests::chain::{Chain, Stored, chain, gossip_config, secret, set_of};
     use aitbc_core::key::SecretKey;
     use aitbc_core::validators::Validator;
 
@@ -271,15 +271,7 @@ mod tests {
         let generation = stored.storage.take_lease("test".into()).await.expect("lease");
         let lease = Lease { generation, first_start: true };
         let start = recover(&stored.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
-        let config = GossipConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            peers: Vec::new(),
-            chain: chain.identity.chain,
-            allowed: Peers::of_set(&set_of(0)),
-            key: Arc::new(secret(1)),
-            generation: 1,
-            metrics: metrics.clone(),
-        };
+        let config = gossip_config(1, chain.identity.chain, &set_of(0), &metrics);
         StatusTask {
             key: secret(1).public(),
             chain: watch::channel(Arc::new(start.snapshot)).1,

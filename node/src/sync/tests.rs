@@ -4,12 +4,12 @@ use super::*;
 use crate::batches::BatchPool;
 use crate::commit::CommitJob;
 use crate::executor::Executor;
-use crate::gossip::{Gossip, GossipConfig, Peers};
+use crate::gossip::{Gossip, GossipConfig};
 use crate::mempool::task::FinalBlock;
 use crate::recovery::{Lease, recover};
 use crate::serving::Turn;
 use crate::subscriptions::Subscriptions;
-use crate::tests::chain::{BLOCKS, Chain, Stored, chain, secret, set_of, sets_of};
+use crate::tests::chain::{BLOCKS, Chain, Stored, chain, gossip_config, secret, set_of, sets_of};
 use aitbc_core::sync::{OUT_OF_REACH_MS, STALL_MS};
 use aitbc_core::validators::Validator;
 use aitbc_core::vote::Statement;
@@ -227,15 +227,7 @@ async fn joiner(chain: &Chain) -> (Sync, Fetching, impl Sized) {
     let newcomer = Validator { key: secret(9).public(), weight: 1 };
     let lets_in = ValidatorSet::new(vec![newcomer]).expect("a set");
     let start = |key: u8, peers: Vec<String>, set: &ValidatorSet| {
-        let config = GossipConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            peers,
-            chain: chain.identity.chain,
-            allowed: Peers::of_set(set),
-            key: Arc::new(secret(key)),
-            generation: 1,
-            metrics: metrics.clone(),
-        };
+        let config = GossipConfig { peers, ..gossip_config(key, chain.identity.chain, set, &metrics) };
         let (events, taken) = mpsc::channel(64);
         (Gossip::start(config, events, stopped.clone()).expect("a port"), taken)
     };

@@ -1,5 +1,6 @@
 //! A chain whose validators change, made without nodes: one joins, one weighs more, one leaves, one takes another's place.
 
+use crate::gossip::{GossipConfig, Peers};
 use crate::metrics::Metrics;
 use crate::storage::{self, BatchWrite, BlockWrite, Owner, StateWrite, Storage};
 use crate::view::Identity;
@@ -47,6 +48,19 @@ pub(crate) fn set_of(epoch: u64) -> Arc<ValidatorSet> {
 pub(crate) fn sets_of(epoch: u64) -> Sets {
     let [older, previous] = [2, 1].map(|before| set_of(epoch.saturating_sub(before)));
     Sets { epoch, older, previous, current: set_of(epoch), next: set_of(epoch + 1) }
+}
+
+/// Gossip of the node with such a key: it listens at a free port, dials nobody and lets the members of a set connect.
+pub(crate) fn gossip_config(key: u8, chain: Hash, allowed: &ValidatorSet, metrics: &Arc<Metrics>) -> GossipConfig {
+    GossipConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        peers: Vec::new(),
+        chain,
+        allowed: Peers::of_set(allowed),
+        key: Arc::new(secret(key)),
+        generation: 1,
+        metrics: metrics.clone(),
+    }
 }
 
 /// A block with what came of it.

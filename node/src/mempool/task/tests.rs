@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::batches::BatchPool;
-use crate::gossip::{Gossip, GossipConfig, GossipEvent, Peers};
+use crate::gossip::{Gossip, GossipConfig, GossipEvent};
 use crate::mempool::intake::Intake;
-use crate::tests::chain::{Chain, Stored, chain, secret};
+use crate::tests::chain::{Chain, Stored, chain, gossip_config, secret};
 use crate::view::BlockSummary;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
@@ -77,15 +77,8 @@ struct Peer {
 fn peer(own: u8, chain: Hash, peers: &[SocketAddr], metrics: &Arc<Metrics>) -> Peer {
     let (events, gossiped) = mpsc::channel(64);
     let (stop, stopped) = watch::channel(false);
-    let config = GossipConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        peers: peers.iter().map(ToString::to_string).collect(),
-        chain,
-        allowed: Peers::of_set(&set_of_all(&[1, 2, 3, 4])),
-        key: Arc::new(key(own)),
-        generation: 1,
-        metrics: metrics.clone(),
-    };
+    let peers = peers.iter().map(ToString::to_string).collect();
+    let config = GossipConfig { peers, ..gossip_config(own, chain, &set_of_all(&[1, 2, 3, 4]), metrics) };
     Peer { gossip: Gossip::start(config, events, stopped).expect("starts"), events: gossiped, stop }
 }
 

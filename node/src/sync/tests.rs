@@ -219,8 +219,8 @@ impl Fetching {
 }
 
 /// Block sync of a node with key 9, which validates nowhere and knows the sets of genesis, with channels to a validator of those
-/// and to two strangers that PEERS lead to; and what must live with it.
-async fn joiner(chain: &Chain) -> (Sync, Fetching, impl Sized) {
+/// and to two strangers that PEERS lead to, which have told these heights; and what must live with it.
+async fn joiner(chain: &Chain, heights: [u64; 3]) -> (Sync, Fetching, impl Sized) {
     let behind = behind(chain, 0).await;
     let metrics = Arc::new(Metrics::new().expect("unique names"));
     let (stop, stopped) = watch::channel(false);
@@ -258,6 +258,7 @@ async fn joiner(chain: &Chain) -> (Sync, Fetching, impl Sized) {
         restart: watch::channel(None).0,
         metrics: metrics.clone(),
     };
+    sync.gossip.connected().into_iter().zip(heights).for_each(|(peer, height)| sync.heights.set(peer, height));
     let fetching = Fetching::new(behind.fetching.front, &set_of(0), chain.epochs, mpsc::channel(RUNS).0);
     (sync, fetching, (behind, others, taken, stop))
 }
@@ -265,11 +266,8 @@ async fn joiner(chain: &Chain) -> (Sync, Fetching, impl Sized) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_a_node_whose_sets_are_of_the_past_looks_for_a_snapshot_by_the_word_of_whoever_is_connected() {
     let chain = chain(1);
-    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (sync, mut fetching, _parts) = joiner(&chain, [50_000, 50_001, u64::MAX]).await;
     let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
-    for (peer, height) in sync.gossip.connected().into_iter().zip([50_000, 50_001, u64::MAX]) {
-        sync.heights.set(peer, height);
-    }
     sync.look(&mut fetching, &mut attempts, &best);
     assert!(!attempts.active(), "the validators that it knows may be on their way");
     fetching.pass(ALONE_FOR_MS);
@@ -301,12 +299,9 @@ fn s3_liars_that_are_fewer_than_half_do_not_raise_the_height_that_more_than_half
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_one_liar_beside_peers_that_are_not_ahead_begins_nothing_and_one_of_two_does_not_make_snapshots_old() {
     let chain = chain(1);
-    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (sync, mut fetching, _parts) = joiner(&chain, [0, 0, u64::MAX]).await;
     let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
     let peers = sync.gossip.connected();
-    for (peer, height) in peers.iter().zip([0, 0, u64::MAX]) {
-        sync.heights.set(*peer, height);
-    }
     sync.look(&mut fetching, &mut attempts, &best);
     fetching.pass(ALONE_FOR_MS);
     sync.look(&mut fetching, &mut attempts, &best);
@@ -320,12 +315,9 @@ async fn s3_one_liar_beside_peers_that_are_not_ahead_begins_nothing_and_one_of_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_where_the_next_block_is_deleted_peers_that_wait_for_it_too_do_not_say_how_old_a_snapshot_is() {
     let chain = chain(1);
-    let (sync, mut fetching, _parts) = joiner(&chain).await;
+    let (sync, mut fetching, _parts) = joiner(&chain, [0, 0, 50_000]).await;
     let (mut attempts, (best, _)) = (Attempts::new(Some(10_000)), watch::channel(0));
     let peers = sync.gossip.connected();
-    for (peer, height) in peers.iter().zip([0, 0, 50_000]) {
-        sync.heights.set(*peer, height);
-    }
     fetching.planner.on_status(peers[2], 50_000);
     fetching.planner.next(fetching.now_ms(), 0);
     fetching.planner.on_blocks(peers[2], Blocks { lowest: 2, ..Blocks::default() });

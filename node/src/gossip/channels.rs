@@ -14,7 +14,7 @@
 //! has one channel, whatever keys it shows; and of strangers, whose keys cost nothing, only those keep theirs whose process is
 //! the last one that answered at some address of PEERS.
 
-use super::handshake::{Answered, Greeting, HandshakeError, Identity, Refusal, Session};
+use super::handshake::{Greeting, HandshakeError, Identity, Refusal, Session};
 use super::limits::CROSSING;
 use super::peer::Outbound;
 use super::roster;
@@ -112,6 +112,9 @@ pub struct Opened {
     pub open_due: bool,
 }
 
+/// A channel in the table, and the one it replaces.
+type Entered = (Arc<Channel>, Option<Arc<Channel>>);
+
 impl Channels {
     fn table(&self) -> MutexGuard<'_, BTreeMap<Index, Arc<Channel>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -140,7 +143,8 @@ impl Channels {
     /// Agrees with the other end whether this is the channel, and enters it.
     ///
     /// # Errors
-    /// `Duplicate` where another one stays, `Refused` for an outdated process; the peer has been told.
+    /// `Duplicate` where another one stays, `Refused` for an outdated process or one that may have no channel any more; the peer
+    /// has been told, or sees the socket closed where it has opened the channel already.
     pub async fn agree(&self, mut session: Session, identity: &Identity) -> Result<Opened, HandshakeError> {
         let peer = session.peer;
         let key = session.heard.hello.key;
@@ -153,18 +157,21 @@ impl Channels {
                 Greeting::Refused(refusal) => return Err(HandshakeError::RefusedByPeer(refusal)),
                 _ => return Err(HandshakeError::Unexpected),
             };
-            let Some((channel, old)) = self.enter_unless_duplicate(&session, live, &identity.answered) else {
-                session.secure.say(&Greeting::Duplicate).await?;
-                return Err(HandshakeError::Duplicate(peer));
-            };
-            // Open is said by whoever runs the channel: nothing here may be cut short once the channel is entered.
-            Ok(Opened { session, channel, old, open_due: true })
+            match self.enter_unless_duplicate(&session, live, identity) {
+                // Open is said by whoever runs the channel: nothing here may be cut short once the channel is entered.
+                Ok((channel, old)) => Ok(Opened { session, channel, old, open_due: true }),
+                Err(HandshakeError::Refused(refusal)) => Err(session.secure.refuse(refusal).await),
+                Err(duplicate) => {
+                    session.secure.say(&Greeting::Duplicate).await?;
+                    Err(duplicate)
+                }
+            }
         } else {
             let live = self.get(peer).is_some_and(|open| open.key == key && open.process == session.process);
             session.secure.say(&Greeting::Offer { live }).await?;
             match session.secure.hear().await? {
                 Greeting::Open => {
-                    let (channel, old) = self.enter(&session, &identity.answered);
+                    let (channel, old) = self.enter(&session, identity)?;
                     Ok(Opened { session, channel, old, open_due: false })
                 }
                 Greeting::Duplicate => Err(HandshakeError::Duplicate(peer)),
@@ -179,8 +186,8 @@ impl Channels {
         &self,
         session: &Session,
         live: bool,
-        answered: &Answered,
-    ) -> Option<(Arc<Channel>, Option<Arc<Channel>>)> {
+        identity: &Identity,
+    ) -> Result<Entered, HandshakeError> {
         let mut table = self.table();
         // A stranger's process keeps its number with another key, whose channel takes the place of the one it had.
         let duplicate = table.get(&session.peer).is_some_and(|open| {
@@ -188,20 +195,20 @@ impl Channels {
             same && (live || open.opened.elapsed() < CROSSING)
         });
         if duplicate {
-            return None;
+            return Err(HandshakeError::Duplicate(session.peer));
         }
-        let entered = replace(&mut table, session, answered);
+        let entered = replace(&mut table, session, identity)?;
         drop(table);
         self.changed();
-        Some(entered)
+        Ok(entered)
     }
 
-    fn enter(&self, session: &Session, answered: &Answered) -> (Arc<Channel>, Option<Arc<Channel>>) {
+    fn enter(&self, session: &Session, identity: &Identity) -> Result<Entered, HandshakeError> {
         let mut table = self.table();
-        let entered = replace(&mut table, session, answered);
+        let entered = replace(&mut table, session, identity)?;
         drop(table);
         self.changed();
-        entered
+        Ok(entered)
     }
 
     /// Takes a channel out, if it is still the one.
@@ -222,10 +229,15 @@ impl Channels {
 fn replace(
     table: &mut BTreeMap<Index, Arc<Channel>>,
     session: &Session,
-    answered: &Answered,
-) -> (Arc<Channel>, Option<Arc<Channel>>) {
+    identity: &Identity,
+) -> Result<Entered, HandshakeError> {
+    // While the two agreed an epoch may have begun, or the number have gone to another, whose channel must not end for this one.
+    // Under the table's lock: a change that comes later finds the channel here.
+    if identity.roster().number_of(&session.heard.hello.key) != Some(session.peer) {
+        return Err(HandshakeError::Refused(Refusal::UnknownKey));
+    }
     for open in table.values().filter(|open| open.peer != session.peer) {
-        let gone = roster::is_stranger(open.peer) && !answered.contains(&open.process);
+        let gone = roster::is_stranger(open.peer) && !identity.answered.contains(&open.process);
         if gone || open.process == session.process {
             open.end(Ending::Replaced);
         }
@@ -244,5 +256,5 @@ fn replace(
     if let Some(old) = &old {
         old.end(Ending::Replaced);
     }
-    (channel, old)
+    Ok((channel, old))
 }

@@ -140,10 +140,6 @@ impl From<tungstenite::Error> for End {
 /// Runs a channel until it ends, and tells the node of both.
 pub async fn run(opened: Opened, shared: Arc<Shared>) {
     let Opened { session: Session { mut secure, peer, heard, .. }, channel, old, open_due } = opened;
-    // An epoch may have begun while the two agreed.
-    if shared.identity.roster().number_of(&channel.key) != Some(peer) {
-        channel.end(Ending::NotOfEpoch);
-    }
     let said = if open_due { timeout(shared.timing.handshake, secure.say(&Greeting::Open)).await } else { Ok(Ok(())) };
     if let Some(old) = old {
         // The node hears of the old channel's end before it hears of the new one.

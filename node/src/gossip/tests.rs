@@ -320,6 +320,27 @@ async fn e1_a_candidate_is_connected_long_before_the_epoch_in_which_it_validates
     a.connected_to(&[]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_drops_out_while_it_agrees_ends_no_channel_of_who_has_its_number_now() {
+    let keys = keys(3);
+    let timing = Timing { handshake: PATIENCE, ..Timing::default() };
+    let a = Setup { timing, ..Setup::new(&keys[..1]) }.start(0);
+    let crowd: BTreeSet<PublicKey> = (0..1_000u32).map(|n| PublicKey(plain(&n.to_le_bytes()).0)).collect();
+    let let_in = |index: usize| a.gossip.let_in(crowd.iter().copied().chain([keys[index].public()]).collect());
+    let_in(1);
+    let mut former = dial_by_hand(a.address(), &identity(&keys, 1, 1)).await.expect("a candidate");
+    let number = a.gossip.number_of(&keys[1].public()).expect("admitted");
+    let admit = |key: &PublicKey| a.gossip.shared.identity.roster().admit(key, &key.0, |_| false);
+    assert!(crowd.iter().any(|key| admit(key).is_none()), "one that drops out leaves its number to the next");
+    let_in(2);
+    let mut heir = open_by_hand(a.address(), &identity(&keys, 2, 1)).await;
+    assert_eq!(a.gossip.number_of(&keys[2].public()), Some(number));
+    former.secure.say(&Greeting::Offer { live: false }).await.expect("said");
+    assert_eq!(former.secure.hear().await.expect("heard"), Greeting::Refused(Refusal::UnknownKey));
+    a.gossip.send(number, &status(7)).expect("connected");
+    assert_eq!(read_until(&mut heir, |_| true).await, [status(7)]);
+}
+
 #[tokio::test]
 async fn e1_whom_a_node_dials_it_connects_to_also_where_it_does_not_know_its_epoch_yet() {
     let keys = keys(2);

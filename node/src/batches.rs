@@ -114,6 +114,11 @@ impl BatchPool {
     /// Says why not: its author has too much here already, or no block may include it any more.
     pub fn insert(&self, batch: VerifiedBatch) -> Result<(), &'static str> {
         let author = self.author(&batch.batch)?;
+        self.insert_of(author, batch)
+    }
+
+    /// As [`Self::insert`], of an author that is known, whatever the epoch here.
+    fn insert_of(&self, author: PublicKey, batch: VerifiedBatch) -> Result<(), &'static str> {
         let mut inner = self.lock();
         if inner.batches.contains_key(&batch.digest) {
             return Ok(());
@@ -215,6 +220,8 @@ pub struct Batches {
 
 struct Shared {
     chain: Hash,
+    /// Own key.
+    own: PublicKey,
     pool: Arc<BatchPool>,
     verifier: Arc<Verifier>,
     metrics: Arc<Metrics>,
@@ -224,6 +231,7 @@ impl Batches {
     /// Starts the task that stores batches and tells the core.
     pub fn start(
         chain: Hash,
+        own: PublicKey,
         pool: Arc<BatchPool>,
         verifier: Arc<Verifier>,
         storage: Arc<dyn Storage>,
@@ -232,7 +240,7 @@ impl Batches {
     ) -> Batches {
         let (durable, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(store(waiting, pool.clone(), storage, core, metrics.clone()));
-        let shared = Arc::new(Shared { chain, pool, verifier, metrics });
+        let shared = Arc::new(Shared { chain, own, pool, verifier, metrics });
         let (intake, waiting) = mpsc::channel(INTAKE);
         let batches = Batches { shared, intake, durable };
         let (verifying, verified) = mpsc::channel(VERIFYING);
@@ -241,9 +249,16 @@ impl Batches {
         batches
     }
 
-    /// A batch of our own, verified transaction by transaction before.
+    /// A batch of our own, verified transaction by transaction before. The epoch that it is sealed for is the executor's, which
+    /// may be several ahead of the pool's while blocks are fetched.
     pub async fn own(&self, batch: VerifiedBatch) {
-        match self.shared.pool.insert(batch.clone()) {
+        let inserted = self.shared.pool.insert_of(self.shared.own, batch.clone());
+        self.make_durable(batch, inserted).await;
+    }
+
+    /// Has a batch stored that is in the pool, or counts why it is not.
+    async fn make_durable(&self, batch: VerifiedBatch, inserted: Result<(), &'static str>) {
+        match inserted {
             Ok(()) => {
                 // Fails only while the node stops.
                 let _ = self.durable.send(batch).await;
@@ -281,7 +296,8 @@ impl Batches {
         while let Some(check) = verifying.recv().await {
             // A check that panicked is a batch refused; the panic stands in the log.
             if let Ok(Some(batch)) = check.await {
-                self.own(batch).await;
+                let inserted = self.shared.pool.insert(batch.clone());
+                self.make_durable(batch, inserted).await;
             }
         }
     }
@@ -498,19 +514,42 @@ mod tests {
         assert_eq!(pool.insert(of(0, 4)), Err("epoch"), "one that was on its way");
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn batches_become_votable_in_the_order_in_which_they_came_however_long_each_takes() {
+    /// The way of batches at a validator with key 1 that is in the first epoch, and what the core is told.
+    async fn started() -> (Batches, mpsc::Receiver<Input>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:///{}", folder.path().join("node.db").display());
-        let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]));
+        let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]).public());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let owner = Owner { chain, key: Some(key.public()) };
+        let owner = Owner { chain, key: Some(key) };
         let storage = storage::open(&url, owner, metrics.clone()).await.expect("database");
         storage.take_lease("test".into()).await.expect("lease");
         let verifier = Arc::new(Verifier::new(Some(2), metrics.clone()).expect("threads"));
-        let (core, mut inputs) = mpsc::channel(64);
+        let (core, inputs) = mpsc::channel(64);
         let pool = Arc::new(BatchPool::new(sets()));
-        let batches = Batches::start(chain, pool, verifier, storage, core, metrics);
+        (Batches::start(chain, key, pool, verifier, storage, core, metrics), inputs, folder)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_own_batch_becomes_votable_however_many_epochs_the_executor_is_ahead_and_a_peers_does_not() {
+        let (batches, mut inputs, _folder) = started().await;
+        let pool = &batches.shared.pool;
+        let of_later = |seq: u64| {
+            let batch = Arc::new(Batch { epoch: 3, ..(*batch(0, seq, 1).batch).clone() });
+            let digest = batch.digest();
+            VerifiedBatch::trusted(batch, digest, &plain(b"chain"))
+        };
+        assert_eq!(pool.insert(of_later(1)), Err("epoch"));
+        let own = of_later(2);
+        batches.own(own.clone()).await;
+        assert!(pool.get(&own.digest).is_some());
+        let Some(Input::BatchDurable { reference, seq, .. }) = inputs.recv().await else { panic!("a batch") };
+        assert_eq!((reference.digest, reference.epoch, seq), (own.digest, 3, 2));
+        assert_eq!(pool.lock().author_bytes.get(&set(&[1]).members()[0].key), Some(&own.batch.encoded_len()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn batches_become_votable_in_the_order_in_which_they_came_however_long_each_takes() {
+        let (batches, mut inputs, _folder) = started().await;
         // Long and short in turn, so that a short one is verified before the long one it follows.
         for seq in 0..40 {
             let txs = if seq % 2 == 0 { 1_000 } else { 1 };

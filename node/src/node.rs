@@ -419,6 +419,7 @@ async fn start(config: &Config, shutdown: &Shutdown, ground: Ground) -> Result<R
 
     let batches = Batches::start(
         identity.chain,
+        own_key,
         pool.clone(),
         verifier.clone(),
         storage.clone(),

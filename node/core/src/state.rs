@@ -858,6 +858,37 @@ mod tests {
         }
     }
 
+    /// An account or a record of no more than `universe` each, or that it is gone, with this likelihood.
+    fn some_change(rng: &mut StdRng, universe: u64, gone: f64) -> Change {
+        let (n, is_gone, value) = (rng.random_range(0..universe), rng.random_bool(gone), rng.random_range(1..99));
+        let item = if rng.random_bool(0.5) {
+            Item::Account(address(n), if is_gone { Account::default() } else { account(value) })
+        } else {
+            let key = RecordKey::Receipt { nullifier: crate::hash::plain(&n.to_le_bytes()) };
+            let record = Record::Receipt { digest: Hash::ZERO, height: value, minted: 1 };
+            Item::record(key, (!is_gone).then_some(record))
+        };
+        (item.key(), item)
+    }
+
+    #[test]
+    fn accounts_records_and_what_is_gone_put_at_once_end_as_put_one_by_one() {
+        for seed in 0..300 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let universe = rng.random_range(1..150);
+            let (mut at_once, mut one_by_one) = (State::empty(), State::empty());
+            for _ in 0..12 {
+                let (count, gone) = (rng.random_range(0..60), rng.random_range(0.0..0.9));
+                let changes: BTreeMap<Hash, Item> = (0..count).map(|_| some_change(&mut rng, universe, gone)).collect();
+                changes.iter().for_each(|(key, item)| one_by_one.put(&(*key, item.clone())));
+                at_once.put_many(changes.into_iter().rev().collect());
+                assert_eq!(at_once.root(), one_by_one.root(), "seed {seed}");
+                let lens = [at_once.len(), one_by_one.len()];
+                assert_eq!(lens, [at_once.items().count(); 2], "seed {seed}");
+            }
+        }
+    }
+
     #[test]
     fn the_root_does_not_depend_on_the_order_of_insertion() {
         let forward = state(300);

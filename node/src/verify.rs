@@ -315,7 +315,7 @@ impl Shared {
     fn show(&self, queue: &Queue) {
         self.waiting_batches.set(queue.batches.len() as i64);
         self.waiting_transactions.set(queue.signatures as i64);
-        // Of one call at a time: a few dozen jobs at most.
+        // Of one call at a time: some hundred jobs at most, where each claims with many attestations.
         let forwarded: usize = queue.forwarded.iter().map(|job| job.signatures).sum();
         self.waiting_forwarded.set(forwarded as i64);
     }

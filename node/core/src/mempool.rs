@@ -653,7 +653,8 @@ impl Mempool {
     /// Drops what [`Self::admit`] would refuse by now, queued or in flight: of these, whose fee is under the least one or whose lock's
     /// timeout has come too near; of all that their senders have pending, the last ones, until the account covers the rest.
     ///
-    /// Who seals such a transaction gets a result for it. Who passes it on gets none: each pool that it reaches refuses it.
+    /// Who seals such a transaction gets a result for it. Who passes it on gets none where no
+    /// pool has admitted it yet: each that it reaches from now on refuses it.
     pub fn drop_no_longer_valid<'a>(&mut self, height: u64, ids: impl IntoIterator<Item = &'a Hash>) -> Vec<Dropped> {
         let (mut senders, mut outdated, mut dropped) = (BTreeSet::new(), Vec::new(), Vec::new());
         for id in ids {

@@ -151,7 +151,8 @@ pub enum Refusal {
     /// This very process: an address in PEERS is the own one.
     #[error("is this node itself")]
     OwnAddress,
-    /// A validator neither of this epoch nor of those around it, no candidate for later ones, and none that PEERS here lead to.
+    /// A validator neither of this epoch nor of those around it, no candidate for later ones, and none that PEERS here lead to;
+    /// or one whose number has changed, as with an epoch, while the two agreed.
     #[error("is no validator of these epochs, nor a candidate")]
     UnknownKey,
     /// A later start of the same validator is connected.

@@ -404,18 +404,25 @@ impl Task {
     }
 
     /// Queues again what the member that has it did not bring into a block: it goes to the next one, or into a batch where this
-    /// node has become a member itself. What nobody may bring into one does not make a member late.
+    /// node has become a member itself. What no member takes by now does not make one late.
     fn take_back(&mut self, members: &Members, now: Instant) {
         if members.is_empty() && self.parts.place().is_none() {
             return;
         }
         let at = now.into_std();
-        if self.forwards.is_late(self.height, at) {
+        if self.only_passes_on() && self.forwards.is_late(self.height, at) {
             let dropped = self.pool.drop_no_longer_valid(self.height, self.forwards.ids());
             self.forget(&dropped);
         }
         let back = self.forwards.take_back(members, self.height, at);
         self.ready_bytes += self.pool.requeue(&back);
+    }
+
+    /// Whether all in flight was passed on, and accounts here are not older than those that the pool admits by. Who seals gets a
+    /// result for what is no longer valid.
+    fn only_passes_on(&self) -> bool {
+        let shown = self.parts.snapshot.borrow().head.height;
+        self.parts.place().is_none() && self.outstanding.is_empty() && self.height >= shown
     }
 
     /// Whether it went out; else it is queued again.

@@ -111,8 +111,8 @@ impl TransactionStatus {
                 "the pool was full and others pay more; sign it again with the same nonce and a higher fee"
             }
             Reason::NoLongerValid => {
-                "validators refuse it by now: the account does not cover it, the least fee has risen, or its lock's timeout is too \
-                 near; mend that and sign it again with the same nonce"
+                "validators that have not taken it yet refuse it: the account does not cover it, the least fee has risen, or its \
+                 lock's timeout is too near; mend that and sign it again with the same nonce, as one may still bring it in"
             }
         };
         TransactionStatus {

@@ -439,6 +439,23 @@ async fn what_no_member_may_take_any_more_leaves_the_pool_when_it_is_late_and_ma
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_seals_drops_nothing_that_is_late_and_no_longer_valid_but_gets_a_result_for_it() {
+    let first = Peer::member(1, &chain(1));
+    let setup = Setup::of(2, &[1], &[&first]).await;
+    let payments = setup.payments(0..2);
+    let ids = [payments[0].id, payments[1].id];
+    let Setup { parts, pool, snapshots, chain, alive: _alive } = setup;
+    let mut task = Task::new(parts, pool);
+    assert!(task.admit_all(payments).iter().all(Result::is_ok));
+    task.seal().await;
+    task.on_final(block_that_leaves(0, forward::AGAIN_BLOCKS));
+    let members = task.members();
+    snapshots.send_replace(snapshot(chain.state(0), Sets::genesis(set_of_all(&[1, 2]))));
+    task.take_back(&members, Instant::now() + forward::AGAIN_AFTER);
+    assert_eq!(ids.map(|id| task.standing(&id)), [Standing::Pending(Pending::Queued); 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_for_room_is_not_put_off_by_what_happens_meanwhile() {
     let setup = Setup::of(2, &[1], &[]).await;
     let payments = setup.payments(0..1);

@@ -46,7 +46,7 @@ const READER_IDLE: Duration = Duration::from_secs(60);
 /// Pages in the state's log after which it is written back: the more, the more often a page changes in between.
 const STATE_LOG_PAGES: &str = "16384";
 /// KiB of the state's pages that its writer keeps in memory, as SQLite wants it: negative.
-const STATE_CACHE: &str = "-16384";
+const STATE_CACHE: &str = "-4096";
 /// The same of each reading connection. What it misses is most often in the operating system's cache, once for all.
 const READER_CACHE: &str = "-2048";
 /// Begins a write: takes the file's write lock at once, so that what is read next stays true until the commit (P7).

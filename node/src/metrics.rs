@@ -132,6 +132,9 @@ metrics! {
     forwarded: counters "blockchain_mempool_forwarded_total" ["time"];
     /// Transactions whose signature was verified.
     verified: counter "blockchain_verified_transactions_total";
+    /// Groups of signatures that were verified, by what decided: `known_points`, an equation in which points of known keys are not
+    /// found again; or `zip215`, where a group is small, its keys are few, or that equation did not hold or rests after it did not.
+    verified_groups: counters "blockchain_verified_groups_total" ["by"];
     /// Batches refused, by reason.
     batches_refused: counters "blockchain_batches_refused_total" ["reason"];
     /// RPC requests by route and status.

@@ -27,6 +27,18 @@ impl<V> Recent<V> {
         self.newer.get_mut(id).or_else(|| self.older.get_mut(id))
     }
 
+    /// What was remembered last of an id, which is remembered anew by it.
+    pub(crate) fn recall(&mut self, id: &Hash) -> Option<V>
+    where
+        V: Copy,
+    {
+        let value = *self.get(id)?;
+        if !self.is_new(id) {
+            self.insert(*id, value);
+        }
+        Some(value)
+    }
+
     /// Whether an id is of those that are remembered longest.
     pub(crate) fn is_new(&self, id: &Hash) -> bool {
         self.newer.contains_key(id)
@@ -73,6 +85,16 @@ mod tests {
         assert!(recent.is_new(&id(0)));
         recent.insert(id(0), 9);
         assert_eq!((recent.get(&id(0)), recent.get(&id(2))), (Some(&9), Some(&2)), "no place is lost by it");
+    }
+
+    #[test]
+    fn what_is_recalled_is_remembered_anew() {
+        let mut recent = Recent::new(2);
+        (0..3).for_each(|n| recent.insert(id(n), n));
+        assert_eq!((recent.recall(&id(0)), recent.recall(&id(9))), (Some(0), None));
+        recent.insert(id(3), 3);
+        assert_eq!(recent.get(&id(1)), None, "older than what was recalled");
+        assert_eq!(recent.get(&id(0)), Some(&0));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! in which a signature costs less than half. ZIP-215 rules make a group's verdict the same as each signature's own
 //! (protocol.md F2).
 
+mod equations;
+
 use crate::metrics::Metrics;
 use crate::recent::Recent;
 use aitbc_core::batch::{Batch, BatchError, VerifiedBatch};
@@ -22,7 +24,7 @@ use aitbc_core::hash::{self, Hash};
 use aitbc_core::key::{PublicKey, Signature};
 use aitbc_core::mempool::VerifiedTx;
 use aitbc_core::transaction::SignedTransaction;
-use ed25519_zebra::batch::{Item, Verifier as Equation};
+use equations::{Equations, Signed};
 use prometheus::IntGauge;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::collections::VecDeque;
@@ -48,10 +50,6 @@ const FORWARDED_GROUP: usize = 64;
 /// Groups of clients' transactions that go before one that was passed on, while there are some: a client whose signatures are all
 /// forged pays nothing, and must not keep out what others pay for.
 const PASSED_OVER: usize = 3;
-/// Signatures at which bisection ends: so few are cheaper one by one.
-const SINGLES: usize = 16;
-/// Failed halves after which a group is verified one by one, so that a flood of bad signatures costs little more.
-const BISECTIONS: usize = 16;
 /// Verified transactions remembered at least.
 const REMEMBERED: usize = 28_672;
 
@@ -71,6 +69,7 @@ pub struct Verifier {
 struct Shared {
     queue: Mutex<Queue>,
     known: Mutex<Known>,
+    equations: Equations,
     metrics: Arc<Metrics>,
     waiting_batches: IntGauge,
     waiting_transactions: IntGauge,
@@ -140,6 +139,7 @@ impl Verifier {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             known: Mutex::default(),
+            equations: Equations::new(metrics.verified_groups.clone()),
             waiting_batches: metrics.queue_depth.with_label_values(&["verify_batches"]),
             waiting_transactions: metrics.queue_depth.with_label_values(&["verify_transactions"]),
             waiting_forwarded: metrics.queue_depth.with_label_values(&["verify_forwarded"]),
@@ -386,9 +386,9 @@ impl Shared {
         let known = self.known().recognize(&claims.all);
         let open: Vec<(usize, &Claim)> = claims.all.iter().enumerate().filter(|(at, _)| !known[*at]).collect();
         // Each signature beside the claim that it belongs to.
-        let (owners, items): (Vec<usize>, Vec<&Item>) =
-            open.iter().flat_map(|(at, claim)| claim.items().map(|item| (*at, item))).unzip();
-        let bad = if holds(&items) { vec![] } else { culprits(&items) };
+        let (owners, group): (Vec<usize>, Vec<&Signed>) =
+            open.iter().flat_map(|(at, claim)| claim.signatures().map(|signed| (*at, signed))).unzip();
+        let bad = self.equations.culprits(&group);
         let mut valid = vec![true; claims.all.len()];
         for owner in bad.into_iter().filter_map(|position| owners.get(position)) {
             valid[*owner] = false;
@@ -404,15 +404,14 @@ impl Shared {
 struct Claim {
     /// Of the transaction: the plain hash of its sign bytes, which hold the key and what endorses it. `None`: of an author.
     id: Option<Hash>,
-    signature: Signature,
-    item: Item,
+    signed: Signed,
     /// Signatures that the transaction carries beside its sender's.
-    endorsements: Vec<Item>,
+    endorsements: Vec<Signed>,
 }
 
 impl Claim {
-    fn items(&self) -> impl Iterator<Item = &Item> {
-        std::iter::once(&self.item).chain(&self.endorsements)
+    fn signatures(&self) -> impl Iterator<Item = &Signed> {
+        std::iter::once(&self.signed).chain(&self.endorsements)
     }
 }
 
@@ -423,23 +422,20 @@ struct Claims {
 
 impl Claims {
     fn add_author(&mut self, job: &BatchJob) {
-        let signature = job.batch.signature;
-        let item = item(job.author, signature, &Batch::sign_bytes(&job.chain, &job.digest));
-        self.all.push(Claim { id: None, signature, item, endorsements: Vec::new() });
+        let bytes = Batch::sign_bytes(&job.chain, &job.digest).to_vec();
+        let signed = Signed { key: job.author, bytes, signature: job.batch.signature };
+        self.all.push(Claim { id: None, signed, endorsements: Vec::new() });
     }
 
     fn add_transactions(&mut self, chain: &Hash, transactions: &[SignedTransaction]) {
         for tx in transactions {
             let bytes = tx.transaction.sign_bytes(chain);
-            let endorsements = tx.endorsements(chain).into_iter().map(|e| item(e.key, e.signature, &e.bytes)).collect();
-            let item = item(tx.transaction.sender, tx.signature, &bytes);
-            self.all.push(Claim { id: Some(hash::plain(&bytes)), signature: tx.signature, item, endorsements });
+            let id = Some(hash::plain(&bytes));
+            let signed = Signed { key: tx.transaction.sender, bytes, signature: tx.signature };
+            let endorsements = tx.endorsements(chain).into_iter().map(Signed::from).collect();
+            self.all.push(Claim { id, signed, endorsements });
         }
     }
-}
-
-fn item(key: PublicKey, signature: Signature, bytes: &[u8]) -> Item {
-    Item::from((key.0.into(), ed25519_zebra::Signature::from(signature.0), bytes))
 }
 
 /// By claim, whether it holds.
@@ -451,48 +447,6 @@ impl Verdict {
     /// Position in `range` of the first claim that does not hold.
     fn first_bad(&self, range: Range<usize>) -> Option<usize> {
         self.valid.get(range).unwrap_or_default().iter().position(|valid| !valid)
-    }
-}
-
-/// True iff all signatures are valid.
-fn holds(items: &[&Item]) -> bool {
-    match items {
-        [] => true,
-        [single] => holds_alone(single),
-        many => {
-            let mut equation = Equation::new();
-            many.iter().for_each(|item| equation.queue((*item).clone()));
-            equation.verify(rand::rng()).is_ok()
-        }
-    }
-}
-
-fn holds_alone(item: &Item) -> bool {
-    item.clone().verify_single().is_ok()
-}
-
-/// Positions of the invalid ones, ascending, of a group in which there is at least one.
-fn culprits(items: &[&Item]) -> Vec<usize> {
-    let (mut found, mut budget) = (Vec::new(), BISECTIONS);
-    bisect(items, 0, &mut budget, &mut found);
-    found
-}
-
-/// Adds the positions of the invalid ones of a part that is known to hold one.
-fn bisect(items: &[&Item], offset: usize, budget: &mut usize, found: &mut Vec<usize>) {
-    if items.len() <= SINGLES || *budget == 0 {
-        found.extend(items.iter().enumerate().filter(|(_, item)| !holds_alone(item)).map(|(at, _)| offset + at));
-        return;
-    }
-    *budget -= 1;
-    let (left, right) = items.split_at(items.len() / 2);
-    let before = found.len();
-    if !holds(left) {
-        bisect(left, offset, budget, found);
-    }
-    // A bad one that is not left is right: no need to ask.
-    if found.len() == before || !holds(right) {
-        bisect(right, offset + left.len(), budget, found);
     }
 }
 
@@ -508,20 +462,16 @@ impl Default for Known {
 
 impl Known {
     fn recognize(&mut self, claims: &[Claim]) -> Vec<bool> {
-        claims.iter().map(|claim| claim.id.is_some_and(|id| self.holds(id, &claim.signature))).collect()
+        claims.iter().map(|claim| claim.id.is_some_and(|id| self.holds(id, &claim.signed.signature))).collect()
     }
 
     fn holds(&mut self, id: Hash, signature: &Signature) -> bool {
-        let held = self.0.get(&id) == Some(signature);
-        if held && !self.0.is_new(&id) {
-            self.0.insert(id, *signature);
-        }
-        held
+        self.0.recall(&id).as_ref() == Some(signature)
     }
 
     /// Returns how many of the claims are transactions.
     fn remember(&mut self, claims: &[&Claim]) -> u64 {
-        let transactions = claims.iter().filter_map(|claim| claim.id.map(|id| (id, claim.signature)));
+        let transactions = claims.iter().filter_map(|claim| claim.id.map(|id| (id, claim.signed.signature)));
         transactions.map(|(id, signature)| self.0.insert(id, signature)).count() as u64
     }
 }

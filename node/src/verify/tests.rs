@@ -1,10 +1,9 @@
-//! Verdicts of groups against those of single signatures, culprits, bounds; and what a signature costs.
+//! Verdicts of groups against those of single signatures, culprits, bounds.
 
 use super::*;
 use aitbc_core::key::{Address, SecretKey};
 use aitbc_core::receipt::{AttestedReceipt, Receipt, Text};
 use aitbc_core::transaction::{Action, Payment, Transaction};
-use std::time::Instant;
 
 fn chain() -> Hash {
     hash::plain(b"test chain")
@@ -343,34 +342,4 @@ fn of_verified_transactions_those_that_are_asked_for_stay_known_by_their_signatu
         }
     }
     assert!(!known.holds(first, &Signature([2; 64])));
-}
-
-/// What a signature costs: `cargo test --release -p aitbc-node --lib -- --ignored --nocapture a_signature_costs`.
-#[test]
-#[ignore = "a measurement"]
-fn a_signature_costs() {
-    let features = ["avx2", "avx512ifma"].map(|name| match name {
-        "avx2" => (name, std::is_x86_feature_detected!("avx2")),
-        _ => (name, std::is_x86_feature_detected!("avx512ifma")),
-    });
-    println!("this machine has {features:?}");
-    let txs = transfers(0..512);
-    let mut claims = Claims::default();
-    let started = Instant::now();
-    claims.add_transactions(&chain(), &txs);
-    println!("encode, id, SHA-512: {:.2} µs a transaction", started.elapsed().as_secs_f64() * 1e6 / 512.0);
-    let items: Vec<&Item> = claims.all.iter().map(|claim| &claim.item).collect();
-    for size in [1, 8, 16, 32, 64, 128, 256, 512] {
-        let mut best = f64::MAX;
-        for _ in 0..7 {
-            let rounds = (1_024 / size).max(1);
-            let started = Instant::now();
-            for round in 0..rounds {
-                let start = (round * size) % 512;
-                assert!(holds(&items[start..start + size]));
-            }
-            best = best.min(started.elapsed().as_secs_f64() * 1e6 / (rounds * size) as f64);
-        }
-        println!("group of {size}: {best:.1} µs a signature");
-    }
 }

@@ -160,7 +160,17 @@ struct Setup {
     pool: Pool,
     snapshots: watch::Sender<Arc<Snapshot>>,
     chain: Chain,
-    alive: (Stored, mpsc::Receiver<aitbc_core::consensus::input::Input>, Peer),
+    alive: Alive,
+}
+
+/// What a task works with and never looks at in a test.
+type Alive = (Stored, mpsc::Receiver<aitbc_core::consensus::input::Input>, Peer);
+
+/// What is left of a set-up once its task is taken out.
+struct Rest {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    chain: Chain,
+    _alive: Alive,
 }
 
 impl Setup {
@@ -202,9 +212,15 @@ impl Setup {
         Setup { parts, pool, snapshots, chain, alive: (stored, inputs, own_peer) }
     }
 
-    /// Those payments as the verifier hands them on.
-    fn payments(&self, nonces: std::ops::Range<u64>) -> Vec<VerifiedTx> {
-        nonces.map(|nonce| VerifiedTx::trusted(payment(&self.chain, nonce), &self.chain.identity.chain)).collect()
+    /// The task, not running, once it has taken the first `count` payments; those, and the rest of this for as long as it is used.
+    fn task(self, count: u64) -> (Task, Vec<VerifiedTx>, Rest) {
+        let Setup { parts, pool, snapshots, chain, alive } = self;
+        let id = &chain.identity.chain;
+        let payments: Vec<VerifiedTx> =
+            (0..count).map(|nonce| VerifiedTx::trusted(payment(&chain, nonce), id)).collect();
+        let mut task = Task::new(parts, pool);
+        assert!(task.admit_all(payments.clone()).iter().all(Result::is_ok));
+        (task, payments, Rest { snapshots, chain, _alive: alive })
     }
 }
 
@@ -216,7 +232,7 @@ struct Node {
     pulse: Arc<Pulse>,
     blocks: mpsc::Sender<FinalBlock>,
     chain: Chain,
-    _parts: (Stored, mpsc::Receiver<aitbc_core::consensus::input::Input>, Peer),
+    _alive: Alive,
 }
 
 impl Node {
@@ -226,7 +242,7 @@ impl Node {
         let (metrics, pulse) = (parts.metrics.clone(), parts.pulse.clone());
         let (blocks, final_blocks) = mpsc::channel(8);
         let handle = start(parts, pool, final_blocks);
-        Node { handle, metrics, snapshots, pulse, blocks, chain, _parts: alive }
+        Node { handle, metrics, snapshots, pulse, blocks, chain, _alive: alive }
     }
 
     /// Another epoch begins.
@@ -408,12 +424,8 @@ fn block_that_leaves(balance: u64, height: u64) -> FinalBlock {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_member_may_take_any_more_leaves_the_pool_when_it_is_late_and_makes_no_member_late() {
     let (first, second) = (Peer::member(1, &chain(1)), Peer::member(3, &chain(1)));
-    let setup = Setup::of(2, &[1, 3], &[&first, &second]).await;
-    let payments = setup.payments(0..3);
+    let (mut task, payments, _rest) = Setup::of(2, &[1, 3], &[&first, &second]).await.task(3);
     let (ids, bytes) = ([0, 1, 2].map(|n: usize| payments[n].id), payments[0].bytes);
-    let Setup { parts, pool, snapshots: _snapshots, chain: _chain, alive: _alive } = setup;
-    let mut task = Task::new(parts, pool);
-    assert!(task.admit_all(payments).iter().all(Result::is_ok));
     let before = Instant::now();
     task.seal().await;
     let members = task.members();
@@ -441,27 +453,19 @@ async fn what_no_member_may_take_any_more_leaves_the_pool_when_it_is_late_and_ma
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_seals_drops_nothing_that_is_late_and_no_longer_valid_but_gets_a_result_for_it() {
     let first = Peer::member(1, &chain(1));
-    let setup = Setup::of(2, &[1], &[&first]).await;
-    let payments = setup.payments(0..2);
+    let (mut task, payments, rest) = Setup::of(2, &[1], &[&first]).await.task(2);
     let ids = [payments[0].id, payments[1].id];
-    let Setup { parts, pool, snapshots, chain, alive: _alive } = setup;
-    let mut task = Task::new(parts, pool);
-    assert!(task.admit_all(payments).iter().all(Result::is_ok));
     task.seal().await;
     task.on_final(block_that_leaves(0, forward::AGAIN_BLOCKS));
     let members = task.members();
-    snapshots.send_replace(snapshot(chain.state(0), Sets::genesis(set_of_all(&[1, 2]))));
+    rest.snapshots.send_replace(snapshot(rest.chain.state(0), Sets::genesis(set_of_all(&[1, 2]))));
     task.take_back(&members, Instant::now() + forward::AGAIN_AFTER);
     assert_eq!(ids.map(|id| task.standing(&id)), [Standing::Pending(Pending::Queued); 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_for_room_is_not_put_off_by_what_happens_meanwhile() {
-    let setup = Setup::of(2, &[1], &[]).await;
-    let payments = setup.payments(0..1);
-    let Setup { parts, pool, snapshots: _snapshots, chain: _chain, alive: _alive } = setup;
-    let mut task = Task::new(parts, pool);
-    assert!(task.admit_all(payments).iter().all(Result::is_ok));
+    let (mut task, _, _rest) = Setup::of(2, &[1], &[]).await.task(1);
     let now = Instant::now();
     task.forwards.sent([], 3 * forward::RATE, 0, now.into_std());
     let look = now + LOOK_AGAIN;

@@ -39,6 +39,7 @@ fn stalled(report: &Report) -> (Cause, String) {
     own_voting(report)
         .or_else(|| unresolved(report))
         .or_else(|| no_quorum_connected(report))
+        .or_else(|| checking(report))
         .or_else(|| own_database(report))
         .or_else(|| candidate(report))
         .or_else(|| silent_voters(report))
@@ -47,8 +48,13 @@ fn stalled(report: &Report) -> (Cause, String) {
 
 fn own_voting(report: &Report) -> Option<(Cause, String)> {
     let text = match report.voting {
-        // Of an old version more is said than this.
-        Voting::Yes | Voting::OldVersion => return None,
+        // Of an old version more is said than this; who checks waits for others, and it matters first whether they are there.
+        Voting::Yes | Voting::OldVersion | Voting::Checking => return None,
+        Voting::Quarantined => {
+            "this validator does not vote, for its database may lack votes of its key: it goes on by itself once validators heavier than \
+             two thirds, none of them quarantined, have told it their highest votes; where too many have lost theirs for that, see \
+             \"aitbc-node recover --help\""
+        }
         Voting::NotReady => {
             "this validator does not vote while it is stopping or its database does not answer: see its database"
         }
@@ -92,6 +98,11 @@ fn no_quorum_connected(report: &Report) -> Option<(Cause, String)> {
         report.quorum - weight
     );
     Some((Cause::NoQuorumConnected, text))
+}
+
+fn checking(report: &Report) -> Option<(Cause, String)> {
+    let text = "this validator does not vote yet: it waits for what the others have seen of its key; see its network";
+    (report.voting == Voting::Checking).then(|| (Cause::OwnVoting, text.to_owned()))
 }
 
 fn own_database(report: &Report) -> Option<(Cause, String)> {

@@ -4,6 +4,7 @@
 
 use super::diagnosis::diagnose;
 use super::input::Now;
+use super::memory::VotingState;
 use super::resolve::Want;
 use super::state::{Core, Entry, Execution, Slot};
 use super::validity::check_v5;
@@ -38,6 +39,10 @@ pub enum Voting {
     /// It does.
     #[default]
     Yes,
+    /// Not yet: it waits for what others have seen of its key (A2).
+    Checking,
+    /// Its database may lack votes of its key, and it asks the others (A3).
+    Quarantined,
     /// It is stopping, or its database does not answer.
     NotReady,
     /// A vote could not be stored: not before a restart (P6).
@@ -327,7 +332,11 @@ impl Core {
         } else if !self.ready {
             Voting::NotReady
         } else {
-            Voting::Yes
+            match self.voting_state {
+                VotingState::Checking => Voting::Checking,
+                VotingState::Quarantined => Voting::Quarantined,
+                VotingState::Voting => Voting::Yes,
+            }
         }
     }
 

@@ -3,8 +3,10 @@
 use super::rig::*;
 use crate::block::Header;
 use crate::consensus::doctor::{Cause, Condition, Report, Voting};
-use crate::consensus::input::{Input, WriteFailure};
+use crate::consensus::input::{Input, Recovered, WriteFailure};
 use crate::hash::Hash;
+use crate::memory::{self, Memory};
+use crate::params::Parameters;
 use crate::validators::Index;
 use crate::vote::Kind;
 
@@ -288,6 +290,22 @@ fn a_validator_that_does_not_vote_says_so_first() {
     rig.give(Input::WriteFailed { write, failure: WriteFailure::Unknown });
     rig.pass(STALLED_MS);
     assert_eq!((report(&rig).cause, report(&rig).voting), (Cause::OwnVoting, Voting::WriteFailed));
+
+    let memory = Memory::default().quarantined(memory::Cause::NewDatabase);
+    let mut rig = Rig::recovered(4, 3, Recovered { memory, ..nothing() });
+    rig.durable_batch(0, 1, 9);
+    live(&mut rig, STALLED_MS);
+    assert_eq!((report(&rig).cause, report(&rig).voting), (Cause::OwnVoting, Voting::Quarantined));
+}
+
+#[test]
+fn a_validator_that_waits_for_what_others_have_seen_of_its_key_says_first_who_of_them_is_away() {
+    let mut rig = Rig::alone(&[1; 4], 3, Parameters::default(), nothing());
+    rig.durable_batch(0, 1, 9);
+    live(&mut rig, STALLED_MS);
+    assert_eq!((report(&rig).cause, report(&rig).voting), (Cause::NoQuorumConnected, Voting::Checking));
+    (0..3).for_each(|peer| rig.give(Input::Connected { peer }));
+    assert_eq!((report(&rig).cause, report(&rig).voting), (Cause::OwnVoting, Voting::Checking));
 }
 
 #[test]

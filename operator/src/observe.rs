@@ -22,6 +22,7 @@ use reqwest::StatusCode;
 use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -63,7 +64,7 @@ pub struct Observed {
     pub pods: BTreeMap<i32, Pod>,
     /// What each node says of itself; absent: it does not answer.
     pub sync: BTreeMap<i32, SyncStatus>,
-    /// Who validates, as the most advanced node says; `None`: it does not say.
+    /// Who validates, as the node that [`Observed::best`] believes says; `None`: it does not say.
     pub set: Option<ChainSet>,
     /// Objects that carry our owner reference, to prune and to skip what has not changed.
     pub owned: Vec<Owned>,
@@ -179,10 +180,19 @@ impl Observed {
         self.genesis.as_ref()?.data.as_ref()?.get(GENESIS_ENTRY).map(String::as_str)
     }
 
-    /// The most advanced node that answers.
+    /// The node that is believed how far the chain is.
     pub fn best(&self) -> Option<&SyncStatus> {
-        self.sync.values().max_by_key(|sync| sync.height)
+        best(&self.sync).map(|(_, sync)| sync)
     }
+}
+
+/// Of the nodes that are ready, the most advanced but so many as may lie, and at least but one: no node alone makes the chain higher
+/// than it is. Who is ready is at most a few blocks behind. The only one is believed; where none is ready, the most advanced of all.
+fn best(sync: &BTreeMap<i32, SyncStatus>) -> Option<(&i32, &SyncStatus)> {
+    let mut ready: Vec<_> = sync.iter().filter(|(_, sync)| sync.ready).collect();
+    ready.sort_by_key(|(_, sync)| Reverse((sync.height, sync.last_block_time_ms)));
+    let liars = (ready.len().saturating_sub(1) / 3).max(1);
+    ready.get(liars).or(ready.first()).copied().or_else(|| sync.iter().max_by_key(|(_, sync)| sync.height))
 }
 
 /// Why a look at the cluster failed.
@@ -393,13 +403,13 @@ async fn ask_nodes(http: &reqwest::Client, pods: &BTreeMap<i32, Pod>) -> BTreeMa
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Asks the most advanced node. What says something impossible is no node of ours.
+/// Asks the node that is believed how far the chain is. What says something impossible is no node of ours.
 async fn ask_who_validates(
     http: &reqwest::Client,
     pods: &BTreeMap<i32, Pod>,
     sync: &BTreeMap<i32, SyncStatus>,
 ) -> Option<ChainSet> {
-    let (best, _) = sync.iter().max_by_key(|(_, sync)| sync.height)?;
+    let (best, _) = best(sync)?;
     let set: ChainSet = ask(http, &host(pods.get(best)?)?, "rpc/validators", SET_BYTES_MAX).await?;
     set.is_possible().then_some(set)
 }
@@ -466,6 +476,29 @@ mod tests {
         };
         assert_eq!((said("short").await, said("long").await, said("elsewhere").await), (Some(7), None, None));
         assert_eq!(said("busy").await, None, "it is no node at height 0");
+    }
+
+    /// The height that is believed where nodes say these, and whether they are ready.
+    fn believed(said: &[(i64, bool)]) -> Option<i64> {
+        let sync =
+            said.iter().map(|(height, ready)| SyncStatus { height: *height, ready: *ready, ..SyncStatus::default() });
+        Observed { sync: (0..).zip(sync).collect(), ..Observed::default() }.best().map(|sync| sync.height)
+    }
+
+    #[test]
+    fn no_node_alone_makes_the_chain_higher_than_it_is_and_the_only_one_is_believed() {
+        let huge = 1 << 50;
+        assert_eq!(believed(&[(100, true), (98, true), (huge, true), (99, true)]), Some(100));
+        assert_eq!(believed(&[(100, true), (huge, true)]), Some(100));
+        let of_ten: Vec<_> = (0..10).map(|i| (if i < 3 { huge } else { 100 }, true)).collect();
+        assert_eq!(believed(&of_ten), Some(100), "as many as a chain of ten bears");
+        assert_eq!((believed(&[(100, true)]), believed(&[(0, false)]), believed(&[])), (Some(100), Some(0), None));
+    }
+
+    #[test]
+    fn nodes_that_are_not_ready_have_a_say_only_where_none_is() {
+        assert_eq!(believed(&[(0, false), (100, true), (500, false)]), Some(100));
+        assert_eq!(believed(&[(0, false), (100, false)]), Some(100));
     }
 
     fn read(validator: serde_json::Value) -> SyncStatus {

@@ -164,7 +164,7 @@ pub struct Chain {
     pub next_others: Option<Others>,
     /// No node says who decides, and a moment ago one did: another visit will know.
     pub next_awaited: bool,
-    /// Greatest height.
+    /// How far it is, as the node that is believed says.
     pub height: i64,
     /// Whether blocks are being made.
     pub advancing: bool,
@@ -258,7 +258,9 @@ pub fn chain(validated: &Validated, observed: &Observed) -> Chain {
     let (settings, members) = (&validated.settings, &validated.members);
     let best = observed.best();
     let revision = observed.stateful_set.as_ref().and_then(revision);
+    // No block is of the future: one node that says so does not leave all others behind.
     let newest_ms = observed.sync.values().map(|sync| sync.last_block_time_ms).max().unwrap_or(0);
+    let newest_ms = newest_ms.min(observed.now.as_millisecond());
     let one = |ordinal: i32| {
         let sync = observed.sync.get(&ordinal);
         let weight = members.weight_of(ordinal);
@@ -383,7 +385,7 @@ fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -
             }
             at(OperationStep::Stopping, message)
         }
-        Some(_) if view.ready && (view.weight == 0 || view.signed_height > operation.from_height) => {
+        Some(_) if view.ready && (view.weight == 0 || view.signed_height > signed_before(chain, operation)) => {
             plan.notes.push(Note::Restarted { pod: target.clone(), height: view.signed_height });
             None
         }
@@ -393,21 +395,28 @@ fn go_on(network: &str, chain: &Chain, operation: &Operation, plan: &mut Plan) -
             let message = format!("waiting for the outdated pod {target} to stop");
             Some(Operation { step: OperationStep::Stopping, pod_uid: uid.clone(), message, ..operation.clone() })
         }
-        Some(_) if view.ready => at(OperationStep::Signing, has_yet_to_sign(operation, view)),
+        Some(_) if view.ready => at(OperationStep::Signing, has_yet_to_sign(chain, operation, view)),
         Some(_) => {
             at(OperationStep::Starting, format!("waiting for pod {target} to be ready: database up and caught up"))
         }
     }
 }
 
-fn has_yet_to_sign(Operation { target, from_height, .. }: &Operation, view: &View) -> String {
+/// The height above which a successor has to sign. Any that it tells it signed since its start; where the chain is not as high as was
+/// thought when the operation began (a node lied, or databases were restored), nobody can sign above that.
+fn signed_before(chain: &Chain, operation: &Operation) -> i64 {
+    operation.from_height.min(chain.height - 1).max(0)
+}
+
+fn has_yet_to_sign(chain: &Chain, operation: &Operation, view: &View) -> String {
+    let (target, height) = (&operation.target, signed_before(chain, operation));
     let by_hand = match view.current {
         Some(false) => {
             format!("; once you know why it does not, \"kubectl delete pod {target}\" brings up the newer template")
         }
         Some(true) | None => String::new(),
     };
-    format!("waiting for {target} to sign above height {from_height}{by_hand}")
+    format!("waiting for {target} to sign above height {height}{by_hand}")
 }
 
 /// What is waited for while the pod that was to stop is still there; `None`: it stays, or is chosen anew. As long as nothing has

@@ -20,12 +20,15 @@ pub mod validators;
 use crate::crd::status::{BlockchainNetworkStatus, ChainStatus, Endpoints};
 use crate::crd::{BlockchainNetwork, Suspend};
 use crate::names;
-use crate::observe::Observed;
+use crate::observe::{Observed, SyncStatus};
 use crate::plan::{self, Plan};
 use crate::validate::{Problem, Settings, Validated};
 use aitbc_core::env;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+
+/// A block whose time is so much ahead of the operator's clock is of the future; less is between the clocks of two machines.
+const CLOCKS_APART_SECONDS: i64 = 60;
 
 /// What a visit brought about.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +73,7 @@ pub fn status(visit: Visit<'_>) -> BlockchainNetworkStatus {
     }
 }
 
-/// The most advanced node's view. Where none answers, the last known height stays: a chain never goes back.
+/// The view of the node that is believed. The block on record stays while no such node has come as far: a chain never goes back.
 fn chain_status(visit: Visit<'_>, former: Option<&BlockchainNetworkStatus>) -> ChainStatus {
     let known = former.and_then(|status| status.chain.clone()).unwrap_or_default();
     let genesis = visit.validated.genesis.as_ref().ok().map(|genesis| genesis.hash.clone());
@@ -78,18 +81,27 @@ fn chain_status(visit: Visit<'_>, former: Option<&BlockchainNetworkStatus>) -> C
         chain_id: visit.validated.settings.chain_id.clone(),
         genesis_hash: genesis.or(known.genesis_hash.clone()),
         epoch: visit.validated.set.as_ref().map(|set| set.epoch).or(known.epoch),
-        ..known
+        ..known.clone()
     };
-    match visit.observed.best() {
-        None => base,
-        Some(best) => ChainStatus {
-            height: Some(best.height),
-            last_block_time: time(best.last_block_time_ms).or(base.last_block_time),
-            state_root: text(&best.state_root),
-            version: text(&best.version),
-            ..base
-        },
+    let Some(best) = visit.observed.best() else { return base };
+    let base = ChainStatus { version: text(&best.version), ..base };
+    if base.genesis_hash == known.genesis_hash && may_be_above(&known, best, visit.observed.now) {
+        return base;
     }
+    ChainStatus {
+        height: Some(best.height),
+        last_block_time: time(best.last_block_time_ms).or(base.last_block_time),
+        state_root: text(&best.state_root),
+        ..base
+    }
+}
+
+/// Whether the block on record is not below a node's last one and may be of its chain, on which times grow with heights (protocol V4):
+/// it is neither older than that one nor of the future. Else it is of a chain that was begun anew or went back, or somebody lied.
+fn may_be_above(known: &ChainStatus, best: &SyncStatus, now: Timestamp) -> bool {
+    let possible = best.last_block_time_ms.div_euclid(1_000)..=now.as_second() + CLOCKS_APART_SECONDS;
+    let at = known.last_block_time.as_ref().map(|time| time.0.as_second());
+    known.height.is_some_and(|height| height >= best.height) && at.is_some_and(|at| possible.contains(&at))
 }
 
 fn time(milliseconds: i64) -> Option<Time> {

@@ -17,7 +17,7 @@ pub struct BlockchainNetworkStatus {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// The chain as the most advanced validator reports it. Heights are refreshed at most every 10 seconds.
+    /// The chain as its validators report it. Heights are refreshed at most every 10 seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainStatus>,
 
@@ -52,7 +52,7 @@ pub struct ChainStatus {
     #[serde(rename = "chainID")]
     pub chain_id: String,
 
-    /// Height of the last final block; absent while no validator answers.
+    /// Height of the last final block; the last known one while no validator answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<i64>,
 

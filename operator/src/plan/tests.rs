@@ -207,6 +207,16 @@ fn a_restarted_operator_deletes_the_recorded_pod_and_no_other() {
 }
 
 #[test]
+fn a_successor_need_not_sign_above_a_height_that_the_chain_has_not() {
+    let mut chain = all(4, true);
+    let never = Operation { from_height: 1 << 50, ..operation(3, "older") };
+    chain.validators.insert(3, View { signed_height: 0, ..healthy(3, true) });
+    assert_eq!(roll(NET, &chain, Some(&never), now()).operation.map(|op| op.step), Some(OperationStep::Signing));
+    chain.validators.insert(3, View { signed_height: chain.height, ..healthy(3, true) });
+    assert_eq!(roll(NET, &chain, Some(&never), now()).operation, None);
+}
+
+#[test]
 fn ready_is_not_enough_the_successor_must_have_signed() {
     let mut chain = all(4, false);
     chain.validators.insert(3, View { signed_height: 90, ..healthy(3, true) });

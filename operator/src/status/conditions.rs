@@ -290,7 +290,13 @@ fn jailed(facts: Facts<'_>) -> Option<String> {
 /// Whether the chain counts every validator of the network, and what is missing where it does not.
 fn set_synced(facts: Facts<'_>) -> Finding {
     let Some(set) = &facts.visit.validated.set else {
-        return unknown("ValidatorsSilent", "no validator says who decides");
+        let message = match facts.visit.observed.set {
+            None => "no validator says who decides",
+            Some(_) => {
+                "what validators say of who decides is of an earlier height than the chain had: they have yet to catch up"
+            }
+        };
+        return unknown("ValidatorsSilent", message);
     };
     if let Some(names) = jailed(facts) {
         return no("ValidatorJailed", format!("{names}; {UNJAIL}"));

@@ -6,7 +6,7 @@ use crate::observe::chain_set::{Candidate, ChainSet, JailedFor, Member, NextMemb
 use crate::observe::{SyncStatus, SyncValidator, VotingState};
 use crate::validate::{Defaults, keys::ValidatorKey, validate};
 use aitbc_core::key::SecretKey;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
@@ -57,6 +57,7 @@ fn pod(ordinal: i32) -> Pod {
 
 fn sync(height: i64) -> SyncStatus {
     SyncStatus {
+        ready: true,
         height,
         last_block_time_ms: (NOW - 1) * 1_000,
         database_ready: true,
@@ -308,7 +309,68 @@ fn the_last_known_height_stays_while_nobody_answers() {
     let mut situation = running();
     situation.network.status = Some(status_of(&situation));
     situation.observed.sync.clear();
-    assert_eq!(status_of(&situation).chain.and_then(|chain| chain.height), Some(100));
+    assert_eq!(height_of(&situation), Some(100));
+}
+
+fn height_of(situation: &Situation) -> Option<i64> {
+    status_of(situation).chain.and_then(|chain| chain.height)
+}
+
+/// Every node that answers has this last block, of that time in seconds.
+fn set_block(situation: &mut Situation, height: i64, second: i64) {
+    for said in situation.observed.sync.values_mut() {
+        *said = SyncStatus { last_block_time_ms: second * 1_000, ..sync(height) };
+    }
+}
+
+#[test]
+fn the_block_on_record_stays_while_those_that_answer_have_yet_to_come_as_far() {
+    let mut situation = running();
+    recorded(&mut situation);
+    let before = status_of(&situation).chain;
+    situation.observed.sync.remove(&0);
+    set_block(&mut situation, 99, NOW - 2);
+    assert_eq!(status_of(&situation).chain, before);
+    set_block(&mut situation, 101, NOW);
+    assert_eq!(height_of(&situation), Some(101));
+}
+
+#[test]
+fn a_height_that_one_validator_claims_alone_is_not_the_chains() {
+    let mut situation = running();
+    situation.observed.sync.insert(3, sync(1 << 50));
+    let status = status_of(&situation);
+    assert_eq!(status.chain.and_then(|chain| chain.height), Some(100));
+    assert_eq!(status.validator_statuses[3].height, Some(1 << 50), "it is shown as its own");
+}
+
+#[test]
+fn a_height_that_was_never_of_the_chain_goes_with_the_next_block() {
+    let mut situation = running();
+    set_block(&mut situation, 1 << 50, NOW - 1);
+    recorded(&mut situation);
+    set_block(&mut situation, 100, NOW - 1);
+    assert_eq!(height_of(&situation), Some(1 << 50), "nobody knows better yet");
+    set_block(&mut situation, 101, NOW);
+    assert_eq!(height_of(&situation), Some(101));
+    set_block(&mut situation, 1 << 50, NOW + CLOCKS_APART_SECONDS + 1);
+    recorded(&mut situation);
+    set_block(&mut situation, 100, NOW - 1);
+    assert_eq!(height_of(&situation), Some(100), "no block is of the future");
+}
+
+#[test]
+fn the_height_of_a_chain_with_another_genesis_does_not_stay() {
+    let mut situation = running();
+    let validated = validate(&situation.network, &situation.observed, &Defaults { node_image: "node:1".into() });
+    let entry = (crate::names::GENESIS_ENTRY.to_owned(), validated.genesis.expect("a genesis").json);
+    situation.observed.genesis = Some(ConfigMap { data: Some([entry].into()), ..ConfigMap::default() });
+    recorded(&mut situation);
+    set_block(&mut situation, 0, 0);
+    assert_eq!(height_of(&situation), Some(100));
+    let known = situation.network.status.as_mut().and_then(|status| status.chain.as_mut());
+    known.expect("recorded").genesis_hash = Some("0x00".into());
+    assert_eq!(height_of(&situation), Some(0));
 }
 
 fn key(ordinal: i32) -> String {

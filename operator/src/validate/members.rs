@@ -60,7 +60,7 @@ impl Members {
     }
 }
 
-/// The set as a node says it, unless status already says more: the most advanced node of a visit may be behind that of an earlier one.
+/// The set as a node says it, unless status already says more: the node that is asked may be behind one that was asked before.
 pub fn current(observed: &Observed, status: Option<&BlockchainNetworkStatus>) -> Option<ChainSet> {
     let known = status.and_then(|status| status.chain.as_ref()?.height).unwrap_or(0);
     observed.set.clone().filter(|set| set.height >= known)

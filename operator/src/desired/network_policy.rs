@@ -1,7 +1,7 @@
 //! NetworkPolicy: default deny, and then what a validator needs.
 //!
-//! Gossip comes from this network's validators only. RPC, WebSocket and metrics are read by anybody in the cluster: the RPC is the
-//! product, rate-limited by the node itself. The admin port is not opened. Out go gossip, DNS and an external database.
+//! Gossip comes from this network's validators only. RPC, WebSocket and metrics are read by anybody: the RPC is the product,
+//! rate-limited by the node itself. The admin port is not opened. Out go gossip, DNS and an external database.
 
 use crate::names::{self, Role};
 use crate::validate::Settings;

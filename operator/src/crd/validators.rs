@@ -188,7 +188,7 @@ pub struct PodSettings {
 /// An environment variable.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct Variable {
-    /// Name of the setting, as in the node's documentation.
+    /// Name of the setting, as in docs/operations.md.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Z][A-Z0-9_]*$"))]
     pub name: String,
 

@@ -6,7 +6,7 @@
 //! | `RPC_HOST`, `P2P_HOST` | `0.0.0.0` | an IP address, or `localhost` |
 //! | `RPC_PORT`, `WS_PORT`, `P2P_PORT`, `METRICS_PORT` | 9080, 9081, 9082, 9090 | 0 to 65535; 0: any free port |
 //! | `ADMIN_PORT` (on loopback) | 9083 | the same |
-//! | `CONSENSUS_MODE` | as genesis says | `poa` |
+//! | `CONSENSUS_MODE` | as genesis says | `poa`, `pos`, `hybrid` |
 //! | `VALIDATOR_ADDRESS` | not checked | an address |
 //! | `VALIDATOR_KEY_FILE` | none | a path |
 //! | `FIRST_START_FILE` | none | a path; the file holds the genesis hash while the key has never voted on that chain |
@@ -221,7 +221,7 @@ impl Config {
             peers: settings
                 .get(name::PEERS, "host:port, separated by commas, ports from 1", peers)?
                 .unwrap_or_default(),
-            block_time: settings.get(name::BLOCK_TIME, "a duration such as 1s or 500ms, 100ms to 1h", |text| {
+            block_time: settings.get(name::BLOCK_TIME, "a duration such as 1s or 500ms, 100ms to 60m", |text| {
                 duration_within(text, Duration::from_millis(100), Duration::from_secs(3_600))
             })?,
             block_cache_size: settings
@@ -538,6 +538,14 @@ mod tests {
         wrong(None, &[("PRUNING", "all")], &["PRUNING", "all", "archive"]);
         wrong(Some("- a\n- b"), &[], &["not a YAML file"]);
         wrong(Some("a: [1"), &[], &["not a YAML file"]);
+    }
+
+    #[test]
+    fn the_longest_block_time_is_told_in_a_unit_that_is_taken() {
+        let config = load(None, &[("BLOCK_TIME", "60m")]).expect("an hour");
+        assert_eq!(config.block_time, Some(Duration::from_secs(3_600)));
+        wrong(None, &[("BLOCK_TIME", "61m")], &["BLOCK_TIME", "61m", "100ms to 60m"]);
+        wrong(None, &[("BLOCK_TIME", "1h")], &["BLOCK_TIME", "1h", "100ms to 60m"]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub enum Rejected {
     },
     /// The pool is full of transactions that pay as much or more.
     #[error(
-        "the pool holds {count} transactions of {bytes} bytes, all paying more for each byte; try again later or with a higher fee"
+        "the pool holds {count} transactions of {bytes} bytes, all paying as much or more; try again later or with a higher fee"
     )]
     MempoolFull {
         /// Transactions in the pool.
@@ -264,7 +264,7 @@ pub enum Reason {
     NonceUsed,
     /// The same sender's with a higher fee took its place.
     Replaced,
-    /// One that pays more for each byte took its place.
+    /// One that pays more took its place.
     Evicted,
     /// The pool would not admit it any more, see [`Mempool::drop_no_longer_valid`].
     NoLongerValid,
@@ -572,7 +572,7 @@ impl Mempool {
         Ok(old.map(|old| old.id))
     }
 
-    /// Which transactions must go so that `tx` fits; all of them pay less for each byte.
+    /// Which transactions must go so that `tx` fits; all of them pay less.
     fn make_room(&self, tx: &VerifiedTx, replaced: Option<Hash>, passed: &Passed) -> Result<Vec<Hash>, Rejected> {
         let gone = replaced.and_then(|id| self.get(&id)).map(|(old, _)| old.bytes);
         let mut bytes = (self.counters.bytes + tx.bytes).saturating_sub(gone.unwrap_or(0) + passed.bytes);
@@ -1394,6 +1394,9 @@ mod tests {
                 assert!(message.contains(&figure.to_string()), "{name} {figure} in: {message}");
             }
         }
+        // The price goes by fee units, not by bytes.
+        let full = Rejected::MempoolFull { count: 1, bytes: 2 }.to_string();
+        assert!(full.contains("all paying as much or more; try again later"), "{full}");
     }
 
     /// Whole pool against its parts.

@@ -315,7 +315,8 @@ impl Executor {
         fetched: Option<Vec<BatchWrite>>,
     ) {
         let header = &candidate.header;
-        let summary = summary(&self.sets, digest, header, &done.executed);
+        let roots = (done.executed.state_root, done.executed.results_root);
+        let summary = BlockSummary::of(Some(&self.sets.current), digest, header, roots);
         let rows: Arc<[TransactionRow]> = transaction_rows(header.height, &done.batches, &done.executed.results).into();
         self.count(&summary, &rows);
         let receipts = receipt_rows(header, &done.batches, &done.executed);
@@ -387,21 +388,6 @@ pub fn tip(end: &Snapshot) -> Tip {
 /// nothing is executed by rules that are not known, whoever asks.
 fn speaks(state: &State, height: u64) -> bool {
     state.version_at(height) <= VERSION
-}
-
-/// A block in a few words; `sets` are those of its epoch.
-fn summary(sets: &Sets, digest: Hash, header: &Header, executed: &Executed) -> BlockSummary {
-    BlockSummary {
-        height: header.height,
-        slot: header.slot,
-        hash: digest,
-        parent_hash: header.parent,
-        time_ms: header.time_ms,
-        proposer: sets.current.address(header.proposer),
-        tx_count: header.tx_count(),
-        state_root: executed.state_root,
-        results_root: executed.results_root,
-    }
 }
 
 /// Rows of a block's transactions: one result a transaction, in order (the ledger's contract).

@@ -69,18 +69,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     fn snapshot(state: State) -> Arc<Snapshot> {
-        let (hash, root) = (Hash::ZERO, Hash::ZERO);
-        let head = BlockSummary {
-            height: 1,
-            slot: 1,
-            hash,
-            parent_hash: hash,
-            time_ms: 1,
-            proposer: None,
-            tx_count: 0,
-            state_root: root,
-            results_root: root,
-        };
+        let head = BlockSummary::genesis(Hash::ZERO, Hash::ZERO);
         Arc::new(Snapshot { head, state, parent_state: None, sets: sets_of(0) })
     }
 

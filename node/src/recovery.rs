@@ -254,7 +254,7 @@ async fn named_below(storage: &Arc<dyn Storage>, lowest: u64, head: u64) -> Resu
 /// The state as applied, or genesis.
 async fn load_state(storage: &Arc<dyn Storage>, identity: &Identity, rules: &Rules) -> Result<Snapshot, RecoveryError> {
     let at_genesis = |state: State, root| Snapshot {
-        head: genesis_summary(identity, root),
+        head: BlockSummary::genesis(identity.chain, root),
         state,
         parent_state: None,
         sets: Sets::genesis(identity.genesis_set.clone()),
@@ -384,34 +384,10 @@ fn recovered(
     }
 }
 
-fn genesis_summary(identity: &Identity, state_root: Hash) -> BlockSummary {
-    BlockSummary {
-        height: 0,
-        slot: 0,
-        hash: identity.chain,
-        parent_hash: Hash::ZERO,
-        time_ms: 0,
-        proposer: None,
-        tx_count: 0,
-        state_root,
-        results_root: Hash::ZERO,
-    }
-}
-
 /// `sets` are those of the block's epoch or of the one after it.
 fn stored_summary(sets: &Sets, stored: &StoredBlock, state_root: Hash, results_root: Hash) -> BlockSummary {
     let header = &stored.candidate.header;
-    BlockSummary {
-        height: header.height,
-        slot: header.slot,
-        hash: stored.digest,
-        parent_hash: header.parent,
-        time_ms: header.time_ms,
-        proposer: sets.of(header.epoch).and_then(|set| set.address(header.proposer)),
-        tx_count: header.tx_count(),
-        state_root,
-        results_root,
-    }
+    BlockSummary::of(sets.of(header.epoch), stored.digest, header, (state_root, results_root))
 }
 
 #[cfg(test)]

@@ -73,17 +73,7 @@ mod tests {
     use aitbc_core::state::State;
 
     fn end(chain: &Chain, height: u64) -> Arc<Snapshot> {
-        let head = BlockSummary {
-            height,
-            slot: 1,
-            hash: Hash::ZERO,
-            parent_hash: Hash::ZERO,
-            time_ms: 1,
-            proposer: None,
-            tx_count: 0,
-            state_root: Hash::ZERO,
-            results_root: Hash::ZERO,
-        };
+        let head = BlockSummary { height, ..BlockSummary::genesis(Hash::ZERO, Hash::ZERO) };
         let (state, parent_state) = (chain.state(height), Some(chain.state(height - 1)));
         Arc::new(Snapshot { head, state, parent_state, sets: sets_of(0) })
     }

@@ -41,6 +41,38 @@ pub struct BlockSummary {
     pub results_root: Hash,
 }
 
+impl BlockSummary {
+    /// Height 0, with the root of the state that genesis makes.
+    pub fn genesis(chain: Hash, state_root: Hash) -> BlockSummary {
+        BlockSummary {
+            height: 0,
+            slot: 0,
+            hash: chain,
+            parent_hash: Hash::ZERO,
+            time_ms: 0,
+            proposer: None,
+            tx_count: 0,
+            state_root,
+            results_root: Hash::ZERO,
+        }
+    }
+
+    /// A block with the roots of state and results after it; `set` is that of its epoch, where that is known.
+    pub fn of(set: Option<&Arc<ValidatorSet>>, digest: Hash, header: &Header, roots: (Hash, Hash)) -> BlockSummary {
+        BlockSummary {
+            height: header.height,
+            slot: header.slot,
+            hash: digest,
+            parent_hash: header.parent,
+            time_ms: header.time_ms,
+            proposer: set.and_then(|set| set.address(header.proposer)),
+            tx_count: header.tx_count(),
+            state_root: roots.0,
+            results_root: roots.1,
+        }
+    }
+}
+
 /// The chain's end.
 #[derive(Clone)]
 pub struct Snapshot {

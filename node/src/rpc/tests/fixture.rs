@@ -133,7 +133,7 @@ impl Chain {
         let state = State::from_genesis(&genesis);
         storage.reset_state(StateWrite::whole(0, &state, Hash::ZERO)).await.expect("genesis state");
         let (snapshots, chain) = watch::channel(Arc::new(Snapshot {
-            head: genesis_head(&identity, &state),
+            head: BlockSummary::genesis(identity.chain, state.root()),
             state,
             parent_state: None,
             sets,
@@ -216,21 +216,11 @@ impl Chain {
         let mut header = self.header(&parent.head, &batches);
         change(&mut header);
         let digest = header.digest();
-        let proposer = self.key.public().address();
         let rules = Rules::of(&self.identity.genesis);
         let sets = parent.sets.clone();
         let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &sets), &batches);
-        let head = BlockSummary {
-            height: header.height,
-            slot: header.slot,
-            hash: digest,
-            parent_hash: header.parent,
-            time_ms: header.time_ms,
-            proposer: Some(proposer),
-            tx_count: header.tx_count(),
-            state_root: executed.state_root,
-            results_root: executed.results_root,
-        };
+        let roots = (executed.state_root, executed.results_root);
+        let head = BlockSummary::of(Some(&sets.current), digest, &header, roots);
         let rows = rows(&header, &batches, &executed);
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
         self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state, sets }));
@@ -325,20 +315,6 @@ pub(super) struct Unwritten {
     batches: Vec<VerifiedBatch>,
     executed: Executed,
     rows: Vec<TransactionRow>,
-}
-
-fn genesis_head(identity: &Identity, state: &State) -> BlockSummary {
-    BlockSummary {
-        height: 0,
-        slot: 0,
-        hash: identity.chain,
-        parent_hash: Hash::ZERO,
-        time_ms: 0,
-        proposer: None,
-        tx_count: 0,
-        state_root: state.root(),
-        results_root: Hash::ZERO,
-    }
 }
 
 fn rows(header: &Header, batches: &[VerifiedBatch], executed: &Executed) -> Vec<TransactionRow> {

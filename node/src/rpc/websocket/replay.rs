@@ -76,17 +76,8 @@ impl Source<'_> {
         let Some(stored) = self.block(height).await? else { return Ok(None) };
         let Some(next) = self.block(height + 1).await? else { return Ok(None) };
         let (header, after) = (&stored.candidate.header, &next.candidate.header);
-        let summary = BlockSummary {
-            height,
-            slot: header.slot,
-            hash: stored.digest,
-            parent_hash: header.parent,
-            time_ms: header.time_ms,
-            proposer: self.api.view.known_sets().of_header(header).and_then(|set| set.address(header.proposer)),
-            tx_count: header.tx_count(),
-            state_root: after.parent_state_root,
-            results_root: after.parent_results_root,
-        };
+        let (sets, roots) = (self.api.view.known_sets(), (after.parent_state_root, after.parent_results_root));
+        let summary = BlockSummary::of(sets.of_header(header), stored.digest, header, roots);
         self.ahead = Some(next);
         Ok(Some(summary))
     }

@@ -216,15 +216,7 @@ impl Chain {
     pub(crate) fn state_write(&self, height: u64) -> StateWrite {
         let state = self.state(height);
         let block = height.checked_sub(1).and_then(|at| self.blocks.get(at as usize));
-        StateWrite {
-            height,
-            state_root: state.root(),
-            results_root: block.map_or(Hash::ZERO, |block| block.executed.results_root),
-            accounts: state.iter().map(|(address, account)| (address, account.balance, account.nonce)).collect(),
-            records: state.records().map(|(key, record)| (key.clone(), Some(record.clone()))).collect(),
-            transactions: Vec::new(),
-            receipts: Vec::new(),
-        }
+        StateWrite::whole(height, &state, block.map_or(Hash::ZERO, |block| block.executed.results_root))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::doctor::Examined;
 use crate::events;
-use crate::executor::receipt_rows;
+use crate::executor::{receipt_rows, transaction_rows};
 use crate::mempool::{Mempool, Outcome, Pending, PendingTransaction, Standing, SubmitError};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -221,7 +221,7 @@ impl Chain {
         let executed = ledger::execute(&parent.state, &rules, &Context::of(&header, &sets), &batches);
         let roots = (executed.state_root, executed.results_root);
         let head = BlockSummary::of(Some(&sets.current), digest, &header, roots);
-        let rows = rows(&header, &batches, &executed);
+        let rows = transaction_rows(header.height, &batches, &executed.results);
         let (state, parent_state) = (executed.state.clone(), Some(parent.state.clone()));
         self.snapshots.send_replace(Arc::new(Snapshot { head: head.clone(), state, parent_state, sets }));
         self.pool.on_final(header.height, &executed, &rows);
@@ -315,20 +315,6 @@ pub(super) struct Unwritten {
     batches: Vec<VerifiedBatch>,
     executed: Executed,
     rows: Vec<TransactionRow>,
-}
-
-fn rows(header: &Header, batches: &[VerifiedBatch], executed: &Executed) -> Vec<TransactionRow> {
-    let txs = batches.iter().flat_map(|b| b.batch.txs.iter().map(move |tx| (tx, b.digest)));
-    let row = |((index, result), (tx, batch)): ((u32, &ledger::TxResult), (&SignedTransaction, Hash))| TransactionRow {
-        id: result.id,
-        height: header.height,
-        index,
-        code: result.code.number(),
-        sender: tx.transaction.sender.address(),
-        nonce: tx.transaction.nonce,
-        batch,
-    };
-    (0..).zip(&executed.results).zip(txs).map(row).collect()
 }
 
 /// The core's pool behind the node's trait.

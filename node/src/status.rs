@@ -243,7 +243,6 @@ fn tell(upgrade: Option<Upgrade>) {
 mod tests {
     use super::*;
     use crate::gossip::Gossip;
-    use crate::recovery::{Lease, recover};
     use crate::tests::chain::{Chain, Stored, chain, gossip_config, secret, set_of};
     use aitbc_core::key::SecretKey;
     use aitbc_core::validators::Validator;
@@ -268,9 +267,7 @@ mod tests {
     /// Of validator 1 after the first blocks of a chain, with nobody to talk to.
     async fn task(chain: &Chain, stored: &Stored, stop: watch::Receiver<bool>) -> StatusTask {
         let metrics = Arc::new(Metrics::new().expect("unique names"));
-        let generation = stored.storage.take_lease("test".into()).await.expect("lease");
-        let lease = Lease { generation, first_start: true };
-        let start = recover(&stored.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
+        let start = chain.start(&stored.storage).await.expect("starts");
         let config = gossip_config(1, chain.identity.chain, &set_of(0), &metrics);
         StatusTask {
             key: secret(1).public(),

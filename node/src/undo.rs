@@ -66,7 +66,6 @@ impl KeepUndo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recovery::{Lease, recover};
     use crate::tests::chain::{BLOCKS, Chain, Stored, chain, sets_of};
     use crate::view::BlockSummary;
     use aitbc_core::hash::Hash;
@@ -85,10 +84,7 @@ mod tests {
     }
 
     async fn parent_at_start(chain: &Chain, stored: &Stored) -> Option<State> {
-        let generation = stored.storage.take_lease("again".into()).await.expect("lease");
-        let start =
-            recover(&stored.storage, &chain.identity, &chain.rules, Lease { generation, first_start: true }).await;
-        start.expect("starts").snapshot.parent_state
+        chain.start(&stored.storage).await.expect("starts").snapshot.parent_state
     }
 
     #[tokio::test]

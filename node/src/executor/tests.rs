@@ -1,45 +1,9 @@
 //! What the executor tells of who validates, at the end of an epoch and after it.
 
 use super::*;
-use crate::recovery::{Lease, recover};
-use crate::tests::chain::{BLOCKS, Chain, Stored, chain, set_of, sets_of};
+use crate::tests::chain::{BLOCKS, Chain, Executing, Stored, chain, set_of, sets_of};
 
-/// An executor at the end of some blocks of a chain, with what it tells.
-struct Running {
-    commands: mpsc::Sender<Command>,
-    core: mpsc::Receiver<Input>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    commits: mpsc::Receiver<CommitJob>,
-    _outcomes: mpsc::Receiver<FinalBlock>,
-}
-
-async fn running(chain: &Chain, stored: &Stored) -> Running {
-    let generation = stored.storage.take_lease("test".into()).await.expect("lease");
-    let lease = Lease { generation, first_start: true };
-    let start = recover(&stored.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
-    let sets = start.snapshot.sets.clone();
-    let (sender, snapshots) = watch::channel(Arc::new(start.snapshot));
-    let ((core_sender, core), (commands, waiting)) = (mpsc::channel(64), mpsc::channel(8));
-    let ((commits_sender, commits), (outcomes_sender, outcomes)) = (mpsc::channel(64), mpsc::channel(64));
-    let executor = Executor::new(
-        chain.identity.clone(),
-        chain.rules.clone(),
-        Arc::new(BatchPool::new(sets)),
-        stored.storage.clone(),
-        core_sender,
-        commits_sender,
-        outcomes_sender,
-        sender,
-        Arc::new(Snapshots::default()),
-        Subscriptions::default(),
-        Arc::new(Metrics::new().expect("unique names")),
-        tokio::runtime::Handle::current(),
-    );
-    std::thread::spawn(move || executor.run(waiting));
-    Running { commands, core, snapshots, commits, _outcomes: outcomes }
-}
-
-impl Running {
+impl Executing {
     /// What the core hears of the block at a height, which is executed.
     async fn execute(&mut self, chain: &Chain, height: u64) -> (Roots, Option<Arc<ValidatorSet>>) {
         let block = &chain.blocks[height as usize - 1];
@@ -70,7 +34,7 @@ async fn with_batches(chain: &Chain, blocks: u64) -> Stored {
 async fn e1_the_last_block_of_an_epoch_tells_the_set_after_the_next_and_later_blocks_are_judged_by_the_new_sets() {
     let chain = chain(4 * BLOCKS);
     let stored = with_batches(&chain, 2 * BLOCKS - 1).await;
-    let mut running = running(&chain, &stored).await;
+    let mut running = chain.executing(&stored).await;
     for height in 2 * BLOCKS..=3 * BLOCKS {
         let ends = height % BLOCKS == 0;
         let (roots, set) = running.execute(&chain, height).await;
@@ -91,7 +55,7 @@ async fn e1_the_last_block_of_an_epoch_tells_the_set_after_the_next_and_later_bl
 async fn e5_a_block_of_an_epoch_that_is_over_is_not_executed() {
     let chain = chain(2 * BLOCKS);
     let stored = with_batches(&chain, 2 * BLOCKS).await;
-    let mut running = running(&chain, &stored).await;
+    let mut running = chain.executing(&stored).await;
     let mut late = chain.blocks[2 * BLOCKS as usize - 1].clone();
     // On the tip, whose state is there: only its epoch forbids it.
     late.candidate.header.parent = late.digest;

@@ -1,13 +1,8 @@
 //! Starts from databases of a chain whose validators change.
 
 use super::*;
-use crate::tests::chain::{BLOCKS, Chain, chain, set_of, sets_of};
+use crate::tests::chain::{BLOCKS, chain, set_of, sets_of};
 use sqlx::{Connection, SqliteConnection};
-
-async fn start(chain: &Chain, storage: &Arc<dyn Storage>) -> Result<Start, RecoveryError> {
-    let generation = storage.take_lease("test".into()).await?;
-    recover(storage, &chain.identity, &chain.rules, Lease { generation, first_start: true }).await
-}
 
 #[tokio::test]
 async fn e1_a_start_has_the_sets_of_the_next_block_wherever_ledger_and_state_end() {
@@ -16,7 +11,7 @@ async fn e1_a_start_has_the_sets_of_the_next_block_wherever_ledger_and_state_end
         [(0, 0), (2, 0), (3, 0), (3, 3), (4, 3), (4, 4), (6, 5), (7, 2), (9, 9), (12, 3), (13, 13), (20, 4), (21, 21)];
     for (blocks, state) in ends {
         let stored = chain.store(blocks, state).await;
-        let start = start(&chain, &stored.storage).await.expect("starts").snapshot;
+        let start = chain.start(&stored.storage).await.expect("starts").snapshot;
         let (case, at) = (format!("{blocks} blocks, state {state}"), blocks as usize);
         assert_eq!(start.sets, sets_of(chain.epochs.after(blocks)), "{case}");
         assert_eq!((start.head.height, start.state.root()), (blocks, chain.state(blocks).root()), "{case}");
@@ -32,7 +27,7 @@ async fn p10_a_start_has_the_end_of_the_epoch_before_also_where_only_its_block_w
     for blocks in BLOCKS..3 * BLOCKS {
         let stored = chain.store(blocks, blocks).await;
         assert!(stored.storage.load_ledger().await.expect("loads").seals.is_empty(), "no row of its own");
-        let seals = start(&chain, &stored.storage).await.expect("starts").recovered.seals;
+        let seals = chain.start(&stored.storage).await.expect("starts").recovered.seals;
         let last = chain.epochs.last(chain.epochs.after(blocks) - 1);
         let boundary = &chain.blocks[last as usize - 1];
         let found: Vec<_> = seals.iter().map(|seal| (&seal.header, &seal.cert)).collect();
@@ -49,7 +44,7 @@ async fn p10_without_the_block_that_ended_the_epoch_before_there_is_no_start_and
             SqliteConnection::connect(&stored.url.replace("sqlite:///", "sqlite://")).await.expect("opens");
         let change = format!("{change} WHERE height = {BLOCKS}");
         sqlx::query(sqlx::AssertSqlSafe(change)).execute(&mut ledger).await.expect("done");
-        match start(&chain, &stored.storage).await {
+        match chain.start(&stored.storage).await {
             Ok(start) => assert!(whole && start.recovered.lacks_seal(chain.epochs) == Some(0)),
             Err(RecoveryError::Hole { height, head }) => assert!(!whole && (height, head) == (BLOCKS, BLOCKS + 1)),
             Err(other) => panic!("{other}"),
@@ -65,6 +60,6 @@ async fn e1_a_state_without_the_validators_of_its_epoch_is_no_start() {
     write.records.clear();
     write.state_root = write.state().root();
     stored.storage.reset_state(write).await.expect("written");
-    let outcome = start(&chain, &stored.storage).await;
+    let outcome = chain.start(&stored.storage).await;
     assert!(matches!(outcome, Err(RecoveryError::Sets { height: 7 })), "{:?}", outcome.err());
 }

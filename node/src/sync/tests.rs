@@ -1,15 +1,9 @@
 //! Bounds of block sync, and a chain whose validators change, fetched from genesis.
 
 use super::*;
-use crate::batches::BatchPool;
-use crate::commit::CommitJob;
-use crate::executor::Executor;
 use crate::gossip::{Gossip, GossipConfig};
-use crate::mempool::task::FinalBlock;
-use crate::recovery::{Lease, recover};
 use crate::serving::Turn;
-use crate::subscriptions::Subscriptions;
-use crate::tests::chain::{BLOCKS, Chain, Stored, chain, gossip_config, secret, set_of, sets_of};
+use crate::tests::chain::{BLOCKS, Chain, Executing, Stored, chain, gossip_config, secret, set_of, sets_of};
 use aitbc_core::sync::{OUT_OF_REACH_MS, STALL_MS};
 use aitbc_core::validators::Validator;
 use aitbc_core::vote::Statement;
@@ -58,49 +52,29 @@ struct Behind {
     core: mpsc::Receiver<Input>,
     _stored: watch::Sender<u64>,
     _unapplied: watch::Sender<usize>,
-    _commits: mpsc::Receiver<CommitJob>,
-    _outcomes: mpsc::Receiver<FinalBlock>,
+    _executing: Executing,
     _own: Stored,
 }
 
 /// It has so many blocks of the chain.
 async fn behind(chain: &Chain, blocks: u64) -> Behind {
     let own = chain.store(blocks, blocks).await;
-    let generation = own.storage.take_lease("test".into()).await.expect("lease");
-    let lease = Lease { generation, first_start: true };
-    let start = recover(&own.storage, &chain.identity, &chain.rules, lease).await.expect("starts");
-    let front = Anchor::from(&crate::executor::tip(&start.snapshot));
-    let set = start.snapshot.sets.current.clone();
-    let (sender, snapshots) = watch::channel(Arc::new(start.snapshot));
-    let ((core_sender, core), (commands_sender, commands)) = (mpsc::channel(256), mpsc::channel(8));
-    let ((commits_sender, commits), (outcomes_sender, outcomes)) = (mpsc::channel(256), mpsc::channel(256));
-    let executor = Executor::new(
-        chain.identity.clone(),
-        chain.rules.clone(),
-        Arc::new(BatchPool::new(sets_of(chain.epochs.after(blocks)))),
-        own.storage.clone(),
-        core_sender.clone(),
-        commits_sender,
-        outcomes_sender,
-        sender,
-        Arc::new(Snapshots::default()),
-        Subscriptions::default(),
-        Arc::new(Metrics::new().expect("unique names")),
-        tokio::runtime::Handle::current(),
-    );
-    std::thread::spawn(move || executor.run(commands));
+    let executing = chain.executing(&own).await;
+    let start = executing.snapshots.borrow().clone();
+    let (core_sender, core) = mpsc::channel(256);
     let ((stored_sender, stored), (unapplied_sender, unapplied)) = (watch::channel(u64::MAX), watch::channel(0));
     let (runs_sender, runs) = mpsc::channel(RUNS);
     let apply = Apply {
         identity: chain.identity.clone(),
         stored,
         unapplied,
-        executor: commands_sender,
+        executor: executing.commands.clone(),
         core: core_sender,
         halted: watch::channel(None).0,
-        chain: snapshots,
+        chain: executing.snapshots.clone(),
     };
-    let mut fetching = Fetching::new(front, &set, chain.epochs, runs_sender);
+    let front = Anchor::from(&crate::executor::tip(&start));
+    let mut fetching = Fetching::new(front, &start.sets.current, chain.epochs, runs_sender);
     fetching.planner.on_status(7, chain.blocks.len() as u64);
     Behind {
         fetching,
@@ -110,8 +84,7 @@ async fn behind(chain: &Chain, blocks: u64) -> Behind {
         core,
         _stored: stored_sender,
         _unapplied: unapplied_sender,
-        _commits: commits,
-        _outcomes: outcomes,
+        _executing: executing,
         _own: own,
     }
 }

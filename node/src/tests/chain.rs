@@ -1,11 +1,19 @@
 //! A chain whose validators change, made without nodes: one joins, one weighs more, one leaves, one takes another's place.
 
+use crate::batches::BatchPool;
+use crate::commit::CommitJob;
+use crate::executor::{Command, Executor};
 use crate::gossip::{GossipConfig, Peers};
+use crate::mempool::task::FinalBlock;
 use crate::metrics::Metrics;
+use crate::recovery::{Lease, RecoveryError, Start, recover};
+use crate::snapshots::Snapshots;
 use crate::storage::{self, BatchWrite, BlockWrite, Owner, StateWrite, Storage};
-use crate::view::Identity;
+use crate::subscriptions::Subscriptions;
+use crate::view::{Identity, Snapshot};
 use aitbc_core::batch::{Batch, VerifiedBatch};
 use aitbc_core::block::{Candidate, Header, VERSION};
+use aitbc_core::consensus::input::Input;
 use aitbc_core::epoch::{Epochs, Sets};
 use aitbc_core::genesis::{Genesis, GenesisAccount, GenesisValidator, Mode, Staking};
 use aitbc_core::hash::Hash;
@@ -17,6 +25,7 @@ use aitbc_core::transaction::{Action, Payment, Transaction};
 use aitbc_core::validators::{Validator, ValidatorSet};
 use aitbc_core::vote::{Cert, Kind, Statement, Vote};
 use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
 
 /// Heights of an epoch.
 pub(crate) const BLOCKS: u64 = 3;
@@ -86,6 +95,15 @@ pub(crate) struct Stored {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) url: String,
     _dir: tempfile::TempDir,
+}
+
+/// An executor at the end of a database, with what it tells.
+pub(crate) struct Executing {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) core: mpsc::Receiver<Input>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) commits: mpsc::Receiver<CommitJob>,
+    _outcomes: mpsc::Receiver<FinalBlock>,
 }
 
 fn genesis() -> Genesis {
@@ -210,6 +228,37 @@ impl Chain {
         }
         storage.reset_state(self.state_write(state)).await.expect("state");
         Stored { storage, url, _dir: dir }
+    }
+
+    /// Goes on from a database.
+    pub(crate) async fn start(&self, storage: &Arc<dyn Storage>) -> Result<Start, RecoveryError> {
+        let generation = storage.take_lease("test".into()).await?;
+        recover(storage, &self.identity, &self.rules, Lease { generation, first_start: true }).await
+    }
+
+    /// The same with an executor.
+    pub(crate) async fn executing(&self, stored: &Stored) -> Executing {
+        let start = self.start(&stored.storage).await.expect("starts");
+        let sets = start.snapshot.sets.clone();
+        let (sender, snapshots) = watch::channel(Arc::new(start.snapshot));
+        let ((core_sender, core), (commands, waiting)) = (mpsc::channel(256), mpsc::channel(8));
+        let ((commits_sender, commits), (outcomes_sender, outcomes)) = (mpsc::channel(256), mpsc::channel(256));
+        let executor = Executor::new(
+            self.identity.clone(),
+            self.rules.clone(),
+            Arc::new(BatchPool::new(sets)),
+            stored.storage.clone(),
+            core_sender,
+            commits_sender,
+            outcomes_sender,
+            sender,
+            Arc::new(Snapshots::default()),
+            Subscriptions::default(),
+            Arc::new(Metrics::new().expect("unique names")),
+            tokio::runtime::Handle::current(),
+        );
+        std::thread::spawn(move || executor.run(waiting));
+        Executing { commands, core, snapshots, commits, _outcomes: outcomes }
     }
 
     /// All of the state after a block.

@@ -365,7 +365,7 @@ async fn store(
 mod tests {
     use super::{BatchPool, Batches, KEEP_BYTES, KEEP_HEIGHTS, MAX_AUTHOR_BYTES, WANTED};
     use crate::metrics::Metrics;
-    use crate::storage::{self, Owner};
+    use crate::tests::database;
     use crate::verify::Verifier;
     use aitbc_core::batch::{Batch, VerifiedBatch};
     use aitbc_core::consensus::input::Input;
@@ -517,12 +517,9 @@ mod tests {
     /// The way of batches at a validator with key 1 that is in the first epoch, and what the core is told.
     async fn started() -> (Batches, mpsc::Receiver<Input>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:///{}", folder.path().join("node.db").display());
         let (chain, key) = (plain(b"chain"), SecretKey::from_seed([1; 32]).public());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let owner = Owner { chain, key: Some(key) };
-        let storage = storage::open(&url, owner, metrics.clone()).await.expect("database");
-        storage.take_lease("test".into()).await.expect("lease");
+        let storage = database(folder.path(), &metrics).await;
         let verifier = Arc::new(Verifier::new(Some(2), metrics.clone()).expect("threads"));
         let (core, inputs) = mpsc::channel(64);
         let pool = Arc::new(BatchPool::new(sets()));

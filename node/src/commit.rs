@@ -332,38 +332,20 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Owner, open};
+    use crate::tests::{database, unsigned};
     use aitbc_core::batch::Batch;
-    use aitbc_core::block::{Candidate, Header, VERSION};
     use aitbc_core::evidence::Class;
     use aitbc_core::hash::plain;
     use aitbc_core::key::{PublicKey, SecretKey};
     use aitbc_core::record::RecordChange;
     use sqlx::Connection;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-    use std::path::Path;
 
     fn job(height: u64, accounts: Vec<(Address, u64, u64)>, records: Vec<RecordChange>) -> CommitJob {
-        let header = Header {
-            version: VERSION,
-            epoch: 0,
-            slot: height,
-            height,
-            parent_slot: height - 1,
-            parent: Hash::ZERO,
-            parent_state_root: Hash::ZERO,
-            parent_results_root: Hash::ZERO,
-            time_ms: height,
-            proposer: 0,
-            set_hash: Hash::ZERO,
-            next_set_hash: Hash::ZERO,
-            batches: Vec::new(),
-            evidence: Vec::new(),
-        };
-        let roots = (plain(&height.to_le_bytes()), plain(b"results"));
+        let (candidate, roots) = (unsigned(height), (plain(&height.to_le_bytes()), plain(b"results")));
         CommitJob {
-            digest: header.digest(),
-            candidate: Candidate::unsigned(header),
+            digest: candidate.header.digest(),
+            candidate,
             cert: None,
             fetched: None,
             accounts,
@@ -379,15 +361,6 @@ mod tests {
         let batch = Batch::seal(&Hash::ZERO, &SecretKey::from_seed([1; 32]), (0, 0), height, 100, Vec::new());
         let fetched = Some(vec![BatchWrite { digest: batch.digest(), batch: Arc::new(batch) }]);
         CommitJob { fetched, ..job(height, vec![(Address([1; 20]), height, 0)], Vec::new()) }
-    }
-
-    /// An open database in `dir` whose state is that of an empty genesis.
-    async fn database(dir: &Path, metrics: &Arc<Metrics>) -> Arc<dyn Storage> {
-        let url = format!("sqlite:///{}", dir.join("chain.db").display());
-        let storage = open(&url, Owner { chain: Hash::ZERO, key: None }, metrics.clone()).await.expect("opens");
-        storage.take_lease("test".into()).await.expect("lease");
-        storage.reset_state(Folded::default().into_write()).await.expect("genesis");
-        storage
     }
 
     /// Writers at work, whose state cannot be written.
@@ -412,6 +385,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("folder");
             let metrics = Arc::new(Metrics::new().expect("metrics"));
             let storage = database(dir.path(), &metrics).await;
+            storage.reset_state(Folded::default().into_write()).await.expect("genesis");
             let options = SqliteConnectOptions::new().filename(dir.path().join("chain-state.db"));
             let mut state = SqliteConnection::connect_with(&options).await.expect("connects");
             sqlx::query("BEGIN IMMEDIATE").execute(&mut state).await.expect("locks the state");

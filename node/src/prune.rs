@@ -99,43 +99,19 @@ impl Prune {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{BlockWrite, Owner, StateWrite, open};
-    use aitbc_core::block::{Candidate, Header, VERSION};
+    use crate::storage::{BlockWrite, StateWrite};
+    use crate::tests::{database, unsigned};
     use aitbc_core::hash::Hash;
     use aitbc_core::key::Signature;
+    use aitbc_core::state::State;
 
     fn block(height: u64) -> BlockWrite {
-        let header = Header {
-            version: VERSION,
-            epoch: 0,
-            slot: height,
-            height,
-            parent_slot: height - 1,
-            parent: Hash::ZERO,
-            parent_state_root: Hash::ZERO,
-            parent_results_root: Hash::ZERO,
-            time_ms: height,
-            proposer: 0,
-            set_hash: Hash::ZERO,
-            next_set_hash: Hash::ZERO,
-            batches: Vec::new(),
-            evidence: Vec::new(),
-        };
-        let digest = header.digest();
-        BlockWrite { digest, candidate: Candidate::unsigned(header), cert: None }
+        let candidate = unsigned(height);
+        BlockWrite { digest: candidate.header.digest(), candidate, cert: None }
     }
 
     fn state(height: u64) -> StateWrite {
-        let (state_root, results_root) = (Hash::ZERO, Hash::ZERO);
-        StateWrite {
-            height,
-            state_root,
-            results_root,
-            accounts: Vec::new(),
-            records: Vec::new(),
-            transactions: Vec::new(),
-            receipts: Vec::new(),
-        }
+        StateWrite::whole(height, &State::default(), Hash::ZERO)
     }
 
     #[tokio::test]
@@ -144,9 +120,7 @@ mod tests {
         use aitbc_core::batch::Batch;
         let dir = tempfile::tempdir().expect("folder");
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let url = format!("sqlite:///{}", dir.path().join("test.db").display());
-        let storage = open(&url, Owner { chain: Hash::ZERO, key: None }, metrics.clone()).await.expect("opens");
-        storage.take_lease("test".into()).await.expect("lease");
+        let storage = database(dir.path(), &metrics).await;
         let (signature, txs) = (Signature([0; 64]), Vec::new());
         let batch = |seq| Batch { epoch: 0, author: 0, seq, expiry_height: 9, txs: txs.clone(), signature };
         let batches: Vec<Batch> = (0..600).map(batch).collect();
@@ -173,9 +147,7 @@ mod tests {
     async fn blocks_that_a_start_may_have_to_execute_again_are_never_deleted() {
         let dir = tempfile::tempdir().expect("folder");
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let url = format!("sqlite:///{}", dir.path().join("test.db").display());
-        let storage = open(&url, Owner { chain: Hash::ZERO, key: None }, metrics.clone()).await.expect("opens");
-        storage.take_lease("test".into()).await.expect("lease");
+        let storage = database(dir.path(), &metrics).await;
         storage.reset_state(state(0)).await.expect("genesis");
         storage.commit_blocks((1..=500).map(block).collect()).await.expect("blocks");
         let (_, stored) = watch::channel(500);

@@ -6,6 +6,7 @@ use super::handshake::{self, Greeting, Refusal, Session};
 use super::limits::PROTOCOL;
 use super::wire::{Assembler, Incoming};
 use super::*;
+use crate::tests::unsigned;
 use aitbc_core::batch::Batch;
 use aitbc_core::epoch::Sets;
 use aitbc_core::hash::plain;
@@ -164,24 +165,8 @@ fn batch(seq: u64, kib: usize) -> Batch {
 
 /// An answer of block sync of nearly 4 MiB.
 fn blocks(n: u64) -> Message {
-    let header = aitbc_core::block::Header {
-        version: 1,
-        epoch: 0,
-        slot: n,
-        height: n,
-        parent_slot: 0,
-        parent: Hash::ZERO,
-        parent_state_root: Hash::ZERO,
-        parent_results_root: Hash::ZERO,
-        time_ms: 0,
-        proposer: 0,
-        set_hash: Hash::ZERO,
-        next_set_hash: Hash::ZERO,
-        batches: vec![],
-        evidence: vec![],
-    };
     let batches = (0..15).map(|seq| batch(seq, 255)).collect();
-    let blocks = vec![aitbc_core::block::Block { header, batches }];
+    let blocks = vec![aitbc_core::block::Block { header: unsigned(n).header, batches }];
     Message::Blocks(Blocks { blocks, ..Blocks::default() })
 }
 

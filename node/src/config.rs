@@ -146,34 +146,8 @@ pub enum ConfigError {
     },
 }
 
-const NAMES: [&str; 23] = [
-    name::DATABASE_URL,
-    name::RPC_HOST,
-    name::RPC_PORT,
-    name::WS_PORT,
-    name::P2P_HOST,
-    name::P2P_PORT,
-    name::METRICS_PORT,
-    name::ADMIN_PORT,
-    name::CONSENSUS_MODE,
-    name::VALIDATOR_ADDRESS,
-    name::VALIDATOR_KEY_FILE,
-    name::FIRST_START_FILE,
-    name::GENESIS_FILE,
-    name::PEERS,
-    name::BLOCK_TIME,
-    name::BLOCK_CACHE_SIZE,
-    name::PRUNING,
-    name::STATE_SYNC,
-    name::RPC_TIMEOUT,
-    name::RPC_RATE_LIMIT,
-    name::MEMPOOL_MAX_BYTES,
-    name::LOG_LEVEL,
-    name::LOG_FORMAT,
-];
-
 fn known() -> Vec<String> {
-    NAMES.iter().map(|name| name.to_lowercase()).collect()
+    name::ALL.iter().map(|name| name.to_lowercase()).collect()
 }
 
 /// `; did you mean "x"?` for a key in the wrong case or with hyphens.

@@ -1,5 +1,6 @@
 //! One `aitbc-node` process: started, watched, signalled, killed; its log kept in a file.
 
+use aitbc_core::env::name;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
@@ -72,8 +73,8 @@ impl NodeProcess {
         let program = node_binary()?;
         let mut command = Command::new(&program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-        // What the caller's shell holds must not configure the node: only what the test says.
-        for name in SETTINGS {
+        // What the caller's shell holds must not configure the node: only what the test says. But it may ask for a louder log.
+        for name in name::ALL.into_iter().filter(|name| *name != name::LOG_LEVEL) {
             command.env_remove(name);
         }
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
@@ -171,35 +172,6 @@ impl NodeProcess {
         format!("--- {} ({})\n{}", self.name, self.log.display(), lines[from..].join("\n"))
     }
 }
-
-/// Settings of a node (design.md §2).
-const SETTINGS: [&str; 22] = {
-    use aitbc_core::env::name;
-    [
-        name::DATABASE_URL,
-        name::RPC_HOST,
-        name::RPC_PORT,
-        name::WS_PORT,
-        name::P2P_HOST,
-        name::P2P_PORT,
-        name::METRICS_PORT,
-        name::ADMIN_PORT,
-        name::CONSENSUS_MODE,
-        name::VALIDATOR_ADDRESS,
-        name::VALIDATOR_KEY_FILE,
-        name::FIRST_START_FILE,
-        name::GENESIS_FILE,
-        name::PEERS,
-        name::BLOCK_TIME,
-        name::BLOCK_CACHE_SIZE,
-        name::PRUNING,
-        name::STATE_SYNC,
-        name::RPC_TIMEOUT,
-        name::RPC_RATE_LIMIT,
-        name::MEMPOOL_MAX_BYTES,
-        name::LOG_FORMAT,
-    ]
-};
 
 /// Whether a process died of SIGKILL.
 pub fn was_killed(status: ExitStatus) -> bool {

@@ -59,6 +59,33 @@ pub mod name {
     pub const LOG_LEVEL: &str = "LOG_LEVEL";
     /// `json` or `text`.
     pub const LOG_FORMAT: &str = "LOG_FORMAT";
+
+    /// All of them.
+    pub const ALL: [&str; 23] = [
+        DATABASE_URL,
+        RPC_HOST,
+        RPC_PORT,
+        WS_PORT,
+        P2P_HOST,
+        P2P_PORT,
+        METRICS_PORT,
+        ADMIN_PORT,
+        CONSENSUS_MODE,
+        VALIDATOR_ADDRESS,
+        VALIDATOR_KEY_FILE,
+        FIRST_START_FILE,
+        GENESIS_FILE,
+        PEERS,
+        BLOCK_TIME,
+        BLOCK_CACHE_SIZE,
+        PRUNING,
+        STATE_SYNC,
+        RPC_TIMEOUT,
+        RPC_RATE_LIMIT,
+        MEMPOOL_MAX_BYTES,
+        LOG_LEVEL,
+        LOG_FORMAT,
+    ];
 }
 
 /// Exit codes of the node (design.md §4).

@@ -4,7 +4,6 @@ use aitbc_core::env::name;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::OpenOptions;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -171,9 +170,4 @@ impl NodeProcess {
         let from = lines.len().saturating_sub(TAIL_LINES);
         format!("--- {} ({})\n{}", self.name, self.log.display(), lines[from..].join("\n"))
     }
-}
-
-/// Whether a process died of SIGKILL.
-pub fn was_killed(status: ExitStatus) -> bool {
-    status.signal() == Some(Signal::KILL.as_raw())
 }

@@ -225,11 +225,6 @@ impl Rejected {
         }
     }
 
-    /// True where the same transaction may be taken a little later: the pool or the sender's share of it is full.
-    pub fn is_temporary(&self) -> bool {
-        matches!(self, Rejected::MempoolFull { .. } | Rejected::SenderFull { .. })
-    }
-
     /// The figures of the message, for the `detail` of an error answer.
     pub fn detail(&self) -> serde_json::Value {
         use serde_json::json;

@@ -31,11 +31,6 @@ impl Kind {
         }
     }
 
-    /// Kind of a code byte.
-    pub fn from_code(code: u8) -> Option<Kind> {
-        [Kind::Notar, Kind::Skip, Kind::Final].into_iter().find(|kind| kind.code() == code)
-    }
-
     /// Name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,9 +3,9 @@
 
 use super::Api;
 use super::error::ApiError;
-use super::query::Parameters;
-use super::send_tx::{longest_wait, read_json, submit};
-use super::transaction::Status;
+use super::query::{Parameters, shown};
+use super::send_tx::{longest_wait, read_json, submit, wait_final};
+use super::transaction::{Status, TransactionStatus};
 use aitbc_core::hash::Hash;
 use aitbc_core::json::JsonError;
 use aitbc_core::key::{Address, SecretKey};
@@ -64,15 +64,7 @@ pub(super) async fn faucet(
     let payment = payment(&read_json(&headers, body)?)?;
     let address = payment.to;
     let (_, Json(taken)) = ask(&api, payment).await?;
-    let outcome = api.mempool.outcome(taken.tx_hash, longest_wait(api.timeout));
-    let outcome = tokio::select! {
-        outcome = outcome => outcome,
-        () = api.shutdown.asked() => None,
-    };
-    let status = match outcome {
-        Some(outcome) => super::transaction::TransactionStatus::in_block(taken.tx_hash, outcome),
-        None => super::transaction::look_up(&api, taken.tx_hash).await?.unwrap_or(taken),
-    };
+    let status = wait_final(&api, taken.tx_hash, longest_wait(api.timeout)).await?;
     let code = match status.status {
         Status::Rejected => return Err(ApiError::NoEffect(status)),
         Status::Pending => StatusCode::ACCEPTED,
@@ -83,10 +75,7 @@ pub(super) async fn faucet(
 }
 
 /// Signs and submits; one at a time, or two would use one nonce.
-async fn ask(
-    api: &Api,
-    payment: Payment,
-) -> Result<(StatusCode, Json<super::transaction::TransactionStatus>), ApiError> {
+async fn ask(api: &Api, payment: Payment) -> Result<(StatusCode, Json<TransactionStatus>), ApiError> {
     let FaucetKey { key, turn } = &api.faucet;
     let _turn = turn.lock().await;
     let sender = key.public().address();
@@ -101,10 +90,7 @@ async fn ask(
 
 /// `{"address", "amount"}`.
 fn payment(value: &Value) -> Result<Payment, ApiError> {
-    let found = |field: &str| {
-        let found = value.get(field).map_or_else(|| "missing".to_owned(), ToString::to_string);
-        found.chars().take(80).collect()
-    };
+    let found = |field: &str| value.get(field).map_or_else(|| "missing".to_owned(), |value| shown(&value.to_string()));
     let address = || JsonError::Address { field: "address".into(), found: found("address") };
     let amount = || {
         let allowed = "a whole number from 1 expected".into();

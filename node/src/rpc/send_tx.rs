@@ -112,7 +112,8 @@ fn refuse_octets(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn wait_final(api: &Api, id: Hash, wait: Duration) -> Result<TransactionStatus, ApiError> {
+/// What became of a transaction that is in the pool, once that is known or time is up.
+pub(super) async fn wait_final(api: &Api, id: Hash, wait: Duration) -> Result<TransactionStatus, ApiError> {
     let outcome = tokio::select! {
         outcome = api.mempool.outcome(id, wait) => outcome,
         () = api.shutdown.asked() => None,

@@ -2,7 +2,7 @@
 
 use super::super::Api;
 use super::super::error::ApiError;
-use super::super::query::Parameters;
+use super::super::query::{Parameters, shown};
 use super::super::send_tx::{read_json, take};
 use super::super::transaction::TransactionStatus;
 use aitbc_core::hash::Hash;
@@ -91,7 +91,7 @@ fn claim(value: &mut Value) -> Result<(), JsonError> {
         Some(Value::String(name)) if name.eq_ignore_ascii_case(CLAIM) => Ok(()),
         Some(other) => Err(JsonError::Field {
             field: "type".into(),
-            found: other.to_string().chars().take(80).collect(),
+            found: shown(&other.to_string()),
             allowed: format!("{CLAIM} expected, or none; others go to /rpc/sendTx"),
         }),
     }
@@ -122,12 +122,12 @@ pub(in super::super) async fn estimate_fee(
     Parameters::read(&uri, &["chain_id"])?.of_chain(&api.view.identity)?;
     let value = read_json(&headers, body)?;
     let wrong = |field: &str, found: &Value, allowed: &str| {
-        let found = found.to_string().chars().take(80).collect();
+        let found = shown(&found.to_string());
         ApiError::Transaction(JsonError::Field { field: field.into(), found, allowed: allowed.into() })
     };
     let name = match &value["type"] {
         Value::Null => "TRANSFER".to_owned(),
-        Value::String(name) => name.to_ascii_uppercase().chars().take(80).collect(),
+        Value::String(name) => shown(&name.to_ascii_uppercase()),
         other => return Err(wrong("type", other, "the name of a type expected, TRANSFER without it")),
     };
     let payload = match &value["payload"] {
@@ -135,29 +135,32 @@ pub(in super::super) async fn estimate_fee(
         object @ Value::Object(_) => object.clone(),
         other => return Err(wrong("payload", other, "an object expected")),
     };
+    let bytes = payload.to_string().len();
     let rules = Rules::of(&api.view.identity.genesis);
     let least = api.view.snapshot().state.terms(&rules).min_fee;
     let estimated_fee = match json::action_of(&value) {
         Ok(action) => action.least_fee(least),
-        Err(cause) => units_of_part(&name, &payload, &rules).ok_or(ApiError::Transaction(cause))?.saturating_mul(least),
+        Err(cause) => {
+            let units = units_of_part(&name, &payload, bytes, &rules).ok_or(ApiError::Transaction(cause))?;
+            units.saturating_mul(least)
+        }
     };
     // Of what needs no fee both are 0.
     let base_fee = least.min(estimated_fee);
-    let payload_bytes = payload.to_string().len() as u64;
-    Ok(Json(FeeEstimate { r#type: name, base_fee, payload_bytes, estimated_fee }))
+    Ok(Json(FeeEstimate { r#type: name, base_fee, payload_bytes: bytes as u64, estimated_fee }))
 }
 
-/// Least fees of what is not whole yet, or has more in it as the prototype's payloads had: no less than the whole one will need. `None`
-/// of a type whose fee goes by what it says, and of none.
-fn units_of_part(name: &str, payload: &Value, rules: &Rules) -> Option<u64> {
-    let pieces = payload.to_string().len().div_ceil(FEE_UNIT_BYTES) as u64;
+/// Least fees of what is not whole yet, or has more in it as the prototype's payloads had: no less than the whole one will need. The
+/// payload is so many `bytes` as JSON. `None` of a type whose fee goes by what it says, and of none.
+fn units_of_part(name: &str, payload: &Value, bytes: usize, rules: &Rules) -> Option<u64> {
+    let pieces = bytes.div_ceil(FEE_UNIT_BYTES) as u64;
     let asked = rules.receipts.as_ref().map_or(1, |receipts| u64::from(receipts.terms.coordinator_threshold));
     let given = payload["attestations"].as_array().map_or(0, |list| list.len() as u64);
     let signatures = 1 + given.max(asked);
     match name {
         "FAUCET" => Some(0),
         "TRANSFER" => Some(1),
-        "RECEIPT_CLAIM" => Some(pieces + signatures + FEE_UNITS_OF_RECORD),
+        CLAIM => Some(pieces + signatures + FEE_UNITS_OF_RECORD),
         "ESCROW_RELEASE" => Some(pieces + signatures),
         "ESCROW_LOCK" => Some(pieces + FEE_UNITS_OF_RECORD),
         _ => None,

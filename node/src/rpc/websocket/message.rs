@@ -1,6 +1,7 @@
 //! Messages of the subscription protocol: what clients may say, and the texts they get.
 
 use super::super::error::ErrorBody;
+use super::super::query::shown;
 use crate::subscriptions::Topic;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ fn topics(names: &[String]) -> Result<Vec<Topic>, ErrorBody> {
         let message = format!("{what}; there are {}", known.join(", "));
         ErrorBody { code: "UNKNOWN_TOPIC".into(), message, detail: json!({ "topics": known }) }
     };
-    let unknown = |name: &str| wrong(&format!("there is no topic \"{}\"", name.chars().take(80).collect::<String>()));
+    let unknown = |name: &str| wrong(&format!("there is no topic \"{}\"", shown(name)));
     if names.is_empty() {
         return Err(wrong("the list names no topic"));
     }

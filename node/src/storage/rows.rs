@@ -6,7 +6,8 @@
 //! ```
 
 use super::{
-    BatchWrite, BlockWrite, ReceiptRow, ReceiptsOf, Result, StorageError, StoredBlock, StoredSnapshot, TransactionRow,
+    BatchWrite, BlockWrite, ReceiptRow, ReceiptsOf, Result, StateWrite, StorageError, StoredBlock, StoredSnapshot,
+    TransactionRow,
 };
 use aitbc_core::batch::BatchRef;
 use aitbc_core::block::{Candidate, Header, Seal};
@@ -84,6 +85,27 @@ pub fn record((key, value): RecordRow) -> Result<(RecordKey, Record)> {
     Ok((decode("key of a record", &key)?, decode("record", &value)?))
 }
 
+/// height, state_root, results_root; each is there or none.
+pub type AppliedRow = (Option<i64>, Option<String>, Option<String>);
+/// address, balance, nonce.
+pub type AccountRow = (String, i64, i64);
+
+/// All rows of the state but those of transactions and receipts; `None` before genesis was written.
+pub fn state(applied: AppliedRow, accounts: Vec<AccountRow>, records: Vec<RecordRow>) -> Result<Option<StateWrite>> {
+    let (Some(height), Some(state_root), Some(results_root)) = applied else { return Ok(None) };
+    let account = |(text, balance, nonce): AccountRow| Ok((address(&text)?, number(balance), number(nonce)));
+    let written = |row: RecordRow| record(row).map(|(key, record)| (key, Some(record)));
+    Ok(Some(StateWrite {
+        height: number(height),
+        state_root: hash(&state_root)?,
+        results_root: hash(&results_root)?,
+        accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
+        records: records.into_iter().map(written).collect::<Result<_>>()?,
+        transactions: Vec::new(),
+        receipts: Vec::new(),
+    }))
+}
+
 /// Height of the state, and one of its records, if it has any of those asked for.
 pub type EvidenceRow = (Option<i64>, Option<Vec<u8>>, Option<Vec<u8>>);
 
@@ -141,6 +163,11 @@ pub fn batch((digest, epoch, author, size, txs, seq, expiry): BatchRow) -> Resul
         txs: small("tx_count", txs)?,
     };
     Ok((reference, seq.cast_unsigned(), number(expiry)))
+}
+
+/// A batch's digest with its expiry height or size.
+pub fn numbered((digest, value): (String, i64)) -> Result<(Hash, u64)> {
+    Ok((hash(&digest)?, number(value)))
 }
 
 /// id, height, idx, code, sender, nonce, batch.

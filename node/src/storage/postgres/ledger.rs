@@ -158,10 +158,7 @@ pub(super) async fn load(connection: &mut PgConnection) -> Result<LedgerSnapshot
         certs: certs.iter().map(|bytes| rows::decode("certificate", bytes)).collect::<Result<_>>()?,
         candidates: candidates.iter().map(|bytes| rows::decode("candidate", bytes)).collect::<Result<_>>()?,
         batches: batches.into_iter().map(rows::batch).collect::<Result<_>>()?,
-        included: included
-            .into_iter()
-            .map(|(digest, expiry)| Ok((rows::hash(&digest)?, rows::number(expiry))))
-            .collect::<Result<_>>()?,
+        included: included.into_iter().map(rows::numbered).collect::<Result<_>>()?,
         seals: seals.iter().map(|bytes| rows::decode("seal", bytes)).collect::<Result<_>>()?,
         vote_floor: (rows::number(floor_epoch), rows::number(floor_slot)),
         memory: memory.as_deref().map(owner::memory).transpose()?,

@@ -1,6 +1,6 @@
 //! The state, written by arrays: one statement for accounts, one for transactions.
 
-use super::super::rows::{self, AddressTexts, RecordRow, sql};
+use super::super::rows::{self, AccountRow, AddressTexts, AppliedRow, RecordRow, sql};
 use super::super::{ReceiptRow, Result, StateWrite, Undo};
 use aitbc_core::codec;
 use sqlx::postgres::PgConnection;
@@ -46,27 +46,13 @@ pub(super) async fn fence(connection: &mut PgConnection, generation: i64) -> Res
 
 pub(in super::super) async fn load(connection: &mut PgConnection) -> Result<Option<StateWrite>> {
     let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let (height, state_root, results_root): (Option<i64>, Option<String>, Option<String>) =
+    let applied: AppliedRow =
         sqlx::query_as("SELECT height, state_root, results_root FROM state.applied").fetch_one(&mut *tx).await?;
-    let (Some(height), Some(state_root), Some(results_root)) = (height, state_root, results_root) else {
-        return Ok(None);
-    };
-    let accounts: Vec<(String, i64, i64)> =
+    let accounts: Vec<AccountRow> =
         sqlx::query_as("SELECT address, balance, nonce FROM state.accounts").fetch_all(&mut *tx).await?;
     let records: Vec<RecordRow> = sqlx::query_as("SELECT key, value FROM state.records").fetch_all(&mut *tx).await?;
     tx.commit().await?;
-    let account = |(address, balance, nonce): (String, i64, i64)| {
-        Ok((rows::address(&address)?, rows::number(balance), rows::number(nonce)))
-    };
-    Ok(Some(StateWrite {
-        height: rows::number(height),
-        state_root: rows::hash(&state_root)?,
-        results_root: rows::hash(&results_root)?,
-        accounts: accounts.into_iter().map(account).collect::<Result<_>>()?,
-        records: records.into_iter().map(|row| rows::record(row).map(|(k, v)| (k, Some(v)))).collect::<Result<_>>()?,
-        transactions: Vec::new(),
-        receipts: Vec::new(),
-    }))
+    rows::state(applied, accounts, records)
 }
 
 pub(super) async fn apply(connection: &mut PgConnection, write: &StateWrite, generation: i64) -> Result<()> {

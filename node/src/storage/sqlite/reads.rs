@@ -33,7 +33,7 @@ const BATCHES_BELOW: &str = "SELECT digest, size FROM batches \
 pub(super) async fn batches_below(pool: &SqlitePool, height: u64, limit: u32) -> Result<Vec<(Hash, u64)>> {
     let query = sqlx::query_as(BATCHES_BELOW).bind(sql(height)).bind(sql(MAX_EXPIRY_AHEAD)).bind(i64::from(limit));
     let found: Vec<(String, i64)> = query.fetch_all(pool).await?;
-    found.into_iter().map(|(digest, size)| Ok((rows::hash(&digest)?, rows::number(size)))).collect()
+    found.into_iter().map(rows::numbered).collect()
 }
 
 pub(super) async fn block(pool: &SqlitePool, id: BlockId) -> Result<Option<StoredBlock>> {

@@ -17,6 +17,7 @@ use aitbc_core::params::{MAX_GENESIS_ACCOUNTS, MAX_TRANSFERS, Parameters};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -277,6 +278,12 @@ pub struct Machine {
     pub node_binary: String,
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} · {} cores · {} GB · Linux {}", self.processor, self.cores, self.memory_gb, self.kernel)
+    }
+}
+
 impl Machine {
     /// This machine.
     ///
@@ -300,14 +307,14 @@ impl Machine {
     }
 }
 
-/// The run whose throughput is in the middle.
+/// The run that is in the middle by `figure`.
 ///
 /// # Errors
 /// Where there is no run.
-pub fn median(mut runs: Vec<Report>) -> Result<Report> {
+pub fn median<R>(mut runs: Vec<R>, figure: impl Fn(&R) -> f64) -> Result<R> {
     if runs.is_empty() {
         bail!("no run to take the median of");
     }
-    runs.sort_by(|a, b| a.final_tx_per_second.total_cmp(&b.final_tx_per_second));
+    runs.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
     Ok(runs.swap_remove((runs.len() - 1) / 2))
 }

@@ -19,6 +19,7 @@ use aitbc_core::params::Parameters;
 use aitbc_core::record::Record;
 use aitbc_core::supply::Supply;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -36,13 +37,14 @@ const GOSSIP: u16 = 2;
 pub const FUNDS: u64 = 1_000_000_000;
 
 /// What keeps the blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Database {
     /// Two files for each node.
     Sqlite,
     /// One server, a database for each node.
     Postgres,
     /// A server for each node, so that one can be killed.
+    #[value(skip)]
     PostgresEach,
     /// Two files for nodes 0, 2 and so on, one server for the others.
     Both,

@@ -6,7 +6,7 @@ use aitbc_tests::forge::Plan;
 use aitbc_tests::localnet::Database;
 use aitbc_tests::seed::Seed;
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,9 +15,9 @@ use std::time::Duration;
 /// Measures a chain of real validators on this machine.
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// What keeps the blocks.
+    /// What keeps the blocks; both: a chain on each, one after the other.
     #[arg(long, value_enum, default_value = "both")]
-    database: Choice,
+    database: Database,
     /// Validators, all on this machine.
     #[arg(long, default_value_t = 4)]
     validators: usize,
@@ -57,19 +57,11 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Choice {
-    Sqlite,
-    Postgres,
-    Both,
-}
-
-impl Choice {
-    fn databases(self) -> &'static [Database] {
-        match self {
-            Choice::Sqlite => &[Database::Sqlite],
-            Choice::Postgres => &[Database::Postgres],
-            Choice::Both => &[Database::Sqlite, Database::Postgres],
+impl Arguments {
+    fn databases(&self) -> &[Database] {
+        match &self.database {
+            Database::Both => &[Database::Sqlite, Database::Postgres],
+            one => std::slice::from_ref(one),
         }
     }
 }
@@ -88,15 +80,15 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::this()?;
     println!(
-        "{} · {} cores · {} GB · Linux {}\n{} validators on this machine, each verifies every transaction\nnode: {}",
-        machine.processor, machine.cores, machine.memory_gb, machine.kernel, arguments.validators, machine.node_binary
+        "{machine}\n{} validators on this machine, each verifies every transaction\nnode: {}",
+        arguments.validators, machine.node_binary
     );
     let seed = Seed::of("bench");
     if arguments.catch_up > 0 {
         return catch_up(arguments, &machine, seed).await;
     }
     let (mut medians, mut all) = (Vec::new(), Vec::new());
-    for database in arguments.database.databases() {
+    for database in arguments.databases() {
         let mut runs = Vec::new();
         for run in 0..arguments.runs.max(1) {
             let report = bench::measure(&options(arguments, *database, Seed(seed.0 + run as u64))).await?;
@@ -104,7 +96,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
             runs.push(report);
         }
         all.extend(runs.iter().cloned());
-        medians.push(bench::median(runs)?);
+        medians.push(bench::median(runs, |run| run.final_tx_per_second)?);
     }
     println!("\n{}", table(&medians));
     write_json(arguments, &json!({ "machine": machine, "median": medians, "runs": all }))
@@ -120,7 +112,7 @@ fn write_json(arguments: &Arguments, report: &serde_json::Value) -> Result<()> {
 /// Each database so often as asked for; the run in the middle is shown.
 async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Result<()> {
     let (mut medians, mut all) = (Vec::new(), Vec::new());
-    for database in arguments.database.databases() {
+    for database in arguments.databases() {
         let mut runs = Vec::new();
         for run in 0..arguments.runs.max(1) {
             let plan = Plan::small(arguments.catch_up);
@@ -130,9 +122,8 @@ async fn catch_up(arguments: &Arguments, machine: &Machine, seed: Seed) -> Resul
             println!("run {}: {report:#?}", run + 1);
             runs.push(report);
         }
-        runs.sort_by(|a, b| a.blocks_per_second.total_cmp(&b.blocks_per_second));
         all.extend(runs.iter().cloned());
-        medians.push(runs.swap_remove((runs.len() - 1) / 2));
+        medians.push(bench::median(runs, |run| run.blocks_per_second)?);
     }
     for r in &medians {
         println!(

@@ -39,14 +39,8 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::this()?;
-    println!(
-        "{} · {} cores · {} GB · Linux {}\nfour validators, proxies and clients on this machine; slow: {} ms each way",
-        machine.processor,
-        machine.cores,
-        machine.memory_gb,
-        machine.kernel,
-        SLOW.as_millis()
-    );
+    let slow = SLOW.as_millis();
+    println!("{machine}\nfour validators, proxies and clients on this machine; slow: {slow} ms each way");
     let seed = Seed::of("chaos");
     for database in [Database::Sqlite, Database::Postgres] {
         let options = Options {

@@ -5,7 +5,7 @@ use aitbc_tests::localnet::Database;
 use aitbc_tests::seed::Seed;
 use aitbc_tests::soak::{self, DAY, Findings, Options, PRUNES, RESTARTS, Report, Sample};
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Arguments {
     blocks: u64,
     /// What keeps the blocks; both: SQLite of validators 0 and 2, Postgres of 1 and 3.
     #[arg(long, value_enum, default_value = "both")]
-    database: Choice,
+    database: Database,
     /// Seconds between two samples.
     #[arg(long, default_value_t = 10)]
     sample_seconds: u64,
@@ -37,13 +37,6 @@ struct Arguments {
     /// Where every sample goes as a line of CSV.
     #[arg(long)]
     csv: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Choice {
-    Sqlite,
-    Postgres,
-    Both,
 }
 
 #[tokio::main]
@@ -62,15 +55,10 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<bool> {
     let machine = Machine::this()?;
     println!(
-        "{} · {} cores · {} GB · Linux {}\nfour validators and all clients on this machine; validator {PRUNES} prunes, {RESTARTS} restarts",
-        machine.processor, machine.cores, machine.memory_gb, machine.kernel
+        "{machine}\nfour validators and all clients on this machine; validator {PRUNES} prunes, {RESTARTS} restarts"
     );
     let options = Options {
-        database: match arguments.database {
-            Choice::Sqlite => Database::Sqlite,
-            Choice::Postgres => Database::Postgres,
-            Choice::Both => Database::Both,
-        },
+        database: arguments.database,
         seed: Seed::of("soak"),
         time: Duration::from_secs(arguments.minutes * 60),
         blocks: arguments.blocks,

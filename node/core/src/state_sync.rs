@@ -736,9 +736,9 @@ mod tests {
     use crate::state::chunk::CHUNK_BYTES;
     use crate::state::{Account, State};
     use crate::sync::reply_headers;
-    use crate::sync::tests::{block, cert, chain, genesis, keys, set, tip_of};
-    use crate::validators::Validator;
+    use crate::sync::tests::{block, cert, genesis, set, tip_of};
     use crate::vote::Kind;
+    use crate::vote::tests::{chain, keys, set_of};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
     use std::sync::Arc;
@@ -1348,8 +1348,7 @@ mod tests {
     #[test]
     fn s3_old_validators_cannot_sign_a_later_epoch() {
         let headers = long_chain(|_| {});
-        let members = keys()[..3].iter().map(|key| Validator { key: key.public(), weight: 1 }).collect();
-        let others = Arc::new(ValidatorSet::new(members).expect("valid"));
+        let others = Arc::new(set_of(&keys(1)[..3]));
         let own = Sets { epoch: 2, current: others.clone(), next: others, ..at_genesis(EPOCH).0 };
         let mut sync = long_sync((own, Epochs::new(EPOCH)));
         let (asked, found) = walk(&mut sync, |from| long_reply(&headers, from));

@@ -583,24 +583,13 @@ pub(crate) mod tests {
     use crate::hash::plain;
     use crate::key::{Address, SecretKey};
     use crate::transaction::{Action, Payment, Transaction};
-    use crate::validators::Validator;
-    use crate::vote::{Kind, Statement, Vote};
+    use crate::vote::tests::{certify, chain, keys, set_of};
+    use crate::vote::{Kind, Statement};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    pub(crate) fn chain() -> Hash {
-        plain(b"chain")
-    }
-
-    pub(crate) fn keys() -> Vec<SecretKey> {
-        let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
-        keys.sort_by_key(SecretKey::public);
-        keys
-    }
-
     pub(crate) fn set() -> ValidatorSet {
-        let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
-        ValidatorSet::new(members).expect("valid set")
+        set_of(&keys(1))
     }
 
     fn sets() -> Sets {
@@ -614,7 +603,7 @@ pub(crate) mod tests {
 
     fn batch(seq: u64) -> Batch {
         let action = Action::Transfer(Payment { to: Address([9; 20]), amount: 5 });
-        let key = &keys()[0];
+        let key = &keys(1)[0];
         let tx = Transaction { sender: key.public(), nonce: seq, fee: 1, expiry_height: 100, action };
         Batch::seal(&chain(), key, (0, 0), seq, 100, vec![tx.sign(&chain(), key)])
     }
@@ -659,9 +648,7 @@ pub(crate) mod tests {
 
     pub(crate) fn cert(header: &Header, kind: Kind, signers: &[Index]) -> Cert {
         let statement = Statement { epoch: header.epoch, slot: header.slot, kind, digest: header.digest() };
-        let keys = keys();
-        let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
-        Cert::collect(statement, &set(), &signers.iter().map(vote).collect::<Vec<_>>())
+        certify(&keys(1), statement, signers)
     }
 
     fn final_cert(blocks: &[Block]) -> Cert {
@@ -789,10 +776,9 @@ pub(crate) mod tests {
     }
 
     fn others(first: u8) -> (Vec<SecretKey>, Arc<ValidatorSet>) {
-        let mut keys: Vec<SecretKey> = (first..first + 4).map(|i| SecretKey::from_seed([i; 32])).collect();
-        keys.sort_by_key(SecretKey::public);
-        let members = keys.iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
-        (keys, Arc::new(ValidatorSet::new(members).expect("valid set")))
+        let keys = keys(first);
+        let set = Arc::new(set_of(&keys));
+        (keys, set)
     }
 
     /// The first block of epoch 1, upon one in slot 7: of it, of the epoch before and of the next one other validators decide.
@@ -818,14 +804,12 @@ pub(crate) mod tests {
         };
         let by = |keys: &[SecretKey], header: &Header, batches: &[Batch]| {
             let statement = Statement { epoch: 1, slot: 1, kind: Kind::Final, digest: header.digest() };
-            let vote = |i: Index| (i, Vote::sign(statement, &chain(), i, &keys[usize::from(i)]).signature);
-            let cert = Cert::collect(statement, &current, &[0, 1, 3].map(vote));
             let blocks = vec![Block { header: header.clone(), batches: batches.to_vec() }];
-            let answer = Answer { peer: 0, blocks, headers: Vec::new(), cert };
+            let answer = Answer { peer: 0, blocks, headers: Vec::new(), cert: certify(keys, statement, &[0, 1, 3]) };
             verify_blocks(&Ed25519::new(&current), &chain(), (&sets, Epochs::new(3)), &(&floor).into(), answer)
         };
         assert_eq!(by(&own, &header, &batches).expect("final").len(), 1);
-        for strangers in [keys(), later] {
+        for strangers in [keys(1), later] {
             let error = by(&strangers, &header, &batches).expect_err("another epoch's validators");
             assert_eq!(error, SyncError::Cert(CertError::Signature(0)));
         }
@@ -841,7 +825,7 @@ pub(crate) mod tests {
     #[test]
     fn s1_v6_a_batch_that_is_not_well_formed_is_refused_though_its_author_signed_it() {
         let mut blocks = blocks(1);
-        let none = Batch::seal(&chain(), &keys()[0], (0, 0), 1, 100, Vec::new());
+        let none = Batch::seal(&chain(), &keys(1)[0], (0, 0), 1, 100, Vec::new());
         blocks[0].header.batches = vec![none.reference(none.digest())];
         blocks[0].batches = vec![none];
         let error = verify(&genesis(), &blocks, &final_cert(&blocks)).expect_err("it is empty");
@@ -927,7 +911,7 @@ pub(crate) mod tests {
 
     /// As large as V6 allows, nearly.
     fn full_block(parent: &Tip) -> Block {
-        let key = &keys()[0];
+        let key = &keys(1)[0];
         let payments = (0..64).map(|i| Payment { to: Address([i; 20]), amount: 1 }).collect();
         let action = Action::TransferMany { payments };
         let tx = Transaction { sender: key.public(), nonce: parent.height, fee: 1, expiry_height: 100, action };

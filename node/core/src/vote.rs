@@ -216,19 +216,35 @@ impl Cert {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::validators::Validator;
 
-    fn keys() -> Vec<SecretKey> {
-        let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
+    pub(crate) fn chain() -> Hash {
+        hash::plain(b"chain")
+    }
+
+    /// Of four validators, by their numbers; from another seed on, of four others.
+    pub(crate) fn keys(first: u8) -> Vec<SecretKey> {
+        let mut keys: Vec<SecretKey> = (first..first + 4).map(|seed| SecretKey::from_seed([seed; 32])).collect();
         keys.sort_by_key(SecretKey::public);
         keys
     }
 
+    /// Of those with these keys, each of weight 1.
+    pub(crate) fn set_of(keys: &[SecretKey]) -> ValidatorSet {
+        let members = keys.iter().map(|key| Validator { key: key.public(), weight: 1 });
+        ValidatorSet::new(members.collect()).expect("valid set")
+    }
+
+    /// By some of those with these keys.
+    pub(crate) fn certify(keys: &[SecretKey], statement: Statement, signers: &[Index]) -> Cert {
+        let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
+        Cert::collect(statement, &set_of(keys), &signers.iter().map(vote).collect::<Vec<_>>())
+    }
+
     fn set() -> ValidatorSet {
-        let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
-        ValidatorSet::new(members).expect("valid set")
+        set_of(&keys(1))
     }
 
     fn cert(signers: &[Index]) -> (Hash, Cert) {
@@ -236,10 +252,7 @@ mod tests {
     }
 
     fn cert_of(statement: Statement, signers: &[Index]) -> (Hash, Cert) {
-        let chain = hash::plain(b"chain");
-        let keys = keys();
-        let vote = |i: &Index| (*i, Vote::sign(statement, &chain, *i, &keys[usize::from(*i)]).signature);
-        (chain, Cert::collect(statement, &set(), &signers.iter().map(vote).collect::<Vec<_>>()))
+        (chain(), certify(&keys(1), statement, signers))
     }
 
     #[test]

@@ -3,22 +3,10 @@
 use super::*;
 use crate::codec;
 use crate::hash::plain;
-use crate::key::SecretKey;
-use crate::validators::Validator;
-
-fn chain() -> Hash {
-    plain(b"chain")
-}
-
-fn keys() -> Vec<SecretKey> {
-    let mut keys: Vec<SecretKey> = (1..=4).map(|i| SecretKey::from_seed([i; 32])).collect();
-    keys.sort_by_key(SecretKey::public);
-    keys
-}
+use crate::vote::tests::{chain, keys, set_of};
 
 fn set() -> ValidatorSet {
-    let members = keys().iter().map(|k| Validator { key: k.public(), weight: 1 }).collect();
-    ValidatorSet::new(members).expect("valid set")
+    set_of(&keys(1))
 }
 
 fn statement(kind: Kind, slot: u64, name: &[u8]) -> Statement {
@@ -27,7 +15,7 @@ fn statement(kind: Kind, slot: u64, name: &[u8]) -> Statement {
 }
 
 fn vote(signer: Index, statement: Statement) -> Vote {
-    Vote::sign(statement, &chain(), signer, &keys()[usize::from(signer)])
+    Vote::sign(statement, &chain(), signer, &keys(1)[usize::from(signer)])
 }
 
 fn of(a: Statement, b: Statement) -> Evidence {
@@ -35,7 +23,7 @@ fn of(a: Statement, b: Statement) -> Evidence {
 }
 
 fn batch(author: Index, seq: u64, expiry_height: u64) -> Batch {
-    Batch::seal(&chain(), &keys()[usize::from(author)], (5, author), seq, expiry_height, Vec::new())
+    Batch::seal(&chain(), &keys(1)[usize::from(author)], (5, author), seq, expiry_height, Vec::new())
 }
 
 fn verify(evidence: &Evidence) -> Result<Offence, EvidenceError> {
@@ -69,7 +57,7 @@ fn x2_each_contradiction_is_of_its_class_whichever_vote_came_first() {
     for (a, b, expected) in pairs {
         assert_eq!(of(a, b), of(b, a), "one contradiction, one form");
         let offence = verify(&of(a, b)).expect("proves it");
-        assert_eq!(offence, Offence { key: keys()[2].public(), epoch: 5, class: expected, slot: 9 });
+        assert_eq!(offence, Offence { key: keys(1)[2].public(), epoch: 5, class: expected, slot: 9 });
     }
 }
 
@@ -98,7 +86,7 @@ fn x2e_two_batches_of_one_number_are_evidence_and_others_are_not() {
     let evidence = Evidence::of_batches(&a, &b, &chain());
     assert_eq!(evidence, Evidence::of_batches(&b, &a, &chain()));
     let offence = verify(&evidence).expect("proves it");
-    assert_eq!(offence, Offence { key: keys()[1].public(), epoch: 5, class: Class::Batches, slot: 7 });
+    assert_eq!(offence, Offence { key: keys(1)[1].public(), epoch: 5, class: Class::Batches, slot: 7 });
     for other in [batch(1, 8, 60), Batch { epoch: 4, ..batch(1, 7, 60) }, a.clone()] {
         assert_eq!(class(&Evidence::of_batches(&a, &other, &chain())), Err(EvidenceError::Legal));
     }

@@ -1,27 +1,12 @@
 //! One rule a test, on a chain of four validators whose every third header has a certificate of its own.
 
 use super::*;
-use crate::hash::plain;
 use crate::key::{Address, SecretKey};
 use crate::ledger::{ResultCode, results_root};
 use crate::transaction::{Action, Payment, Transaction};
-use crate::validators::{Index, Validator};
-use crate::vote::Vote;
+use crate::validators::Index;
+use crate::vote::tests::{certify, chain, keys, set_of};
 use std::sync::Arc;
-
-fn chain() -> Hash {
-    plain(b"chain")
-}
-
-fn keys(first: u8) -> Vec<SecretKey> {
-    let mut keys: Vec<SecretKey> = (first..first + 4).map(|i| SecretKey::from_seed([i; 32])).collect();
-    keys.sort_by_key(SecretKey::public);
-    keys
-}
-
-fn set_of(keys: &[SecretKey]) -> ValidatorSet {
-    ValidatorSet::new(keys.iter().map(|k| Validator { key: k.public(), weight: 1 }).collect()).expect("valid set")
-}
 
 fn set() -> ValidatorSet {
     set_of(&keys(1))
@@ -29,12 +14,7 @@ fn set() -> ValidatorSet {
 
 fn cert_by(keys: &[SecretKey], header: &Header, kind: Kind, signers: &[Index]) -> Cert {
     let statement = Statement { epoch: header.epoch, slot: header.slot, kind, digest: header.digest() };
-    sign(keys, statement, signers)
-}
-
-fn sign(keys: &[SecretKey], statement: Statement, signers: &[Index]) -> Cert {
-    let vote = |i: &Index| (*i, Vote::sign(statement, &chain(), *i, &keys[usize::from(*i)]).signature);
-    Cert::collect(statement, &set_of(keys), &signers.iter().map(vote).collect::<Vec<_>>())
+    certify(keys, statement, signers)
 }
 
 fn cert(header: &Header) -> Cert {
@@ -95,7 +75,7 @@ fn l1_a_certificate_of_a_later_slot_is_of_the_same_header_proposed_again() {
     let header = &headers(1)[0];
     let again = Statement { epoch: 0, slot: header.slot + 5, kind: Kind::Final, digest: header.digest() };
     let mut client = Client::at_genesis(chain(), set());
-    client.advance(header, Some(&sign(&keys(1), again, &[0, 1, 2]))).expect("the same block");
+    client.advance(header, Some(&certify(&keys(1), again, &[0, 1, 2]))).expect("the same block");
     assert_eq!(client.trusted().map(|anchor| anchor.height), Some(1));
 }
 

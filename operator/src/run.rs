@@ -66,7 +66,7 @@ async fn lead(
         return Ok(());
     };
     let mut candidate = Candidate::new(client.clone(), settings);
-    // VotingState by is ready: otherwise an upgrade of the operator would wait for the old one for ever.
+    // Standing by is ready: otherwise an upgrade of the operator would wait for the old one for ever.
     readiness.set(None);
     let mut stop = Box::pin(stop);
     tokio::select! {

@@ -274,8 +274,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Raises the lease's generation and returns it (P8). From then on every other holder is fenced.
     fn take_lease(&self, holder: String) -> BoxFuture<'_, Result<u32>>;
 
-    /// What the ledger holds, read after the lease was taken. `keep_included_from`: least expiry height of interest
-    /// is the head's height.
+    /// What the ledger holds, read after the lease was taken.
     fn load_ledger(&self) -> BoxFuture<'_, Result<LedgerSnapshot>>;
 
     /// Inserts votes, each fenced by the lease (P1-P7): one durable commit. The same vote again is no error.

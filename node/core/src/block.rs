@@ -61,6 +61,11 @@ impl Header {
         self.batches.iter().map(|b| u64::from(b.txs)).sum()
     }
 
+    /// Bytes of its batches, by the references.
+    pub fn batch_bytes(&self) -> u64 {
+        self.batches.iter().map(|b| u64::from(b.bytes)).sum()
+    }
+
     /// The leader's Notar statement on this header, whose digest the caller has.
     pub fn notar(&self, digest: Hash) -> Statement {
         Statement { epoch: self.epoch, slot: self.slot, kind: Kind::Notar, digest }

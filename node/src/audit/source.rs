@@ -3,8 +3,8 @@
 use super::AuditError;
 use crate::client::{Client, ClientError};
 use crate::rpc::headers::{HeaderInfo, MAX_HEADERS};
-use crate::storage::StoredBlock;
 use crate::storage::reader::{LedgerRow, Reader};
+use crate::storage::{StoredBlock, fitting};
 use aitbc_core::batch::Batch;
 use aitbc_core::block::Header;
 use aitbc_core::codec::{self, hex};
@@ -164,7 +164,8 @@ async fn stored(reader: &Reader, from: u64, to: u64) -> Result<Chunk, AuditError
         return Err(wrong(from, format!("{hole} {}: begin there", first.height)));
     }
     rows.truncate(follow);
-    rows.truncate(fitting(&rows));
+    let bytes = |row: &LedgerRow| row.block.as_ref().map_or(0, |block| block.candidate.header.batch_bytes());
+    rows.truncate(fitting(rows.iter().map(bytes), BATCH_BYTES));
     let blocks = rows.iter().filter_map(|row| row.block.as_ref().ok());
     let digests: Vec<Hash> = blocks.flat_map(|b| b.candidate.header.batches.iter().map(|b| b.digest)).collect();
     let found: HashMap<Hash, Vec<u8>> = reader.batch_bytes(&digests).await?.into_iter().collect();
@@ -174,17 +175,6 @@ async fn stored(reader: &Reader, from: u64, to: u64) -> Result<Chunk, AuditError
         Ok(block) => with_batches(block, &found, lowest),
         Err(what) => Err(wrong(row.height, what)),
     })))
-}
-
-/// How many of the first rows have batches of at most [`BATCH_BYTES`]; at least one.
-fn fitting(rows: &[LedgerRow]) -> usize {
-    let mut bytes = 0;
-    let size = |block: &StoredBlock| block.candidate.header.batches.iter().map(|b| u64::from(b.bytes)).sum::<u64>();
-    let fits = |row: &&LedgerRow| {
-        bytes += row.block.as_ref().map_or(0, size);
-        bytes <= BATCH_BYTES
-    };
-    rows.iter().take_while(fits).count().max(1)
 }
 
 fn with_batches(block: StoredBlock, found: &HashMap<Hash, Vec<u8>>, lowest: u64) -> Result<Item, AuditError> {

@@ -5,7 +5,7 @@ use super::Api;
 use super::error::ApiError;
 use super::get_block::{WRITE_WAIT, within};
 use super::query::Parameters;
-use crate::storage::StoredBlock;
+use crate::storage::{StoredBlock, fitting};
 use aitbc_core::batch::Batch;
 use aitbc_core::codec;
 use aitbc_core::hash::Hash;
@@ -75,7 +75,7 @@ pub(super) async fn headers(State(api): State<Api>, uri: Uri) -> Result<Response
     let mut stored = read(&api, from, head.min(from.saturating_add(count - 1))).await?;
     let mut batches = HashMap::new();
     if with_batches {
-        stored.truncate(fitting(&stored));
+        stored.truncate(fitting(stored.iter().map(|block| block.candidate.header.batch_bytes()), MAX_BATCH_BYTES));
         let digests = stored.iter().flat_map(|block| block.candidate.header.batches.iter().map(|b| b.digest));
         batches = api.view.storage.batches(digests.collect()).await?.into_iter().collect();
     }
@@ -106,16 +106,6 @@ pub(super) async fn read(api: &Api, from: u64, to: u64) -> Result<Vec<StoredBloc
         Ok(Some(found).filter(|found| !found.is_empty()))
     });
     found.await?.ok_or(ApiError::Busy("the block is final but not in the database yet"))
-}
-
-/// How many of the first blocks have batches of at most [`MAX_BATCH_BYTES`]; at least one.
-fn fitting(stored: &[StoredBlock]) -> usize {
-    let mut bytes = 0;
-    let fits = |block: &&StoredBlock| {
-        bytes += block.candidate.header.batches.iter().map(|b| u64::from(b.bytes)).sum::<u64>();
-        bytes <= MAX_BATCH_BYTES
-    };
-    stored.iter().take_while(fits).count().max(1)
 }
 
 /// Batches of a block; `None` where one is gone, or all are on their way out though some are still there.

@@ -4,7 +4,7 @@ use super::backend::{Backend, BlockId, DataJob, VoteJob};
 use super::lane::{GROUP_BYTES, Lane, Writer};
 use super::{
     BatchWrite, BlockWrite, LedgerSnapshot, ReceiptRow, ReceiptsOf, Result, StateWrite, Storage, StorageError,
-    StoredBlock, StoredSnapshot, TransactionRow, Undo, VoteWrite, rows,
+    StoredBlock, StoredSnapshot, TransactionRow, Undo, VoteWrite, fitting, rows,
 };
 use crate::metrics::Metrics;
 use aitbc_core::batch::Batch;
@@ -138,13 +138,8 @@ impl<B: Backend> Database<B> {
 
     async fn read_blocks(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(StoredBlock, Block)>> {
         let mut stored = self.backend.block_range(from, to, MAX_BLOCKS).await?;
-        let mut bytes = 0usize;
-        let fitting = stored.iter().take_while(|block| {
-            let size = |b: &StoredBlock| b.candidate.header.batches.iter().map(|r| r.bytes as usize).sum::<usize>();
-            bytes = bytes.saturating_add(size(block));
-            bytes <= max_bytes
-        });
-        let count = fitting.count().max(1);
+        let sizes = stored.iter().map(|block| block.candidate.header.batch_bytes());
+        let count = fitting(sizes, max_bytes as u64);
         stored.truncate(count);
         let digests: Vec<Hash> =
             stored.iter().flat_map(|b| b.candidate.header.batches.iter().map(|r| r.digest)).collect();
@@ -176,13 +171,8 @@ impl<B: Backend> Database<B> {
             return Ok(0);
         }
         let found = self.backend.batches_below(lowest, FORGET_BATCHES).await?;
-        let mut bytes = 0;
-        let fits = |(_, size): &&(Hash, u64)| {
-            let first = bytes == 0;
-            bytes += size;
-            first || bytes <= FORGET_BYTES
-        };
-        let digests: Vec<Hash> = found.iter().take_while(fits).map(|(digest, _)| *digest).collect();
+        let count = fitting(found.iter().map(|(_, size)| *size), FORGET_BYTES);
+        let digests: Vec<Hash> = found.iter().take(count).map(|(digest, _)| *digest).collect();
         let count = digests.len();
         if count > 0 {
             self.data.write(DataJob::Bodies { digests, lowest }).await?;
@@ -223,7 +213,7 @@ fn with_batches(stored: StoredBlock, found: &HashMap<Hash, Vec<u8>>) -> Result<(
 fn within_step(headers: &[&Header]) -> usize {
     let (mut bytes, mut txs) = (0, 0);
     let fits = |header: &&&Header| {
-        bytes += header.batches.iter().map(|b| u64::from(b.bytes)).sum::<u64>();
+        bytes += header.batch_bytes();
         txs += header.tx_count();
         bytes <= FORGET_BYTES && txs <= FORGET_TRANSACTIONS
     };

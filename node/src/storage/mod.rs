@@ -128,6 +128,16 @@ pub struct StoredBlock {
     pub cert: Option<Cert>,
 }
 
+/// How many of the first things of these sizes are together no larger than `most`; at least one.
+pub fn fitting(sizes: impl Iterator<Item = u64>, most: u64) -> usize {
+    let mut sum = 0u64;
+    let fits = |size: &u64| {
+        sum = sum.saturating_add(*size);
+        sum <= most
+    };
+    sizes.take_while(fits).count().max(1)
+}
+
 /// Outcome of a transaction in a final block.
 #[derive(Clone, Debug)]
 pub struct TransactionRow {

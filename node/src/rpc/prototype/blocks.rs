@@ -6,7 +6,7 @@ use super::super::websocket::{self, Upgrade};
 use super::super::{Api, get_block, headers, written};
 use super::timestamp;
 use super::transactions::{Payload, PrototypeTransaction};
-use crate::storage::{StoredBlock, TransactionRow};
+use crate::storage::{StoredBlock, TransactionRow, fitting};
 use crate::subscriptions::Topic;
 use crate::view::{Identity, KnownSets};
 use aitbc_core::block::Block;
@@ -165,7 +165,7 @@ pub(in super::super) async fn range(State(api): State<Api>, uri: Uri) -> Result<
     let _permit = api.block_reads.acquire().await.map_err(|_| ApiError::Stopping)?;
     let mut contents = Vec::new();
     if full {
-        found.truncate(fitting(&found));
+        found.truncate(fitting(found.iter().map(|block| block.tx_count), MAX_FULL_TXS));
         for block in &found {
             contents.push(Contents::read(&api, block.height).await?);
         }
@@ -178,16 +178,6 @@ pub(in super::super) async fn range(State(api): State<Api>, uri: Uri) -> Result<
         Ok(BlockRange { blocks: found, start, end, count })
     })
     .await
-}
-
-/// How many of the first blocks have at most [`MAX_FULL_TXS`]; at least one.
-fn fitting(blocks: &[PrototypeBlock]) -> usize {
-    let mut txs = 0;
-    let fits = |block: &&PrototypeBlock| {
-        txs += block.tx_count;
-        txs <= MAX_FULL_TXS
-    };
-    blocks.iter().take_while(fits).count().max(1)
 }
 
 /// Blocks of these heights without transactions, as far as they are in the database.

@@ -19,6 +19,11 @@ src=node/core/src
 export CARGO_TARGET_DIR=$work/target
 simulate=${SIMULATE:-0}
 export EXPLORE=small
+# Nobody looks at a backtrace.
+export CARGO_PROFILE_DEV_DEBUG=none
+# Unit tests that take nearly all of the time of an unoptimised run. What the others notice is not run against these.
+slow=(any_mix_of_peers s3_a_chunk_ s3_a_genuine_chunk more_headers_than_fit neighbouring_full_blocks at_once_end_as in_random_histories random_candidates
+  random_blocks_end progress_grows comes_too_slowly asks_for_ever)
 export SIM_SEEDS=$simulate SIM_STOP=1
 
 # Only what differs is written, with the time of now: cargo builds by time.
@@ -49,10 +54,10 @@ build() {
     sed -nE 's/^ *Executable .*\((.*)\)$/\1/p'
 }
 
-# Runs a test binary, or those of its tests that match a filter; prints the tests that noticed: failed ones, or the one at which a bound was met.
+# Runs a test binary, or those of its tests that match a filter or are not skipped; prints the tests that noticed: failed ones, or the one at which a bound was met.
 run_tests() {
   local binary=$1 log=$2 status=0
-  (ulimit -v "$kib_max" && cd "$work/tree/node/core" && exec timeout "$seconds_max" nice -n 10 "$binary" --test-threads 1 ${3:-}) >"$log" 2>&1 || status=$?
+  (ulimit -v "$kib_max" && cd "$work/tree/node/core" && exec timeout "$seconds_max" nice -n 10 "$binary" --test-threads 1 "${@:3}") >"$log" 2>&1 || status=$?
   [ $status -eq 0 ] && return 0
   local failed
   failed=$(sed -nE 's/^test (.*) \.\.\. FAILED$/\1/p' "$log")
@@ -150,7 +155,8 @@ check() {
   if [ -z "$unit" ]; then
     broken+=("$name: does not compile"); grep -A 6 '^error' "$work/build.log" >&2 || true; return
   fi
-  by_unit=$(run_tests "$unit" "$work/unit.log" "${only[$name]:-}")
+  by_unit=$(run_tests "$unit" "$work/unit.log" ${only[$name]:-} "${slow[@]/#/--skip=}")
+  [ -n "$by_unit" ] || by_unit=$(run_tests "$unit" "$work/unit.log" ${only[$name]:-})
   if [ -n "${explored[$name]:-}" ]; then
     explore=$(build core --release --test explore) || true
     by_explore=$(run_tests "$explore" "$work/explore.log")

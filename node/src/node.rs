@@ -235,18 +235,24 @@ fn retire_assertion(config: &Config, asserted: bool) {
     }
 }
 
-/// Changes the memory record of a database whose node does not run; one that does is fenced and ends (A3, A9).
+/// Changes the memory record of a database whose node does not run, by it and the position up to which all is decided; a
+/// node that does run is fenced and ends (A3, A9).
 ///
 /// # Errors
 /// See [`NodeError`].
-pub async fn change_memory(config: &Config, change: impl FnOnce(Memory) -> Memory) -> Result<Memory, NodeError> {
+pub async fn change_memory(
+    config: &Config,
+    change: impl FnOnce(Memory, (u64, u64)) -> Memory,
+) -> Result<Memory, NodeError> {
     let own = own(config)?;
     let metrics =
         Arc::new(Metrics::new().map_err(|c| NodeError::Start { what: "register metrics", cause: c.to_string() })?);
     let owner = Owner { chain: own.identity.chain, key: own.identity.key };
     let storage = storage::open(&config.database_url, owner, metrics).await?;
     let known = storage.take_lease(format!("recover/{}", std::process::id())).await?;
-    let memory = change(storage.load_ledger().await?.memory.unwrap_or_default());
+    let ledger = storage.load_ledger().await?;
+    let decided = ledger.decided();
+    let memory = change(ledger.memory.unwrap_or_default(), decided);
     let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     storage.commit_memory(memory.clone(), Some(generation_above(known, wall_ms))).await?;
     storage.close().await;

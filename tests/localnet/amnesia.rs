@@ -1,7 +1,7 @@
 //! A validator whose database is lost or an old copy: it notices before its first vote, asks the others, and votes again
 //! above everything it may have voted for (protocol A1-A9). What no vote may contradict is checked at the end of each.
 
-use aitbc_tests::localnet::{Database, Localnet, scenario};
+use aitbc_tests::localnet::{Database, Localnet, STOP_LIMIT, scenario};
 use aitbc_tests::node_process::NodeProcess;
 use aitbc_tests::wait;
 use anyhow::{Context, Result, ensure};
@@ -17,7 +17,7 @@ const BACK: Duration = Duration::from_secs(20);
 fn a_validator_with_an_empty_database_recovers_by_asking_the_others_on_sqlite() {
     scenario("empty sqlite", 4, Database::Sqlite, async |net| {
         stop_after_some_blocks(net).await?;
-        for file in database_files(net)? {
+        for file in database_files(net, VICTIM)? {
             std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
         start_and_see_it_recover(net, "the database is new").await
@@ -41,13 +41,13 @@ fn an_old_copy_of_the_database_put_back_under_a_running_key_is_noticed_on_sqlite
         stop_after_some_blocks(net).await?;
         let kept = net.dir().join("copy");
         std::fs::create_dir(&kept)?;
-        let files = database_files(net)?;
+        let files = database_files(net, VICTIM)?;
         for file in &files {
             std::fs::copy(file, kept.join(file.file_name().context("a file")?))?;
         }
         net.nodes[VICTIM].process.start()?;
         stop_after_some_blocks(net).await?;
-        for file in database_files(net)? {
+        for file in database_files(net, VICTIM)? {
             std::fs::remove_file(&file)?;
         }
         for file in &files {
@@ -82,24 +82,68 @@ fn an_old_copy_of_the_database_put_back_under_a_running_key_is_noticed_on_postgr
 fn the_command_recover_quarantines_a_running_validator_and_it_recovers() {
     scenario("recover command", 4, Database::Sqlite, async |net| {
         net.wait_until_signs(VICTIM, BACK).await?;
-        let config = net.nodes[VICTIM].config.display().to_string();
-        let log = net.dir().join("recover.log");
-        let mut command = NodeProcess::new("recover", &["recover", "--config", &config], log);
-        command.start()?;
-        let ended = command.exit(BACK).await?;
-        let said = command.log_text();
-        ensure!(ended.success() && said.contains("quarantined: start the node"), "{ended}: {said}");
-        let status = net.nodes[VICTIM].process.exit(Duration::from_secs(20)).await?;
-        ensure!(status.code() == Some(70), "the running process is fenced, not {status}");
+        recover(net, VICTIM, &[], "quarantined: start the node").await?;
         start_and_see_it_recover(net, "\\\"aitbc-node recover\\\" was run").await
     });
+}
+
+#[test]
+fn of_two_lost_databases_the_owner_vouches_for_one_and_the_other_recovers_by_it() {
+    const OTHER: usize = 3;
+    scenario("two lost", 4, Database::Sqlite, async |net| {
+        // The others go on afterwards, so that whatever the victim voted for is final: its owner's word will be true.
+        stop_after_some_blocks(net).await?;
+        net.nodes[OTHER].process.terminate(STOP_LIMIT).await?;
+        for lost in [VICTIM, OTHER] {
+            database_files(net, lost)?.iter().try_for_each(std::fs::remove_file)?;
+            net.database_replaced(lost)?;
+            net.nodes[lost].process.start()?;
+        }
+        for lost in [VICTIM, OTHER] {
+            wait::until(&format!("validator {lost} is quarantined and has all blocks"), BACK, async || {
+                let status = net.nodes[lost].rpc.get("/sync_status").await.ok()?.ok().ok()?;
+                let has_all = net.nodes[lost].rpc.height().await.ok()? == net.height().await.ok()?;
+                (status["validator"]["voting_state"] == "quarantined" && has_all).then_some(())
+            })
+            .await?;
+        }
+        let doctor = net.nodes[VICTIM].rpc.get("/rpc/consensus/doctor").await?.ok()?;
+        ensure!(doctor["voting"] == "quarantined", "{doctor}");
+        let height = net.height().await?;
+        recover(net, VICTIM, &["--assume-clean"], "the database counts as complete because you said so").await?;
+        ensure!(net.height().await? == height, "two of four make no block");
+        net.nodes[VICTIM].process.start()?;
+        net.wait_until_signs(VICTIM, BACK).await?;
+        ensure!(net.metrics(VICTIM).await?.sum("blockchain_validator_assumed_clean") == 1.0, "it stays known");
+        // Three of four answer now.
+        start_again_once_it_recovered(net, OTHER).await?;
+        ensure!(
+            net.metrics(OTHER).await?.sum("blockchain_validator_assumed_clean") == 0.0,
+            "nobody vouched for this one"
+        );
+        Ok(())
+    });
+}
+
+/// Runs `aitbc-node recover` on the database of a validator that runs: the command says `expected`, the validator is fenced.
+async fn recover(net: &mut Localnet, index: usize, flags: &[&str], expected: &str) -> Result<()> {
+    let config = net.nodes[index].config.display().to_string();
+    let arguments = [&["recover", "--config", &config], flags].concat();
+    let mut command = NodeProcess::new("recover", &arguments, net.dir().join("recover.log"));
+    command.start()?;
+    let ended = command.exit(BACK).await?;
+    let said = command.log_text();
+    ensure!(ended.success() && said.contains(expected), "{ended}: {said}");
+    let status = net.nodes[index].process.exit(BACK).await?;
+    ensure!(status.code() == Some(70), "the running process is fenced, not {status}");
+    Ok(())
 }
 
 /// Lets the victim vote in a few slots more, then stops it.
 async fn stop_after_some_blocks(net: &mut Localnet) -> Result<()> {
     net.wait_until_signs(VICTIM, BACK).await?;
     net.wait_for_height(net.height().await? + 3, BACK).await?;
-    net.nodes[VICTIM].process.terminate(Duration::from_secs(10)).await?;
+    net.nodes[VICTIM].process.terminate(STOP_LIMIT).await?;
     // It must have missed something, or an old copy would be no older than what others know.
     let height = net.nodes[0].rpc.height().await?;
     wait::until("the others go on", BACK, async || (net.nodes[0].rpc.height().await.ok()? > height + 1).then_some(()))
@@ -112,9 +156,9 @@ fn database_name(net: &Localnet) -> Result<String> {
     url.rsplit('/').next().map(str::to_owned).with_context(|| url.clone())
 }
 
-/// Files of the victim's database.
-fn database_files(net: &Localnet) -> Result<Vec<PathBuf>> {
-    let ledger = net.nodes[VICTIM].database_url.strip_prefix("sqlite:///").context("a file")?;
+/// Files of a validator's database.
+fn database_files(net: &Localnet, index: usize) -> Result<Vec<PathBuf>> {
+    let ledger = net.nodes[index].database_url.strip_prefix("sqlite:///").context("a file")?;
     let directory = Path::new(ledger).parent().context("a directory")?;
     let entries = std::fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>()?;
     let files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
@@ -126,14 +170,21 @@ fn database_files(net: &Localnet) -> Result<Vec<PathBuf>> {
 async fn start_and_see_it_recover(net: &mut Localnet, cause: &str) -> Result<()> {
     net.database_replaced(VICTIM)?;
     net.nodes[VICTIM].process.start()?;
-    let status = net.nodes[VICTIM].process.exit(BACK).await?;
+    start_again_once_it_recovered(net, VICTIM).await?;
     let log = net.nodes[VICTIM].process.log_text();
-    ensure!(status.code() == Some(1), "it ended with {status}\n{}", net.nodes[VICTIM].process.tail());
     ensure!(log.contains("quarantined: votes of this key may be missing here") && log.contains(cause), "{log}");
-    ensure!(log.contains("recovered: the others told"), "{log}");
-    net.nodes[VICTIM].process.start()?;
-    net.wait_until_signs(VICTIM, BACK).await?;
-    let status = net.nodes[VICTIM].rpc.get("/sync_status").await?.ok()?;
+    Ok(())
+}
+
+/// Waits until a quarantined validator ends with code 1 because the others have told their marks, and votes again.
+async fn start_again_once_it_recovered(net: &mut Localnet, index: usize) -> Result<()> {
+    let process = &mut net.nodes[index].process;
+    let status = process.exit(BACK).await?;
+    ensure!(status.code() == Some(1), "it ended with {status}\n{}", process.tail());
+    ensure!(process.log_text().contains("recovered: the others told"), "{}", process.tail());
+    process.start()?;
+    net.wait_until_signs(index, BACK).await?;
+    let status = net.nodes[index].rpc.get("/sync_status").await?.ok()?;
     ensure!(status["validator"]["voting_state"] == "voting", "{status}");
     Ok(())
 }

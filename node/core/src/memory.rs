@@ -21,6 +21,9 @@ pub struct Memory {
     /// Somebody declared that no vote is missing, without asking the others (A9).
     #[serde(default)]
     pub assumed_clean: bool,
+    /// Epoch and slot up to which all was decided then: no vote at or below it, and none need be in the database (A9, P9).
+    #[serde(default)]
+    pub vouched_to: (u64, u64),
     /// Least epoch for which this database knows every vote of its key.
     pub clean_from: u64,
     /// No vote at or below these slots, by epoch; none at all in epochs below the lowest (A6).
@@ -40,9 +43,11 @@ impl Memory {
         Memory { quarantine: Some(cause), ..self }
     }
 
-    /// **A9.** Of a database whose owner vouches for it.
-    pub fn vouched_for(self) -> Memory {
-        Memory { assumed_clean: true, quarantine: None, ..self }
+    /// **A9.** Of a database whose owner vouches for it, with the position (epoch and slot) up to which it knows all to be decided. What
+    /// it lacks there can do no harm, as no vote is cast there again (P9). An old copy put back later has an old record.
+    pub fn vouched_for(self, decided: (u64, u64)) -> Memory {
+        let vouched_to = self.vouched_to.max(decided);
+        Memory { assumed_clean: true, vouched_to, quarantine: None, ..self }
     }
 
     /// **A6**, the clause of G5: epoch ≥ E and slot > `floors[epoch]`.
@@ -174,9 +179,11 @@ mod tests {
     #[test]
     fn a9_who_is_vouched_for_votes_and_it_stays_known_over_a_later_quarantine() {
         let lost = Memory::default().quarantined(Cause::NewDatabase);
-        let vouched = lost.clone().vouched_for();
+        let vouched = lost.clone().vouched_for((2, 7));
         assert_eq!((vouched.quarantine, vouched.assumed_clean, lost.assumed_clean), (None, true, false));
-        assert!(vouched.quarantined(Cause::Command).assumed_clean);
+        let again = vouched.quarantined(Cause::Command);
+        assert_eq!((again.assumed_clean, again.vouched_to), (true, (2, 7)));
+        assert_eq!(again.vouched_for((1, 9)).vouched_to, (2, 7), "a later word takes nothing back");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::fail;
 use crate::config::Config;
 use crate::node;
 use aitbc_core::env::exit;
-use aitbc_core::memory::Cause;
+use aitbc_core::memory::{Cause, Memory};
 use clap::Args as ClapArgs;
 use std::path::PathBuf;
 
@@ -14,8 +14,9 @@ pub(super) struct Args {
     /// YAML file of settings; environment variables stand over it.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Vouch that no vote of this key is missing in the database, instead of asking the other validators. If that is
-    /// wrong, the validator may vote twice: only where more than a third of the voting power is gone for good.
+    /// Vouch that no vote of this key that is missing in the database can do harm, instead of asking the other validators: none above
+    /// the last final block that it has now, so let it catch up first. If that is wrong, the validator may vote twice: only where more
+    /// than a third of the voting power is gone for good.
     #[arg(long)]
     assume_clean: bool,
 }
@@ -26,13 +27,13 @@ pub(super) async fn run(args: Args) -> u8 {
         Ok(config) => config,
         Err(error) => return fail(&error.into(), exit::CONFIGURATION),
     };
-    let changed = node::change_memory(&config, |memory| match args.assume_clean {
-        true => memory.vouched_for(),
+    let changed = node::change_memory(&config, |memory, decided| match args.assume_clean {
+        true => memory.vouched_for(decided),
         false => memory.quarantined(Cause::Command),
     });
     match changed.await {
-        Ok(_) => {
-            println!("{}", told(args.assume_clean));
+        Ok(memory) => {
+            println!("{}", told(&memory));
             0
         }
         Err(error) => {
@@ -42,12 +43,15 @@ pub(super) async fn run(args: Args) -> u8 {
     }
 }
 
-fn told(assume_clean: bool) -> &'static str {
-    if assume_clean {
-        "the database counts as complete because you said so; start the node. If another validator shows a vote that is \
-         missing after all, it is quarantined again"
-    } else {
-        "quarantined: start the node; it votes again once validators heavier than two thirds have told it their highest \
-         votes, which takes a second where they are up"
+fn told(memory: &Memory) -> String {
+    if memory.quarantine.is_some() {
+        return "quarantined: start the node; it votes again once validators heavier than two thirds have told it their highest votes, \
+                which takes a second where they are up"
+            .into();
     }
+    let (epoch, slot) = memory.vouched_to;
+    format!(
+        "the database counts as complete because you said so; start the node. It has all that was decided up to slot {slot} of epoch \
+         {epoch}: if another validator shows a vote above that is missing, it is quarantined again"
+    )
 }

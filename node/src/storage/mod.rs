@@ -274,6 +274,17 @@ pub struct LedgerSnapshot {
     pub memory: Option<Memory>,
 }
 
+impl LedgerSnapshot {
+    /// Epoch and slot at or below which this database knows all to be decided, hence nobody votes: of the highest final block, or the
+    /// begin of the epoch after the last Seal; zeros at genesis.
+    pub fn decided(&self) -> (u64, u64) {
+        let head = self.head.iter().map(|block| (block.candidate.header.epoch, block.candidate.header.slot));
+        let cert = self.final_cert.iter().map(|cert| (cert.statement.epoch, cert.statement.slot));
+        let sealed = self.seals.iter().map(|seal| (seal.header.epoch.saturating_add(1), 0));
+        head.chain(cert).chain(sealed).max().unwrap_or_default()
+    }
+}
+
 /// The database of one validator. All methods may be called from any task; writers are serialised inside,
 /// calls that wait at the same time share a commit.
 #[allow(clippy::type_complexity, reason = "a boxed future of a list of pairs is the plainest thing here")]
@@ -449,7 +460,28 @@ fn unknown_url(url: &str) -> StorageError {
 
 #[cfg(test)]
 mod tests {
-    use super::StorageError;
+    use super::{LedgerSnapshot, StorageError, StoredBlock};
+    use crate::tests::unsigned;
+    use aitbc_core::block::Seal;
+    use aitbc_core::hash::Hash;
+    use aitbc_core::vote::{Cert, Kind, Statement};
+
+    fn cert(epoch: u64, slot: u64) -> Cert {
+        let statement = Statement { kind: Kind::Final, epoch, slot, digest: Hash::ZERO };
+        Cert { statement, signers: Vec::new(), signatures: Vec::new() }
+    }
+
+    #[test]
+    fn all_is_decided_up_to_the_highest_final_block_and_all_of_an_epoch_that_is_sealed() {
+        let head = |height| Some(StoredBlock { digest: Hash::ZERO, candidate: unsigned(height), cert: None });
+        let with = |head, final_cert| LedgerSnapshot { head, final_cert, ..LedgerSnapshot::default() };
+        assert_eq!(LedgerSnapshot::default().decided(), (0, 0));
+        assert_eq!(with(head(9), Some(cert(0, 7))).decided(), (0, 9));
+        assert_eq!(with(head(7), Some(cert(0, 9))).decided(), (0, 9));
+        assert_eq!(with(head(9), Some(cert(1, 2))).decided(), (1, 2));
+        let seals = vec![Seal { header: unsigned(9).header, cert: cert(0, 9) }];
+        assert_eq!(LedgerSnapshot { seals, ..with(head(9), Some(cert(0, 9))) }.decided(), (1, 0));
+    }
 
     #[test]
     fn an_error_that_several_writers_share_tells_its_cause_once_to_each() {

@@ -138,6 +138,8 @@ mod tests {
             .quarantined(Cause::VoteMissing { slot: 9 });
         assert_eq!(memory(&memory_text(&written).expect("writes")).expect("reads"), written);
         assert!(matches!(memory(""), Err(StorageError::Corrupt(_))));
+        let older = r#"{"first_start":true,"clean_from":0,"floors":{},"quarantine":null}"#;
+        assert_eq!(memory(older).expect("reads"), Memory::first_start());
     }
 
     #[test]

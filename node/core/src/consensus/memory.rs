@@ -194,7 +194,7 @@ impl Core {
     }
 
     /// The highest epoch proven started, and a slot of it above which is no own vote; rows at or below the vote floor are
-    /// deleted (P9). An epoch has started where the Seal of the one before is durable or an own vote of it is, though blocks
+    /// deleted (P9) or were lost (A9). An epoch has started where the Seal of the one before is durable or an own vote of it is, though blocks
     /// of several epochs may still be missing in the ledger, which are written by another lane.
     fn a4_mark(&self) -> (u64, u64) {
         let own = self.config.epoch();
@@ -343,6 +343,7 @@ impl Core {
         let memory = Memory {
             first_start: self.memory.first_start,
             assumed_clean: false,
+            vouched_to: self.memory.vouched_to,
             clean_from: epoch + 2,
             floors: BTreeMap::from([(epoch, highest.saturating_add(1)), (epoch + 1, 1)]),
             quarantine: None,

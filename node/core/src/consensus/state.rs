@@ -477,7 +477,8 @@ impl Core {
             halted: None,
             ready: true,
             lagging: false,
-            vote_floor,
+            // Where somebody vouches for a database that lacks votes, those of blocks that were final need not be in it (A9).
+            vote_floor: vote_floor.max(memory.vouched_to),
             last_voted: rows.last_voted(),
             memory,
             generation,

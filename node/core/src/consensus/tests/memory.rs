@@ -521,3 +521,33 @@ fn a8_own_votes_that_came_back_forged_ones_and_those_below_floors_do_not_halt() 
     rig.give(Input::Vote { from: 0, vote });
     assert_eq!(rig.halts(), []);
 }
+
+/// Number 3, whose database was lost and has every block up to slot 7 again, with a word of its owner for it.
+fn vouched_for() -> Rig {
+    let cert = Rig::new(4, 3).others_cert(Kind::Final, 7, Hash([9; 32]));
+    let floors = [(0, 3), (1, 1)].into();
+    let memory = Memory { floors, ..Memory::default() }.quarantined(Cause::NewDatabase).vouched_for((0, 7));
+    started(Recovered { final_cert: Some(cert), memory, ..nothing() })
+}
+
+#[test]
+fn a9_what_a_database_that_is_vouched_for_lacks_at_or_below_the_last_final_slot_of_then_does_no_harm() {
+    let mut rig = vouched_for();
+    let vote = own_vote(&rig, Kind::Final, 7);
+    rig.answer(0, 0, seen_vote(vote.clone()));
+    rig.answer(1, 0, seen_vote(vote));
+    assert_eq!(rig.core.voting_state(), VotingState::Voting);
+}
+
+#[test]
+fn a9_a_vote_above_the_last_final_slot_of_then_that_a_database_lacks_quarantines_it_again() {
+    let mut rig = vouched_for();
+    let vote = own_vote(&rig, Kind::Skip, 8);
+    rig.answer(0, 0, seen_vote(vote));
+    assert_eq!(rig.core.voting_state(), VotingState::Quarantined);
+    let [(memory, None)] = &memories(&rig)[..] else { panic!("one record is stored: {:?}", memories(&rig)) };
+    assert_eq!(
+        (memory.quarantine, memory.assumed_clean, memory.vouched_to),
+        (Some(Cause::VoteMissing { slot: 8 }), true, (0, 7))
+    );
+}

@@ -396,6 +396,8 @@ mod tests {
         assert_eq!(bad(&|chunk| chunk.leaves.swap(7, 8)), ChunkError::Order);
         assert_eq!(bad(&|chunk| chunk.leaves[8] = chunk.leaves[7].clone()), ChunkError::Order);
         assert_eq!(bad(&|chunk| chunk.leaves.clear()), ChunkError::Order);
+        assert_eq!(bad(&|chunk| chunk.before.swap(0, 1)), ChunkError::Order);
+        assert_eq!(bad(&|chunk| chunk.after.insert(0, chunk.after[0])), ChunkError::Order);
         assert!(other(bad(&|chunk| chunk.after.clear())), "the end is not near");
         assert!(other(bad(&|chunk| chunk.before.clear())), "nor is it the beginning");
         for at in 0..good.after.len() {
@@ -415,6 +417,14 @@ mod tests {
         assert!(other(
             whole.chunk(&from, CHUNK_BYTES).verify(&state(59_999).root(), &from).expect_err("another state")
         ));
+    }
+
+    #[test]
+    fn s3_leaves_the_wrong_way_round_make_no_trie() {
+        let whole = State::from_parts((0..2).map(|i| (address(i), account(1))), records(0));
+        let mut chunk = whole.chunk(&Hash::ZERO, CHUNK_BYTES);
+        chunk.leaves.swap(0, 1);
+        assert_eq!(chunk.verify(&whole.root(), &Hash::ZERO), Err(ChunkError::Order));
     }
 
     #[test]

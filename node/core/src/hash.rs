@@ -55,7 +55,7 @@ pub enum Domain {
 impl Domain {
     const fn context(self) -> &'static str {
         match self {
-            Domain::Genesis => "aitbc/genesis/v1",
+            Domain::Genesis => "aitbc/genesis/v2",
             Domain::Header => "aitbc/header/v1",
             Domain::Batch => "aitbc/batch/v1",
             Domain::Set => "aitbc/set/v1",

@@ -163,11 +163,13 @@ fn accounts(state: &State) -> Value {
     let mut all: Vec<_> = state.iter().collect();
     all.sort_by_key(|(address, _)| *address);
     let one = |(address, account): &(Address, aitbc_core::state::Account)| {
+        let mut state_key = hash::hash(hash::Domain::StateKey, &[&address.0]);
+        state_key.0[0] &= 0x7f;
         json!({
             "address": hex0x(&address.0),
             "balance": account.balance,
             "nonce": account.nonce,
-            "state_key": hash::hash(hash::Domain::StateKey, &[&address.0]),
+            "state_key": state_key,
         })
     };
     Value::Array(all.iter().map(one).collect())

@@ -227,13 +227,19 @@ pub type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 pub fn state_root_with(accounts: &BTreeMap<Address, (u64, u64)>, records: &Records) -> Hash {
     let account = |(address, (balance, nonce)): (&Address, &(u64, u64))| {
         let bytes = [&address.0[..], &balance.to_le_bytes(), &nonce.to_le_bytes()];
-        (derive("aitbc/state-key/v1", &[&address.0]), derive("aitbc/state-leaf/v1", &bytes))
+        (in_half(0, derive("aitbc/state-key/v1", &[&address.0])), derive("aitbc/state-leaf/v1", &bytes))
     };
     let record = |(key, value): (&Vec<u8>, &Vec<u8>)| {
-        (derive("aitbc/record-key/v1", &[key]), derive("aitbc/record/v1", &[key, value]))
+        (in_half(1, derive("aitbc/record-key/v1", &[key])), derive("aitbc/record/v1", &[key, value]))
     };
     let leaves: Vec<(Hash, Hash)> = accounts.iter().map(account).chain(records.iter().map(record)).collect();
     if leaves.is_empty() { Hash::ZERO } else { node(&leaves, 0) }
+}
+
+/// With this first bit.
+fn in_half(first_bit: u8, mut key: Hash) -> Hash {
+    key.0[0] = key.0[0] % 128 + first_bit * 128;
+    key
 }
 
 /// Key and value of a record of evidence, as `record` draws them.

@@ -1170,6 +1170,21 @@ mod tests {
     }
 
     #[test]
+    fn s3_headers_of_another_epoch_than_their_heights_are_in_are_refused_though_its_set_has_certified_them() {
+        let mut chain = chain_with(10);
+        let mut parent = chain.blocks[0].header.parent;
+        for Block { header, .. } in &mut chain.blocks {
+            (header.epoch, header.parent) = (1, parent);
+            header.proposer = set().leader(1, header.slot);
+            parent = header.digest();
+        }
+        let mut sync = offered(1);
+        sync.next(0, BEST).expect("a snapshot");
+        let refused = sync.on_headers(0, 0, chain.headers(1)).expect_err("blocks 1 to 1,000 are of epoch 0");
+        assert!(refused.to_string().contains("epoch"), "{refused}");
+    }
+
+    #[test]
     fn s3_headers_of_a_second_reply_must_follow_from_the_first() {
         let chain = chain_with(10);
         let mut sync = offered(1);

@@ -786,6 +786,17 @@ mod tests {
             reply_headers(from, self.found(from, &[certified]))
         }
 
+        /// Puts the blocks above this height into epoch 1, which has the same set.
+        fn begin_epoch_1_above(&mut self, last: u64) {
+            let mut parent = (self.blocks[last as usize].header.parent, 0);
+            for Block { header, .. } in self.blocks.iter_mut().skip(last as usize) {
+                (header.epoch, header.slot) = (1, header.height - last);
+                (header.parent, header.parent_slot) = parent;
+                header.proposer = set().leader(1, header.slot);
+                parent = (header.digest(), header.slot);
+            }
+        }
+
         fn piece(&self, from: &Hash) -> Piece {
             self.state.chunk(from, CHUNK_BYTES).verify(&self.state.root(), from).expect("genuine")
         }
@@ -1172,12 +1183,7 @@ mod tests {
     #[test]
     fn s3_headers_of_another_epoch_than_their_heights_are_in_are_refused_though_its_set_has_certified_them() {
         let mut chain = chain_with(10);
-        let mut parent = chain.blocks[0].header.parent;
-        for Block { header, .. } in &mut chain.blocks {
-            (header.epoch, header.parent) = (1, parent);
-            header.proposer = set().leader(1, header.slot);
-            parent = header.digest();
-        }
+        chain.begin_epoch_1_above(0);
         let mut sync = offered(1);
         sync.next(0, BEST).expect("a snapshot");
         let refused = sync.on_headers(0, 0, chain.headers(1)).expect_err("blocks 1 to 1,000 are of epoch 0");
@@ -1202,13 +1208,7 @@ mod tests {
     fn s3_headers_go_on_over_the_end_of_an_epoch_if_that_is_certified() {
         const LAST: u64 = 14;
         let mut chain = chain_with(10);
-        let mut parent = (chain.blocks[LAST as usize - 1].header.digest(), 0);
-        for Block { header, .. } in chain.blocks.iter_mut().skip(LAST as usize) {
-            (header.epoch, header.slot) = (1, header.height - LAST);
-            (header.parent, header.parent_slot) = parent;
-            header.proposer = set().leader(1, header.slot);
-            parent = (header.digest(), header.slot);
-        }
+        chain.begin_epoch_1_above(LAST);
         let reply = |from, certified: &[u64]| reply_headers(from, chain.found(from, certified));
         let first = reply(1, &[LAST, HEIGHT + 3]);
         assert_eq!(first.headers.len() as u64, LAST, "an answer ends with its epoch");

@@ -24,7 +24,7 @@ use aitbc_core::key::{PublicKey, SecretKey};
 use aitbc_core::memory::{Mark, MarkReply, Seen};
 use aitbc_core::message::{MAX_REQUEST, Message};
 use aitbc_core::validators::Index;
-use aitbc_core::vote::Kind;
+use aitbc_core::vote::{Kind, Vote};
 use prometheus::IntCounterVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -188,9 +188,10 @@ impl Consensus {
             Message::Transactions { transactions } => {
                 self.intake.receive(from, self.gossip.key_of(from), &self.sets.current, transactions);
             }
-            Message::MarkQuery { nonce } => {
+            Message::MarkQuery { nonce, votes_above } => {
                 // Who has no number any more is gone.
-                burst.extend(self.gossip.key_of(from).map(|asker| Input::MarkQuery { from, asker, nonce }));
+                let asker = self.gossip.key_of(from);
+                burst.extend(asker.map(|asker| Input::MarkQuery { from, asker, nonce, votes_above }));
             }
             Message::MarkReply(mut reply) => {
                 // A Hello of this very process tells of no other one (A2).
@@ -316,7 +317,7 @@ impl Consensus {
                     }
                 }
                 Output::Announce { to, batch } => self.announce(to, &batch),
-                Output::Mark { to, asker, mark, seen } => self.send_mark(to, &asker, mark, seen),
+                Output::Mark { to, asker, mark, seen, votes } => self.send_mark(to, &asker, mark, seen, votes),
                 Output::Entered { sets, roster } => self.entered(sets, &roster),
                 Output::Timer(at) => *timer = Some(at),
                 Output::Behind { peer, height } => self.tell_sync(SyncEvent::Behind { peer, height }),
@@ -349,7 +350,7 @@ impl Consensus {
 
     /// A4. A process that lost its lease does not know the votes of the one after it, so the lease is read first; at most one
     /// answer a key in 50 ms.
-    fn send_mark(&self, to: Index, asker: &PublicKey, mark: Mark, seen: Seen) {
+    fn send_mark(&self, to: Index, asker: &PublicKey, mark: Mark, seen: Seen, votes: Vec<Vote>) {
         let bytes = mark.sign_bytes(&self.identity.chain, asker);
         let (storage, gossip, key) = (self.storage.clone(), self.gossip.clone(), self.key.clone());
         tokio::spawn(async move {
@@ -357,7 +358,7 @@ impl Consensus {
                 // The asker asks again.
                 Err(cause) => debug!(%cause, to, "no mark while the lease cannot be read"),
                 Ok(()) => {
-                    let reply = MarkReply { mark, signature: key.sign(&bytes), seen };
+                    let reply = MarkReply { mark, signature: key.sign(&bytes), seen, votes };
                     let _ = gossip.send(to, &Message::MarkReply(Box::new(reply)));
                 }
             }
@@ -399,7 +400,13 @@ impl Consensus {
         self.pulse.set_voting_state(voting_state, cause);
         self.metrics.quarantined.set(i64::from(voting_state == VotingState::Quarantined));
         match cause {
-            None => info!(?voting_state, "the others know of no vote of ours that the database lacks"),
+            None => {
+                let taken_back = self.core.memory().taken_back.len();
+                info!(
+                    ?voting_state,
+                    taken_back, "no vote of ours is known that the database lacks and that was not taken back"
+                );
+            }
             Some(cause) => warn!(
                 %cause,
                 recovers = self.can_recover(),

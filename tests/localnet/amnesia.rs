@@ -5,6 +5,8 @@ use aitbc_tests::localnet::{Database, Localnet, STOP_LIMIT, scenario};
 use aitbc_tests::node_process::NodeProcess;
 use aitbc_tests::wait;
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,26 +96,7 @@ fn of_two_lost_databases_the_owner_vouches_for_one_and_the_other_recovers_by_it(
         // The others go on afterwards, so that whatever the victim voted for is final: its owner's word will be true.
         stop_after_some_blocks(net).await?;
         net.nodes[OTHER].process.terminate(STOP_LIMIT).await?;
-        for lost in [VICTIM, OTHER] {
-            database_files(net, lost)?.iter().try_for_each(std::fs::remove_file)?;
-            net.database_replaced(lost)?;
-            net.nodes[lost].process.start()?;
-        }
-        for lost in [VICTIM, OTHER] {
-            wait::until(&format!("validator {lost} is quarantined and has all blocks"), BACK, async || {
-                let status = net.nodes[lost].rpc.get("/sync_status").await.ok()?.ok().ok()?;
-                let has_all = net.nodes[lost].rpc.height().await.ok()? == net.height().await.ok()?;
-                (status["validator"]["voting_state"] == "quarantined" && has_all).then_some(())
-            })
-            .await?;
-        }
-        let doctor = net.nodes[VICTIM].rpc.get("/rpc/consensus/doctor").await?.ok()?;
-        ensure!(doctor["voting"] == "quarantined", "{doctor}");
-        let height = net.height().await?;
-        recover(net, VICTIM, &["--assume-clean"], "the database counts as complete because you said so").await?;
-        ensure!(net.height().await? == height, "two of four make no block");
-        net.nodes[VICTIM].process.start()?;
-        net.wait_until_signs(VICTIM, BACK).await?;
+        vouch_for_the_victim_of_two(net, OTHER).await?;
         ensure!(net.metrics(VICTIM).await?.sum("blockchain_validator_assumed_clean") == 1.0, "it stays known");
         // Three of four answer now.
         start_again_once_it_recovered(net, OTHER).await?;
@@ -123,6 +106,66 @@ fn of_two_lost_databases_the_owner_vouches_for_one_and_the_other_recovers_by_it(
         );
         Ok(())
     });
+}
+
+#[test]
+fn of_two_databases_lost_at_once_the_one_that_is_vouched_for_takes_its_last_votes_back_from_the_others() {
+    const OTHER: usize = 3;
+    const FROZEN: usize = 1;
+    scenario("two lost at once", 4, Database::Sqlite, async |net| {
+        net.wait_until_signs(VICTIM, BACK).await?;
+        net.nodes[OTHER].process.terminate(STOP_LIMIT).await?;
+        // Two of four decide nothing: what the victim votes for now stays above the last final slot.
+        net.nodes[FROZEN].process.signal(Signal::STOP)?;
+        let slot = wait::until("another validator has votes of the victim", BACK, async || {
+            let (voted, slot) = skips(net, VICTIM).await?;
+            voted.then_some(slot)
+        })
+        .await?;
+        net.nodes[VICTIM].process.kill().await?;
+        net.nodes[FROZEN].process.signal(Signal::CONT)?;
+        wait::until("the one that was frozen has said what it had to say", BACK, async || {
+            let (voted, now) = skips(net, FROZEN).await?;
+            (voted || now != slot).then_some(())
+        })
+        .await?;
+        vouch_for_the_victim_of_two(net, OTHER).await?;
+        let log = net.nodes[VICTIM].process.log_text();
+        ensure!((1..=4).any(|votes| log.contains(&format!("\"taken_back\":{votes}"))), "{log}");
+        start_again_once_it_recovered(net, OTHER).await
+    });
+}
+
+/// Whether validator 0 has a Skip vote of another one in the least slot that is open there, and which slot that is.
+async fn skips(net: &Localnet, of: usize) -> Option<(bool, Value)> {
+    let doctor = async |index: usize| net.nodes[index].rpc.get("/rpc/consensus/doctor").await.ok()?.ok().ok();
+    let (me, seen) = (doctor(of).await?["me"].clone(), doctor(0).await?);
+    let frontier = &seen["frontier"];
+    Some((frontier["skip"]["voted"].as_array()?.contains(&me), frontier["slot"].clone()))
+}
+
+/// The databases of the victim and another one are deleted, both start and have all blocks; the owner vouches for the victim, which votes.
+async fn vouch_for_the_victim_of_two(net: &mut Localnet, other: usize) -> Result<()> {
+    for lost in [VICTIM, other] {
+        database_files(net, lost)?.iter().try_for_each(std::fs::remove_file)?;
+        net.database_replaced(lost)?;
+        net.nodes[lost].process.start()?;
+    }
+    for lost in [VICTIM, other] {
+        wait::until(&format!("validator {lost} is quarantined and has all blocks"), BACK, async || {
+            let status = net.nodes[lost].rpc.get("/sync_status").await.ok()?.ok().ok()?;
+            let has_all = net.nodes[lost].rpc.height().await.ok()? == net.height().await.ok()?;
+            (status["validator"]["voting_state"] == "quarantined" && has_all).then_some(())
+        })
+        .await?;
+    }
+    let doctor = net.nodes[VICTIM].rpc.get("/rpc/consensus/doctor").await?.ok()?;
+    ensure!(doctor["voting"] == "quarantined", "{doctor}");
+    let height = net.height().await?;
+    recover(net, VICTIM, &["--assume-clean"], "the database counts as complete because you said so").await?;
+    ensure!(net.height().await? == height, "two of four make no block");
+    net.nodes[VICTIM].process.start()?;
+    net.wait_until_signs(VICTIM, BACK).await
 }
 
 /// Runs `aitbc-node recover` on the database of a validator that runs: the command says `expected`, the validator is fenced.

@@ -1,6 +1,7 @@
 //! What a database knows of its key's past votes, and how others are asked when it may have forgotten some
 //! (protocol.md §4.2: A1, A2, A4).
 
+use crate::codec;
 use crate::hash::{self, Hash};
 use crate::hello::Heard;
 use crate::key::{PublicKey, Signature};
@@ -24,6 +25,12 @@ pub struct Memory {
     /// Epoch and slot up to which all was decided then: no vote at or below it, and none need be in the database (A9, P9).
     #[serde(default)]
     pub vouched_to: (u64, u64),
+    /// The word is new: votes above that position which the others kept are taken back from them, once (A9).
+    #[serde(default)]
+    pub vouched_anew: bool,
+    /// Votes taken back: they forbid what rows forbid, and are not cast again.
+    #[serde(default)]
+    pub taken_back: Vec<Vote>,
     /// Least epoch for which this database knows every vote of its key.
     pub clean_from: u64,
     /// No vote at or below these slots, by epoch; none at all in epochs below the lowest (A6).
@@ -40,14 +47,15 @@ impl Memory {
 
     /// Of a database that may lack votes, or the same one once that is known of it.
     pub fn quarantined(self, cause: Cause) -> Memory {
-        Memory { quarantine: Some(cause), ..self }
+        Memory { vouched_anew: false, quarantine: Some(cause), ..self }
     }
 
     /// **A9.** Of a database whose owner vouches for it, with the position (epoch and slot) up to which it knows all to be decided. What
-    /// it lacks there can do no harm, as no vote is cast there again (P9). An old copy put back later has an old record.
+    /// it lacks there can do no harm, as no vote is cast there again (P9); above, what nobody shows is what the owner vouches for.
+    /// An old copy put back later has an old record.
     pub fn vouched_for(self, decided: (u64, u64)) -> Memory {
         let vouched_to = self.vouched_to.max(decided);
-        Memory { assumed_clean: true, vouched_to, quarantine: None, ..self }
+        Memory { assumed_clean: true, vouched_to, vouched_anew: true, quarantine: None, ..self }
     }
 
     /// **A6**, the clause of G5: epoch ≥ E and slot > `floors[epoch]`.
@@ -153,6 +161,9 @@ pub struct Seen {
     pub hello: Option<Heard>,
 }
 
+/// Most votes in a [`MarkReply`]: so many of the asker's as there can be in 682 slots.
+pub const MAX_VOTES_SHOWN: usize = 2_048;
+
 /// The answer to a [`MarkQuery`](crate::message::Message::MarkQuery).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct MarkReply {
@@ -162,6 +173,10 @@ pub struct MarkReply {
     pub signature: Signature,
     /// Of the asker's.
     pub seen: Seen,
+    /// If it wants them, the asker's votes above the highest final slot that the signer keeps, ascending; [`MAX_VOTES_SHOWN`] where
+    /// there may be more above (A9).
+    #[borsh(deserialize_with = "codec::capped::<_, _, MAX_VOTES_SHOWN>")]
+    pub votes: Vec<Vote>,
 }
 
 #[cfg(test)]

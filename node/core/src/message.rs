@@ -136,6 +136,8 @@ pub enum Message {
     MarkQuery {
         /// Goes into the answer.
         nonce: Hash,
+        /// Epoch and slot above which the sender wants its votes that the receiver keeps, if it does (A9).
+        votes_above: Option<(u64, u64)>,
     },
     /// The answer.
     MarkReply(Box<MarkReply>),

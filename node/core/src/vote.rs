@@ -6,12 +6,16 @@ use crate::key::{PublicKey, SecretKey, Signature};
 use crate::params::MAX_VALIDATORS;
 use crate::validators::{Index, ValidatorSet};
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 /// Prefix of a vote's sign bytes.
 const PREFIX: [u8; 16] = hash::sign_prefix("aitbc/vote/v1");
 
 /// What is voted for. The borsh tag differs from the byte that is signed: see [`Kind::code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// This candidate is valid and its data is here.
     Notar,
@@ -50,7 +54,9 @@ impl Kind {
 }
 
 /// What a vote states (M7): Notar(s,d), Skip(s) or Final(s,d).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, BorshSerialize, BorshDeserialize,
+)]
 pub struct Statement {
     /// Epoch.
     pub epoch: u64,
@@ -83,7 +89,7 @@ impl Statement {
 }
 
 /// A signed statement of one validator.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
 pub struct Vote {
     /// What is stated.
     pub statement: Statement,

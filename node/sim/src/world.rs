@@ -738,9 +738,9 @@ impl World {
                         self.send(node, to, &Message::Batch(Box::new(batch)));
                     }
                 }
-                Output::Mark { to, asker, mark, seen } => {
+                Output::Mark { to, asker, mark, seen, votes } => {
                     let signature = sign(self.identity(node), &mark.sign_bytes(&self.chain, &asker));
-                    self.send(node, to, &Message::MarkReply(Box::new(MarkReply { mark, signature, seen })));
+                    self.send(node, to, &Message::MarkReply(Box::new(MarkReply { mark, signature, seen, votes })));
                 }
                 Output::Timer(at) => {
                     assert!(at > self.now, "validator {node} has a timer that spins");
@@ -1165,9 +1165,9 @@ impl World {
             Message::HeadersReq { .. } | Message::Headers(_) | Message::SnapshotReq { .. } | Message::Snapshot(_) => {}
             // Nor has any transactions of clients.
             Message::Transactions { .. } => {}
-            Message::MarkQuery { nonce } => {
+            Message::MarkQuery { nonce, votes_above } => {
                 let asker = key_of(self.identity(from));
-                self.give(to, Input::MarkQuery { from, asker, nonce });
+                self.give(to, Input::MarkQuery { from, asker, nonce, votes_above });
             }
             Message::MarkReply(reply) => self.give(to, Input::MarkReply { from, reply: *reply }),
         }

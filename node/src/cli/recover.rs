@@ -14,9 +14,9 @@ pub(super) struct Args {
     /// YAML file of settings; environment variables stand over it.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Vouch that no vote of this key that is missing in the database can do harm, instead of asking the other validators: none above
-    /// the last final block that it has now, so let it catch up first. If that is wrong, the validator may vote twice: only where more
-    /// than a third of the voting power is gone for good.
+    /// Vouch that no vote of this key can do harm that is missing in the database and that no other validator has: none above the
+    /// last final block that it has now, so let it catch up first. If that is wrong, the validator may vote twice: only where more than
+    /// a third of the voting power is gone for good.
     #[arg(long)]
     assume_clean: bool,
 }
@@ -51,7 +51,7 @@ fn told(memory: &Memory) -> String {
     }
     let (epoch, slot) = memory.vouched_to;
     format!(
-        "the database counts as complete because you said so; start the node. It has all that was decided up to slot {slot} of epoch \
-         {epoch}: if another validator shows a vote above that is missing, it is quarantined again"
+        "the database counts as complete because you said so; start the node, once all validators that are left run. It has all that was \
+         decided up to slot {slot} of epoch {epoch}; votes above that they still have it takes back from them"
     )
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 /// Version of everything that is sent, from the TCP connection to the fields of a message: raised with each change of them,
 /// for another one is refused. 2: answers of block sync hold headers and the least height that is kept. 3: epochs and receipts;
 /// headers and parts of snapshots are asked for and sent. 4: transactions of stakes and votes. 5: fees by what a transaction costs.
-/// 6: nodes of no set pass transactions on. 7: accounts apart from records in the state.
-pub const PROTOCOL: u16 = 7;
+/// 6: nodes of no set pass transactions on. 7: accounts apart from records in the state. 8: own votes are asked
+/// for (A9).
+pub const PROTOCOL: u16 = 8;
 
 /// Most bytes of a Noise message, which is the payload of one WebSocket message.
 pub const SEALED_MAX_BYTES: usize = 65_535;

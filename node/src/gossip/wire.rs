@@ -13,6 +13,7 @@
 
 use super::limits::RECORD_MAX_BYTES;
 use aitbc_core::codec;
+use aitbc_core::memory::MAX_VOTES_SHOWN;
 use aitbc_core::message::{MAX_MESSAGE_BYTES, Message};
 use aitbc_core::params::{BATCH_TARGET_BYTES, MAX_BATCH_BYTES, MAX_HEADER_BYTES, MAX_INLINE_CERTS, MAX_VALIDATORS};
 use aitbc_core::state::chunk::CHUNK_BYTES;
@@ -64,6 +65,8 @@ pub struct Kind {
 
 /// Bytes of a certificate of the largest set: statement, bitmap, signatures.
 const CERT_BYTES: usize = 49 + 4 + MAX_VALIDATORS.div_ceil(8) + 4 + 64 * MAX_VALIDATORS;
+/// Bytes of a vote: statement, signer, signature.
+const VOTE_BYTES: usize = 49 + 2 + 64;
 /// Room beside the leaves of a chunk: for what is hidden left and right of them, and for the leaf with which it ends.
 const CHUNK_EDGE_BYTES: usize = 128 << 10;
 /// Room for tags, lengths and a signature around a capped part.
@@ -92,7 +95,7 @@ pub const KINDS: [Kind; TYPES] = [
     kind("blocks_req", Class::Sync, 64),
     kind("blocks", Class::Sync, MAX_MESSAGE_BYTES),
     kind("mark_query", Class::Consensus, 64),
-    kind("mark_reply", Class::Consensus, FRAME_BYTES),
+    kind("mark_reply", Class::Consensus, MAX_VOTES_SHOWN * VOTE_BYTES + FRAME_BYTES),
     kind("reproposal", Class::Consensus, MAX_INLINE_CERTS * CERT_BYTES + FRAME_BYTES),
     kind("seal_req", Class::Consensus, 64),
     kind("seal", Class::Consensus, MAX_HEADER_BYTES + CERT_BYTES + FRAME_BYTES),
@@ -331,7 +334,8 @@ mod tests {
         MarkReply {
             mark: Mark { nonce: Hash::ZERO, epoch: 0, clean_from: 0, quarantined: false, slot: 0 },
             signature: Signature([0; 64]),
-            seen: Seen { vote: Some(vote), hello: Some(Heard { role: Role::Dialer, hello }) },
+            seen: Seen { vote: Some(vote.clone()), hello: Some(Heard { role: Role::Dialer, hello }) },
+            votes: vec![vote; MAX_VOTES_SHOWN],
         }
     }
 
@@ -348,7 +352,7 @@ mod tests {
             Message::Certs { certs: vec![largest_cert(); 64] },
             Message::BlocksReq { from: 1, count: 2 },
             Message::Blocks(Blocks { cert: Some(largest_cert()), ..Blocks::default() }),
-            Message::MarkQuery { nonce: Hash::ZERO },
+            Message::MarkQuery { nonce: Hash::ZERO, votes_above: Some((1, 2)) },
             Message::MarkReply(Box::new(largest_mark_reply())),
             Message::Transactions { transactions: vec![] },
         ]

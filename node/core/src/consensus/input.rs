@@ -173,6 +173,8 @@ pub enum Input {
         asker: PublicKey,
         /// Goes into the answer.
         nonce: Hash,
+        /// Epoch and slot above which it wants its votes that are kept here, if it does (A9).
+        votes_above: Option<(u64, u64)>,
     },
     /// An answer to our own query.
     MarkReply {

@@ -7,6 +7,7 @@ use super::output::{Output, Rows};
 use super::state::{Core, Facts};
 use super::validity::{Invalid, check_alone};
 use crate::block::{Candidate, Header, Proposal};
+use crate::hash::Hash;
 use crate::message::Message;
 use crate::vote::Cert;
 
@@ -29,6 +30,10 @@ impl Core {
             return self.e4_lead(slot, base.digest);
         }
         if self.v1_foreign(&base).is_some() || !self.c7_pause_is_over(&base) {
+            return false;
+        }
+        // No new block has this digest.
+        if !self.a9_no_other_own_final(slot, &Hash::ZERO) {
             return false;
         }
         let Some(header) = self.build(slot, &base) else { return false };

@@ -36,7 +36,7 @@
 //! | certificate or vote | names what is not here | `CandReq`, `BatchReq`; for proofs `CertReq` (C14, C15) | `resolve` |
 //! | Status, old vote | sender is behind | certificates that lift it (C18) | `status` |
 //! | start, channel up | not voting yet | `MarkQuery`; what peers have seen of the own key decides (A2, A3) | `memory` |
-//! | MarkQuery | | the own mark, and what was seen of the asker (A4) | `memory` |
+//! | MarkQuery | | votes that are kept of the asker (A9), the own mark, and what was seen of it (A4) | `memory` |
 //! | MarkReply | quarantined, marks of weight ≥ q | floors persisted, then `Halt`: a restart votes above them (A5, A6) | `memory` |
 //! | own vote | above s*, in no own row | `Halt` (A8) | `memory` |
 //! | boundary block best base, not final | own turn, min(T0/4, 50 ms) over | `Persist` Notar of it in this slot (E4) | `reproposal` |

@@ -9,7 +9,7 @@ use crate::key::PublicKey;
 use crate::memory::{Mark, Memory, Seen};
 use crate::message::Message;
 use crate::validators::Index;
-use crate::vote::{Cert, Statement};
+use crate::vote::{Cert, Statement, Vote};
 
 /// A row, or rows of one commit, that the ledger must hold before anything that depends on it leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +158,8 @@ pub enum Output {
         mark: Mark,
         /// Of the asker.
         seen: Seen,
+        /// The asker's that are kept, if it wants them (A9).
+        votes: Vec<Vote>,
     },
     /// Execute a block whose parent is executed and whose batches are durable; answer `Executed`.
     Execute {

@@ -101,6 +101,9 @@ impl Core {
         if !self.g1_no_own_notar(slot) || !self.g5_position_allowed(slot) || !self.is_boundary(&digest) {
             return false;
         }
+        if !self.a9_no_other_own_final(slot, &digest) {
+            return false;
+        }
         let here = |entry: &super::state::Entry| entry.missing.is_empty() && entry.execution != Execution::No;
         let Some(entry) = self.candidates.get(&digest).filter(|entry| here(entry)) else { return false };
         let candidate = Box::new(entry.candidate.clone());

@@ -4,7 +4,7 @@
 //! G1, G8 and G9 (P1, P2).
 
 use super::memory::VotingState;
-use super::state::{Core, Slot};
+use super::state::{Core, Own, Slot};
 use crate::hash::Hash;
 use crate::vote::{Kind, Statement};
 
@@ -17,6 +17,12 @@ impl Core {
     /// (Lemma 1).
     pub(super) fn g1_no_own_notar(&self, slot: u64) -> bool {
         !self.slot_has(slot, |s| s.own_notar.is_some())
+    }
+
+    /// **A9** No Final of another candidate that was taken back: there was a Notar of that one, which may be lost for good.
+    pub(super) fn a9_no_other_own_final(&self, slot: u64, digest: &Hash) -> bool {
+        let other = |own: Own| own.statement.kind == Kind::Final && own.statement.digest != *digest;
+        !self.slot_has(slot, |s| s.own_outcome.is_some_and(other))
     }
 
     /// **G2** Notar or Final of the base is held: the chain below every notarized block is notarized (Lemma 3).

@@ -102,13 +102,15 @@ impl Core {
         self.accusations.enter_epoch(epoch);
         self.became_final.clear();
         self.frontier = Frontier::at(1, &self.top, now);
-        self.inquiry.enter_epoch(epoch, now);
+        self.inquiry.enter_epoch(epoch, now, self.memory.vouched_anew);
         self.emit(Output::Entered { sets: self.config.sets.clone(), roster: self.roster.keys().to_vec() });
         self.recover_later();
+        self.a9_recover_taken_back();
         self.broadcast_status();
+        // Before any vote: own ones that peers have sent early may be missing here (A2, A9).
+        self.take_ahead();
         self.a2_conclude();
         self.a5_recover();
-        self.take_ahead();
     }
 
     fn forget_slots(&mut self) {

@@ -441,7 +441,7 @@ impl Core {
         config.me = roster.me();
         config.roster = roster.keys().to_vec();
         let seals = recovered_seals(seals, epoch);
-        let inquired = votes.clone();
+        let inquired: Vec<Vote> = votes.iter().chain(&memory.taken_back).cloned().collect();
         let (mut rows, later) = EpochRows { votes, certs, candidates, final_cert }.split(epoch);
         let tip_facts = floor_facts(&config, facts_of(&tip));
         let top = recovered_top(&tip_facts, rows.final_cert.take(), &seals, epoch, now.mono_ms);
@@ -508,6 +508,7 @@ impl Core {
         core.batches.expire(tip.height);
         recent.into_iter().for_each(|header| core.remember_past(header));
         core.recover_rows(rows);
+        core.a9_recover_taken_back();
         core.a2_begin();
         core
     }
@@ -608,7 +609,7 @@ impl Core {
     }
 
     /// Own rows above s* are votes in the pool, and forbid any other vote of their class.
-    fn recover_votes(&mut self, votes: &[crate::vote::Vote]) {
+    fn recover_votes(&mut self, votes: &[Vote]) {
         let top = self.top.slot;
         for vote in votes.iter().filter(|vote| vote.statement.slot > top) {
             let own = Own { statement: vote.statement, signature: Some(vote.signature) };

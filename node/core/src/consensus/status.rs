@@ -46,7 +46,7 @@ impl Core {
         self.emit(Output::Broadcast(message));
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         Status {
             epoch: self.config.epoch(),
             final_slot: self.top.slot,

@@ -48,7 +48,7 @@ impl Core {
             Input::Connected { peer } => self.c18_on_connected(peer),
             Input::Disconnected { peer } => self.on_disconnected(peer),
             Input::Greeted { peer, heard } => self.a2_on_greeted(peer, heard),
-            Input::MarkQuery { from, asker, nonce } => self.a4_answer(from, asker, nonce),
+            Input::MarkQuery { from, asker, nonce, votes_above } => self.a4_answer(from, asker, nonce, votes_above),
             Input::MarkReply { from, reply } => self.a5_on_reply(from, reply),
             Input::Tick => {}
             Input::BatchDurable { reference, seq, expiry_height } => self.on_batch(reference, seq, expiry_height),

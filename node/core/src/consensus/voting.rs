@@ -13,7 +13,8 @@ impl Core {
     /// position (G5) without an own Notar (G1): persist Notar with the candidate (P3).
     pub(super) fn c8_vote_notar(&mut self, slot: u64, digest: Hash) -> bool {
         let Some(entry) = self.candidates.get(&digest).filter(|entry| entry.signed) else { return false };
-        if !self.g1_no_own_notar(slot) || !self.g5_position_allowed(slot) {
+        if !self.g1_no_own_notar(slot) || !self.g5_position_allowed(slot) || !self.a9_no_other_own_final(slot, &digest)
+        {
             return false;
         }
         let statement = entry.candidate.header.notar(digest);
@@ -76,6 +77,7 @@ impl Core {
     /// **P5, C2.** Only now does a vote leave, alone or in the proposal that carries it, and enter the own pool.
     pub(super) fn p5_on_durable(&mut self, write: WriteId, signature: Option<Signature>) {
         self.a6_on_durable(write);
+        self.a9_on_durable(write);
         self.p10_on_durable(write);
         self.seen.write_answered(write, self.now.mono_ms);
         let Some(Some(statement)) = self.writes.remove(&write) else { return };

@@ -287,7 +287,10 @@ pub fn message(rng: &mut StdRng, tag: u8) -> Message {
             cert: rng.random_bool(0.5).then(|| cert(rng)),
             lowest: number(rng),
         }),
-        13 => Message::MarkQuery { nonce: hash(rng) },
+        13 => Message::MarkQuery {
+            nonce: hash(rng),
+            votes_above: rng.random_bool(0.5).then(|| (number(rng), number(rng))),
+        },
         14 => Message::MarkReply(Box::new(mark_reply(rng))),
         15 => Message::Reproposal(Box::new(Reproposal {
             epoch: number(rng),
@@ -336,7 +339,7 @@ fn mark_reply(rng: &mut StdRng) -> MarkReply {
         vote: rng.random_bool(0.5).then(|| vote(rng)),
         hello: rng.random_bool(0.5).then_some(Heard { role, hello }),
     };
-    MarkReply { mark, signature: signature(rng), seen }
+    MarkReply { mark, signature: signature(rng), seen, votes: list(rng, 3, vote) }
 }
 
 /// Name and bytes of one value of every format; messages of every kind among them.

@@ -13,5 +13,6 @@ pub fn twist(scene: &mut Scene<'_>, to: Index, message: &Message) -> Vec<Lie> {
     // Keys of the simulation are names.
     let asker = PublicKey([to as u8 + 1; 32]);
     let signature = sign(scene.me, &mark.sign_bytes(&scene.chain, &asker));
-    vec![(to, 0, Message::MarkReply(Box::new(MarkReply { mark, signature, seen: Seen::default() })))]
+    let lie = MarkReply { mark, signature, seen: Seen::default(), votes: Vec::new() };
+    vec![(to, 0, Message::MarkReply(Box::new(lie)))]
 }

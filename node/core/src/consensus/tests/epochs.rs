@@ -665,11 +665,7 @@ fn c16_the_certificate_that_sealed_an_epoch_is_relayed_to_who_is_not_in_the_next
 fn c11_one_that_is_no_member_says_ready_for_it_may_lead_in_the_next_epoch() {
     let mut rig = rig(4);
     rig.after = Arc::new(ValidatorSet::new(rig.config.set.members()[..4].to_vec()).expect("valid set"));
-    let mut at = genesis();
-    for slot in [1, 2, 1, 2] {
-        at = rig.final_block(slot, &at);
-        at.slot = if slot == 2 { 0 } else { slot };
-    }
+    end_two_epochs(&mut rig);
     assert_eq!((rig.core.epoch(), rig.core.member()), (2, None));
     rig.take();
     rig.pass(600);
@@ -1131,6 +1127,15 @@ fn end_epoch(rig: &mut Rig) {
     assert_eq!(rig.core.epoch(), 1);
 }
 
+/// What the first of them decides about the set takes effect after the second.
+fn end_two_epochs(rig: &mut Rig) {
+    let mut at = genesis();
+    for slot in [1, 2, 1, 2] {
+        at = rig.final_block(slot, &at);
+        at.slot = if slot == 2 { 0 } else { slot };
+    }
+}
+
 #[test]
 fn a5_a_mark_of_the_epoch_before_counts_as_0_in_the_next_one() {
     let mut rig = forgetful();
@@ -1216,6 +1221,66 @@ fn a2_who_is_alone_in_a_new_epoch_waits_for_nobody() {
         at.slot = if slot == 2 { 0 } else { slot };
     }
     assert_eq!((rig.core.epoch(), rig.core.voting_state()), (2, VotingState::Voting));
+}
+
+#[test]
+fn a9_the_askers_votes_are_found_in_a_set_that_numbers_it_anew_too() {
+    let mut rig = rig(4);
+    rig.after = Arc::new(ValidatorSet::new(rig.config.set.members()[1..].to_vec()).expect("valid set"));
+    end_two_epochs(&mut rig);
+    // The shell's number 2 is number 1 of this set.
+    let vote = Vote { signer: 1, ..rig.sign(2, in_epoch(2, Kind::Skip, 1, Hash::ZERO)) };
+    rig.give(Input::Vote { from: 2, vote: vote.clone() });
+    rig.take();
+    rig.ask_votes(2, Hash::ZERO, Some((0, 9)));
+    let shown = |o: &Output| if let Output::Mark { to, votes, .. } = o { Some((*to, votes.clone())) } else { None };
+    assert_eq!(rig.out.iter().filter_map(shown).collect::<Vec<_>>(), [(2, vec![vote])]);
+}
+
+#[test]
+fn a9_who_is_in_an_earlier_epoch_may_have_votes_of_this_one_and_does_not_count() {
+    let memory = Memory::default().quarantined(Cause::NewDatabase).vouched_for((1, 0));
+    let mut rig = restarted(Recovered { memory, ..nothing() }, 1);
+    assert!(floors(&rig).is_empty(), "all four others have answered in epoch 0");
+    let mark = Mark { nonce: rig.core.inquiry_nonce(), epoch: 1, clean_from: 0, quarantined: false, slot: 0 };
+    for epoch in [0, 1] {
+        assert!(floors(&rig).is_empty(), "a durable Seal alone makes the mark that of the next epoch");
+        for from in 0..4 {
+            rig.give(Input::Status {
+                from,
+                status: Status { epoch, final_slot: 0, frontier: 1, height: 2, ready: true },
+            });
+            rig.answer_with(from, mark, Seen::default());
+        }
+    }
+    assert_eq!(floors(&rig), [vec![]], "the word ends");
+}
+
+#[test]
+fn a9_who_has_answered_in_the_epoch_before_is_heard_again() {
+    let memory = Memory::default().quarantined(Cause::NewDatabase).vouched_for((0, 0));
+    let mut rig = Rig::alone(&[1; 4], 3, two(), Recovered { memory, ..nothing() });
+    rig.answer(0, 0, Seen::default());
+    rig.answer(1, 0, Seen::default());
+    end_epoch(&mut rig);
+    rig.pass(60_000);
+    assert!(floors(&rig).is_empty());
+    let mark = Mark { nonce: rig.core.inquiry_nonce(), epoch: 1, clean_from: 0, quarantined: false, slot: 0 };
+    (0..3).for_each(|peer| rig.answer_with(peer, mark, Seen::default()));
+    assert_eq!(floors(&rig), [vec![]], "the word ends");
+}
+
+#[test]
+fn a2_an_own_vote_that_came_before_its_epoch_is_missing_before_the_first_vote_in_it() {
+    let mut rig = Rig::alone(&[1; 4], 3, two(), nothing());
+    rig.after = Arc::new(ValidatorSet::new(rig.config.set.members()[3..].to_vec()).expect("valid set"));
+    let at = rig.final_block(1, &genesis());
+    let at = rig.final_block(2, &at);
+    let vote = Vote { signer: 0, ..rig.sign(3, in_epoch(2, Kind::Skip, 1, Hash::ZERO)) };
+    rig.give(Input::Vote { from: 0, vote });
+    let at = rig.final_block(1, &Parent { slot: 0, ..at });
+    rig.final_block(2, &at);
+    assert_eq!((rig.core.epoch(), rig.core.voting_state(), rig.halts()), (2, VotingState::Quarantined, vec![]));
 }
 
 #[test]

@@ -248,7 +248,7 @@ impl Rig {
     /// The question that the core asks while it does not vote (A2, A5).
     pub fn nonce(&self) -> Hash {
         let asked = |o: &Output| match o {
-            Output::Broadcast(Message::MarkQuery { nonce }) => Some(*nonce),
+            Output::Broadcast(Message::MarkQuery { nonce, .. }) => Some(*nonce),
             _ => None,
         };
         self.out.iter().find_map(asked).expect("the core has asked")
@@ -256,8 +256,13 @@ impl Rig {
 
     /// A peer wants to know the core's mark.
     pub fn ask(&mut self, from: Index, nonce: Hash) {
+        self.ask_votes(from, nonce, None);
+    }
+
+    /// And its votes above a position.
+    pub fn ask_votes(&mut self, from: Index, nonce: Hash, votes_above: Option<(u64, u64)>) {
         let asker = self.core.roster()[usize::from(from)];
-        self.give(Input::MarkQuery { from, asker, nonce });
+        self.give(Input::MarkQuery { from, asker, nonce, votes_above });
     }
 
     /// A clean peer answers it: its highest vote, and what it has seen of the core's key.
@@ -267,9 +272,13 @@ impl Rig {
     }
 
     pub fn answer_with(&mut self, from: Index, mark: Mark, seen: Seen) {
+        self.answer_showing(from, mark, seen, Vec::new());
+    }
+
+    pub fn answer_showing(&mut self, from: Index, mark: Mark, seen: Seen, votes: Vec<Vote>) {
         let own = self.keys[usize::from(self.config.me)].public();
         let signature = self.keys[usize::from(from)].sign(&mark.sign_bytes(&chain(), &own));
-        self.give(Input::MarkReply { from, reply: MarkReply { mark, signature, seen } });
+        self.give(Input::MarkReply { from, reply: MarkReply { mark, signature, seen, votes } });
     }
 
     // ---- what the shell does ----

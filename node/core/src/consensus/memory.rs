@@ -206,27 +206,24 @@ impl Core {
     /// (A1). What the asker may conclude rests on who answers (A5, A7), not on who it is itself.
     pub(super) fn a4_answer(&mut self, to: Index, asker: PublicKey, nonce: Hash, votes_above: Option<(u64, u64)>) {
         let local = self.roster.local_of(&asker);
-        if !self.a4_may_answer(local, asker, votes_above.is_some() && local.is_some()) {
+        let wanted = votes_above.zip(local);
+        if !self.a4_may_answer(local, asker, wanted.is_some()) {
             return;
         }
         let peer = local.and_then(|local| self.peers.get(usize::from(local)));
         let (noted, hello) = peer.map(|peer| (peer.vote.clone(), peer.hello.clone())).unwrap_or_default();
-        let votes =
-            votes_above.zip(local).map(|(above, member)| self.a9_votes_kept_of(member, above)).unwrap_or_default();
-        if let Some(asker) = local
-            && !votes.is_empty()
-            && !self.may_answer(asker, borsh::object_length(&votes).unwrap_or(usize::MAX))
-        {
-            return;
+        let votes = wanted.map(|(above, member)| self.a9_votes_kept_of(member, above)).unwrap_or_default();
+        if let Some((_, asker)) = wanted {
+            if !votes.is_empty() && !self.may_answer(asker, borsh::object_length(&votes).unwrap_or(usize::MAX)) {
+                return;
+            }
+            // What is not shown, as it is decided, the asker shall wait for; and know of which epoch this answer is.
+            self.emit(Output::Send { to: asker, message: Message::Status(self.status()) });
         }
         let (epoch, slot) = self.a4_mark();
         let mark = Mark { nonce, epoch, clean_from: self.memory.clean_from, quarantined: !self.may_vote(), slot };
         let noted = noted.into_iter().chain(self.certified_vote_of(&asker));
         let highest = noted.max_by_key(|vote| (vote.statement.epoch, vote.statement.slot));
-        if let Some(asker) = local.filter(|_| votes_above.is_some()) {
-            // What is not shown, as it is decided, the asker shall wait for; and know of which epoch this answer is.
-            self.emit(Output::Send { to: asker, message: Message::Status(self.status()) });
-        }
         self.emit(Output::Mark { to, asker, mark, seen: Seen { vote: highest, hello }, votes });
     }
 
@@ -259,11 +256,11 @@ impl Core {
     fn a4_mark(&self) -> (u64, u64) {
         let own = self.config.epoch();
         let sealed = self.seals.iter().filter(|(_, sealed)| sealed.durable).map(|(epoch, _)| epoch.saturating_add(1));
-        let voted = self.later.votes.iter().chain(&self.memory.taken_back).map(|vote| vote.statement.epoch);
+        let statements = self.later.votes.iter().chain(&self.memory.taken_back).map(|vote| vote.statement);
+        let voted = statements.clone().map(|statement| statement.epoch);
         let epoch = sealed.chain(voted).chain([own]).max().unwrap_or(own);
-        let later = self.later.votes.iter().chain(&self.memory.taken_back);
-        let later = later.filter(|vote| vote.statement.epoch == epoch);
-        let later = later.map(|vote| vote.statement.slot).max().unwrap_or(0);
+        let later = statements.filter(|statement| statement.epoch == epoch);
+        let later = later.map(|statement| statement.slot).max().unwrap_or(0);
         let last = if epoch > own { later } else { self.last_voted };
         let floor = self.memory.floors.get(&epoch).copied().unwrap_or(0);
         let vote_floor = if self.vote_floor.0 == epoch { self.vote_floor.1 } else { 0 };

@@ -788,10 +788,9 @@ fn a9_votes_are_searched_for_once_in_400_ms() {
 fn a9_the_votes_of_an_answer_are_taken_back_in_one_write() {
     let votes: Vec<Vote> = (8..12).map(|slot| own_vote(&vouched_for(), Kind::Skip, slot)).collect();
     let mut rig = vouched_for();
-    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
     // The number may be that of another epoch's set.
     let shown = votes.iter().map(|vote| Vote { signer: 0, ..vote.clone() }).collect();
-    rig.answer_showing(0, mark, Seen::default(), shown);
+    rig.answer_showing(0, shown);
     let [(memory, None)] = &memories(&rig)[..] else { panic!("one record is stored: {:?}", memories(&rig)) };
     assert_eq!((&memory.taken_back, memory.vouched_anew), (&votes, true));
 }
@@ -801,10 +800,9 @@ fn a9_an_answer_with_a_forged_vote_or_one_twice_does_not_count() {
     let mut rig = vouched_for();
     let forged = rig.forged(3, statement(Kind::Skip, 8, Hash::ZERO));
     let twice = own_vote(&rig, Kind::Skip, 8);
-    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
     for votes in [vec![forged], vec![twice.clone(), twice]] {
         for peer in 0..3 {
-            rig.answer_showing(peer, mark, Seen::default(), votes.clone());
+            rig.answer_showing(peer, votes.clone());
         }
     }
     assert_eq!((memories(&rig), rig.dropped()), (vec![], vec!["mark_votes"; 6]));
@@ -844,17 +842,16 @@ fn a9_who_keeps_more_votes_than_an_answer_holds_is_asked_for_the_rest_before_it_
     let mut rig = vouched_for();
     rig.give(Input::Connected { peer: 0 });
     let votes: Vec<Vote> = (8..8 + MAX_VOTES_SHOWN as u64).map(|slot| own_vote(&rig, Kind::Skip, slot)).collect();
-    let mark = Mark { nonce: rig.nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
-    rig.answer_showing(0, mark, Seen::default(), votes);
+    rig.answer_showing(0, votes);
     rig.answer(1, 0, Seen::default());
     rig.answer(2, 0, Seen::default());
     rig.take();
     rig.pass(500);
     let above = Some((0, 6 + MAX_VOTES_SHOWN as u64));
-    assert!(rig.sent().contains(&(0, Message::MarkQuery { nonce: mark.nonce, votes_above: above })));
+    assert!(rig.sent().contains(&(0, Message::MarkQuery { nonce: rig.core.inquiry_nonce(), votes_above: above })));
     assert_eq!(memories(&rig), [], "the word has not ended");
     let last = own_vote(&rig, Kind::Skip, 8 + MAX_VOTES_SHOWN as u64);
-    rig.answer_showing(0, mark, Seen::default(), vec![last]);
+    rig.answer_showing(0, vec![last]);
     let memory = memories(&rig).pop().expect("stored").0;
     assert_eq!((memory.taken_back.len(), memory.vouched_anew), (MAX_VOTES_SHOWN + 1, false));
 }

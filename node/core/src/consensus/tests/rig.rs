@@ -272,10 +272,16 @@ impl Rig {
     }
 
     pub fn answer_with(&mut self, from: Index, mark: Mark, seen: Seen) {
-        self.answer_showing(from, mark, seen, Vec::new());
+        self.reply(from, mark, seen, Vec::new());
     }
 
-    pub fn answer_showing(&mut self, from: Index, mark: Mark, seen: Seen, votes: Vec<Vote>) {
+    /// The same peer keeps votes of the core's key (A9).
+    pub fn answer_showing(&mut self, from: Index, votes: Vec<Vote>) {
+        let mark = Mark { nonce: self.core.inquiry_nonce(), epoch: 0, clean_from: 0, quarantined: false, slot: 0 };
+        self.reply(from, mark, Seen::default(), votes);
+    }
+
+    fn reply(&mut self, from: Index, mark: Mark, seen: Seen, votes: Vec<Vote>) {
         let own = self.keys[usize::from(self.config.me)].public();
         let signature = self.keys[usize::from(from)].sign(&mark.sign_bytes(&chain(), &own));
         self.give(Input::MarkReply { from, reply: MarkReply { mark, signature, seen, votes } });
